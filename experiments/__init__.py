@@ -1,0 +1,1 @@
+"""Scripts: train, sample, evaluate. One Python function per experiment in `presets`."""

@@ -1,0 +1,93 @@
+"""An experiment as one frozen value, and its form as JSON."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import flax.linen as linen
+import tyro
+
+from jaxflow import nn, paths
+from jaxflow.typing import Path as ProbabilityPath
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Everything that a run depends on, but for its data."""
+
+    dataset: str
+    """TFDS name of the data set."""
+    network: tyro.conf.Suppress[linen.Module]
+    path: tyro.conf.Suppress[ProbabilityPath]
+    steps: int
+    """Training steps."""
+    batch_size: int = 128
+    learning_rate: float = 1e-3
+    """Peak, after the warm-up."""
+    warmup: int = 200
+    """Steps of linear warm-up."""
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    """Largest global norm of a gradient."""
+    ema: float = 0.999
+    """Decay of the moving average of the parameters, with which one samples."""
+    condition_dropout: float = 0.1
+    """Probability eta that an example's condition is replaced by null."""
+    time_law: Literal["uniform", "logit_normal"] = "uniform"
+    """Law of t in training."""
+    seed: int = 0
+    checkpoint_every: int = 500
+    """Steps between checkpoints; at most this much work is lost."""
+    log_every: int = 50
+    """Steps between lines of metrics.jsonl."""
+
+    def check(self) -> None:
+        """Raise a ValueError that names the first number out of its range."""
+        for name in ("steps", "batch_size", "checkpoint_every", "log_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} = {getattr(self, name)}: at least 1 is needed")
+        for name in ("learning_rate", "clip"):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise ValueError(f"{name} = {getattr(self, name)}: a positive number is needed")
+        for name in ("condition_dropout", "ema"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} = {getattr(self, name)}: it lies in [0, 1]")
+        if self.seed < 0:
+            raise ValueError(f"seed = {self.seed}: a seed is not negative")
+
+
+RESUMABLE = ("steps", "learning_rate", "checkpoint_every", "log_every")
+"""What may differ between a run and its continuation."""
+
+CLASSES = {
+    cls.__name__: cls
+    for cls in (Experiment, nn.ClassTable, nn.DiT, nn.UNet)
+    + (paths.Cosine, paths.Linear, paths.SquareRoot, paths.VariancePreserving)
+}
+"""What a configuration may hold; nothing else is ever built from a file."""
+
+
+def encode(value: Any) -> Any:
+    """A dataclass or Flax module as a dictionary that names its class; tuples as lists."""
+    if dataclasses.is_dataclass(value):
+        hidden = ("parent", "name") if isinstance(value, linen.Module) else ()
+        names = [field.name for field in dataclasses.fields(value) if field.name not in hidden]
+        return {"class": type(value).__name__} | {name: encode(getattr(value, name)) for name in names}
+    return [encode(item) for item in value] if isinstance(value, tuple) else value
+
+
+def decode(value: Any) -> Any:
+    """The inverse of `encode`."""
+    if isinstance(value, dict):
+        fields = {name: decode(item) for name, item in value.items() if name != "class"}
+        return CLASSES[value["class"]](**fields)
+    return tuple(decode(item) for item in value) if isinstance(value, list) else value
+
+
+def differences(old: Experiment, new: Experiment) -> list[str]:
+    """Fields in which two experiments differ and that a continued run must keep, as text."""
+    return [
+        f"{field.name} was {getattr(old, field.name)} and is {getattr(new, field.name)}"
+        for field in dataclasses.fields(Experiment)
+        if field.name not in RESUMABLE and getattr(old, field.name) != getattr(new, field.name)
+    ]

@@ -1,0 +1,67 @@
+"""Pictures of the scripts."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+
+MOST_COLUMNS = 10
+"""Images of a label that a panel shows."""
+
+matplotlib.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False})
+
+
+def guidance_grid(panels: dict[float, np.ndarray], row_names: Sequence[str], file: Path) -> None:
+    """The chapter's figure: a panel per w, a row per label.
+
+    Args:
+        panels: for each w, uint8 images (rows * n, h, w, c), row after row.
+        row_names: name of each row.
+        file: PNG to write.
+    """
+    mosaics = {w: _mosaic(images, len(row_names)) for w, images in panels.items()}
+    height, width = next(iter(mosaics.values())).shape[:2]
+    panel_width = 3.2
+    size = (panel_width * len(mosaics) + 0.5, panel_width * height / width + 0.4)
+    figure = Figure(figsize=size, layout="constrained", dpi=150)
+    axes = figure.subplots(1, len(mosaics), squeeze=False)[0]
+    rows = len(row_names)
+    for ax, (w, mosaic) in zip(axes, mosaics.items(), strict=True):
+        ax.imshow(mosaic, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+        ax.set_title(f"w = {w:g}")
+        ax.set_xticks([])
+        ax.set_yticks([])
+        ax.spines[:].set_visible(False)
+    axes[0].set_yticks((np.arange(rows) + 0.5) * height / rows - 0.5, row_names)
+    axes[0].tick_params(length=0)
+    figure.savefig(file)
+
+
+def _mosaic(images: np.ndarray, rows: int) -> np.ndarray:
+    n, h, w, c = images.shape
+    per_row = n // rows
+    columns = min(per_row, MOST_COLUMNS)
+    tiles = images.reshape(rows, per_row, h, w, c)[:, :columns]
+    mosaic = tiles.swapaxes(1, 2).reshape(rows * h, columns * w, c)
+    return mosaic[..., 0] if c == 1 else mosaic
+
+
+def curves_over_w(
+    table: dict[str, list[float]], real: dict[str, float], logarithmic: Sequence[str], file: Path
+) -> None:
+    """A curve over w for each column of `table`, with what real held-out data gets as a dashed line."""
+    columns = [name for name in table if name != "w"]
+    figure = Figure(figsize=(3.1 * len(columns), 2.8), layout="constrained", dpi=150)
+    axes = figure.subplots(1, len(columns), squeeze=False)[0]
+    for ax, name in zip(axes, columns, strict=True):
+        ax.plot(table["w"], table[name], marker="o", markersize=3)
+        if name in real:
+            ax.axhline(real[name], linestyle="--", linewidth=1, color="gray", label="real data")
+        if name in logarithmic:
+            ax.set_yscale("log")
+        ax.set_title(name)
+        ax.set_xlabel("w")
+    axes[0].legend(frameon=False)
+    figure.savefig(file)

@@ -1,0 +1,1 @@
+"""One module per preset, with one function `experiment()` that returns it."""

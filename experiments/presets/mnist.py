@@ -1,0 +1,20 @@
+"""MNIST, 28 x 28: 20 minutes of training on two cores."""
+
+from experiments.experiment import Experiment
+from jaxflow import nn, paths
+
+
+def experiment() -> Experiment:
+    """U-Net at 14 x 14 and 7 x 7 behind a space-to-depth stem, linear path, times around the middle."""
+    return Experiment(
+        dataset="mnist",
+        network=nn.UNet(
+            encode=nn.ClassTable(10), patch=2, channels=(32, 128), attention=(False, True), blocks=1
+        ),
+        path=paths.Linear(),
+        time_law="logit_normal",
+        steps=4500,
+        batch_size=64,
+        learning_rate=2e-3,
+        warmup=200,
+    )

@@ -1,0 +1,195 @@
+"""Train a preset, and continue where it stopped if it was stopped.
+
+    python -m experiments.train PRESET --out DIR [--steps N] [--seed S] [--data-dir DIR]
+
+Every number of the preset can be set; `python -m experiments.train PRESET --help` lists them.
+"""
+
+import json
+import sys
+import time
+from dataclasses import dataclass
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from pkgutil import iter_modules
+from typing import Annotated
+
+import jax
+import numpy as np
+import tyro
+from tqdm import tqdm
+
+from experiments import presets, runs
+from experiments.cli import refusing
+from experiments.experiment import Experiment
+from jaxflow import losses, times
+from jaxflow.data.batches import batches
+from jaxflow.data.images import to_float
+from jaxflow.training import optimizer, parallel
+from jaxflow.training.checkpoint import Checkpoints
+from jaxflow.training.interruption import Interruption
+from jaxflow.training.step import Loss, initial_state, train_step
+
+PATIENCE = 20
+"""Steps in a row without a finite gradient after which a run gives up."""
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Command line of the script."""
+
+    out: Path
+    """The run folder."""
+    experiment: Annotated[Experiment, tyro.conf.arg(name="")]
+    data_dir: str | None = None
+    """Folder of the prepared data sets; default: TFDS_DATA_DIR, else ~/tensorflow_datasets."""
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the script."""
+    with refusing():
+        arguments = parse(sys.argv[1:] if argv is None else argv)
+        experiment, out = arguments.experiment, arguments.out
+        experiment.check()
+        run, dataset = runs.start_or_resume(out, experiment, arguments.data_dir)
+        examples = parallel.over_examples()
+        stream_from = partial(
+            batches, dataset, seed=experiment.seed, batch_size=experiment.batch_size, sharding=examples
+        )
+        parallel.check_divides(examples, experiment.batch_size)
+
+    transform = optimizer.adamw(
+        experiment.learning_rate,
+        steps=experiment.steps,
+        warmup=experiment.warmup,
+        weight_decay=experiment.weight_decay,
+        clip=experiment.clip,
+    )
+    init_key, key = jax.random.split(jax.random.key(experiment.seed))
+
+    @partial(jax.jit, out_shardings=parallel.replicated(examples))
+    def initialise(key):
+        return initial_state(run.initial_params(key), transform)
+
+    step = jax.jit(
+        partial(train_step, loss=guided_loss(run), optimizer=transform, ema_decay=experiment.ema),
+        donate_argnums=0,
+    )
+
+    with Checkpoints(out / "checkpoints") as checkpoints, Interruption() as interruption:
+        state = initialise(init_key)
+        if checkpoints.latest is not None:
+            state = checkpoints.restore(state)
+        start = int(state.step)
+        stream = stream_from(start=start)
+        log = Log(out / "metrics.jsonl", start, experiment)
+        metrics = None
+        for n in range(start, experiment.steps):
+            asked = time.perf_counter()
+            batch = next(stream)
+            log.waited += time.perf_counter() - asked
+            previous, (state, metrics) = metrics, step(state, key, batch)
+            if previous is not None:  # of the step before, so that the device never waits for the log
+                log.record(n, previous)
+            if interruption.signal or (n + 1) % experiment.checkpoint_every == 0 or n + 1 == experiment.steps:
+                log.record(n + 1, metrics)
+                metrics = None
+                checkpoints.save(state)
+            if interruption.signal:
+                log.close()
+                print(f"stopped by {interruption.signal.name} after step {n + 1}; the same command continues")
+                sys.exit(128 + interruption.signal)
+        log.close()
+    print(f"{out}: trained to step {max(start, experiment.steps)}")
+
+
+def guided_loss(run: runs.Run) -> Loss:
+    """Flow matching with condition dropout, a mean over pixels and channels, (b,)."""
+    experiment = run.experiment
+    law = {"uniform": times.uniform_law, "logit_normal": times.logit_normal_law()}[experiment.time_law]
+
+    def loss(params, key, batch):
+        drop_key, match_key, dropout_key = jax.random.split(key, 3)
+        data = to_float(batch["image"])
+        y = losses.drop_condition(drop_key, batch["label"], run.null, experiment.condition_dropout)
+
+        def field(x, t, y):
+            rngs = {"dropout": dropout_key}
+            return experiment.network.apply({"params": params}, x, t, y, train=True, rngs=rngs)
+
+        loss = losses.flow_matching(match_key, field, experiment.path, data, y, time_law=law)
+        return loss / np.prod(run.image_shape)
+
+    return loss
+
+
+class Log:
+    """Progress bar on the screen and lines of JSON in the run folder, both of means over `log_every` steps."""
+
+    def __init__(self, file: Path, start: int, experiment: Experiment):
+        self._every, self._batch_size = experiment.log_every, experiment.batch_size
+        kept = [line for line in _lines(file) if json.loads(line)["step"] <= start]
+        file.write_text("".join(kept))
+        self._file = file.open("a")
+        self._bar = tqdm(total=experiment.steps, initial=start, unit="step", desc="train", dynamic_ncols=True)
+        self._losses: list[float] = []
+        self._not_finite = 0
+        self._since = time.perf_counter()
+        self.waited = 0.0
+        """Seconds spent waiting for data since the last line."""
+
+    def record(self, n: int, metrics: dict) -> None:
+        """The metrics of step n; raises FloatingPointError after `PATIENCE` steps without a finite gradient."""
+        values = jax.device_get(metrics)
+        self._losses.append(float(values["loss"]))
+        self._not_finite = self._not_finite + 1 if values["skipped"] else 0
+        if self._not_finite >= PATIENCE:
+            raise FloatingPointError(
+                f"step {n}: no finite loss or gradient in {PATIENCE} steps; lower learning_rate"
+            )
+        self._bar.update()
+        if n % self._every == 0:
+            self._write(n, float(values["gradient_norm"]))
+
+    def _write(self, n: int, gradient_norm: float) -> None:
+        seconds = time.perf_counter() - self._since
+        line = {
+            "step": n,
+            "loss": float(np.mean(self._losses)),
+            "gradient_norm": gradient_norm,
+            "images_per_second": len(self._losses) * self._batch_size / seconds,
+            "waiting_for_data": self.waited / seconds,
+        }
+        print(json.dumps(line), file=self._file, flush=True)
+        self._bar.set_postfix({"loss": f"{line['loss']:.4f}", "images/s": f"{line['images_per_second']:.0f}"})
+        self._losses, self._since, self.waited = [], time.perf_counter(), 0.0
+
+    def close(self) -> None:
+        """End the bar and the file."""
+        self._bar.close()
+        self._file.close()
+
+
+def _lines(file: Path) -> list[str]:
+    # A line without its end was being written when the run was killed.
+    return (
+        [line for line in file.read_text().splitlines(True) if line.endswith("\n")] if file.exists() else []
+    )
+
+
+def parse(argv: list[str]) -> Arguments:
+    """The preset by its name, and its numbers as options."""
+    names = sorted(module.name for module in iter_modules(presets.__path__))
+    if not argv or argv[0] in ("-h", "--help"):
+        print(f"{__doc__}\nPresets: {', '.join(names)}")
+        sys.exit(0 if argv else 2)
+    if argv[0] not in names:
+        raise ValueError(f"PRESET = {argv[0]!r}: there are {', '.join(names)}")
+    preset = import_module(f"experiments.presets.{argv[0]}").experiment()
+    default = Arguments(out=tyro.MISSING, experiment=preset)
+    return tyro.cli(Arguments, default=default, args=argv[1:], prog=f"python -m experiments.train {argv[0]}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,52 @@
+"""jaxflow: guided flow and diffusion image generators in JAX.
+
+A vector field is a plain function, guidance turns fields into fields, a sampler
+integrates a field. Start reading at `paths`, `guidance` and `sampling`.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from jaxflow import data as data
+    from jaxflow import evaluation as evaluation
+    from jaxflow import fields as fields
+    from jaxflow import guidance as guidance
+    from jaxflow import losses as losses
+    from jaxflow import mixtures as mixtures
+    from jaxflow import nn as nn
+    from jaxflow import paths as paths
+    from jaxflow import predictions as predictions
+    from jaxflow import sampling as sampling
+    from jaxflow import solvers as solvers
+    from jaxflow import times as times
+    from jaxflow import training as training
+    from jaxflow import typing as typing
+
+__all__ = [
+    "data",
+    "evaluation",
+    "fields",
+    "guidance",
+    "losses",
+    "mixtures",
+    "nn",
+    "paths",
+    "predictions",
+    "sampling",
+    "solvers",
+    "times",
+    "training",
+    "typing",
+]
+
+
+def __getattr__(name: str):
+    # Imported at first use, so that `import jaxflow` loads neither optimisers nor data libraries.
+    if name in __all__:
+        return import_module(f"jaxflow.{name}")
+    raise AttributeError(f"module 'jaxflow' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,92 @@
+"""Batches of labelled images on the device; batch n is a pure function of (seed, n).
+
+The order is Grain's: all examples shuffled anew in each epoch, epochs end to end, cut into batches.
+Resuming at step n is starting at batch n, on any machine.
+
+A data set that is small enough is decoded once and stays on the device, so that a batch is a
+gather; of a larger one the images are read and decoded ahead by Grain's threads. Both give the
+same batches.
+"""
+
+from collections.abc import Iterator
+
+import grain
+import jax
+import numpy as np
+from jaxtyping import Array, Int
+
+from jaxflow.data.datasets import Dataset
+
+Batch = dict[str, Array]
+"""{"image": uint8 (b, h, w, c), "label": int32 (b,)}."""
+
+RESIDENT_BYTES = 2**30
+
+
+def order(size: int, seed: int, batch_size: int) -> grain.MapDataset:
+    """The batches as positions in a data set of `size` examples: entry n is (batch_size,) int64.
+
+    Raises:
+        ValueError: batch_size below 1 or above `size`, or a negative seed.
+    """
+    if not 1 <= batch_size <= size:
+        raise ValueError(
+            f"batch_size = {batch_size}: the data set has {size} examples, allowed are 1 to {size}"
+        )
+    if seed < 0:
+        raise ValueError(f"seed = {seed}: a seed is not negative")
+    return grain.MapDataset.range(size).seed(seed).shuffle().repeat().batch(batch_size)
+
+
+def batches(
+    dataset: Dataset,
+    *,
+    seed: int,
+    batch_size: int,
+    start: int = 0,
+    sharding: jax.sharding.Sharding | None = None,
+    resident: bool | None = None,
+) -> Iterator[Batch]:
+    """Batch `start`, `start` + 1, ... without end.
+
+    Args:
+        dataset: labelled images.
+        seed: of the order.
+        batch_size: examples in a batch.
+        start: number of the first batch, for resuming.
+        sharding: how the axis of examples is laid over devices; one device if left out.
+        resident: keep the decoded data set on the device; by its size if left out.
+    """
+    size = len(dataset.source)
+    if resident is None:
+        resident = size * int(np.prod(dataset.image_shape)) <= RESIDENT_BYTES
+    positions = order(size, seed, batch_size)[start:]
+    if not resident:
+        read = _read_ahead(positions.map(lambda batch: _read(dataset, batch)))
+        return (jax.device_put(batch, sharding) for batch in read)
+    everything = load(dataset)
+    if sharding is not None:
+        everything = jax.device_put(everything, jax.sharding.NamedSharding(sharding.mesh, jax.P()))
+    return (_gather(everything, jax.device_put(p.astype(np.int32), sharding)) for p in _read_ahead(positions))
+
+
+def load(dataset: Dataset) -> Batch:
+    """The whole data set, decoded, in its own order, on the default device."""
+    return jax.device_put(_read(dataset, np.arange(len(dataset.source))))
+
+
+def _read(dataset: Dataset, positions: np.ndarray) -> dict[str, np.ndarray]:
+    examples = dataset.source.__getitems__(positions.tolist())
+    return {
+        "image": np.stack([example["image"] for example in examples]),
+        "label": np.array([example["label"] for example in examples], np.int32),
+    }
+
+
+def _read_ahead(dataset: grain.MapDataset) -> Iterator:
+    return iter(dataset.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=16)))
+
+
+@jax.jit
+def _gather(everything: Batch, positions: Int[Array, " b"]) -> Batch:
+    return jax.tree.map(lambda leaf: leaf[positions], everything)

@@ -1,0 +1,1 @@
+"""Evaluation: how good generated images are, judged beside real ones."""

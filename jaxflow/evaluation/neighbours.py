@@ -1,0 +1,43 @@
+"""Nearest neighbours: precision, recall and memorisation.
+
+The manifold of a set of points is the union of the balls around them that reach to their k-th
+nearest neighbour in the set. Precision is the share of generated points within the real
+manifold (are they plausible?), recall the share of real points within the generated one (is
+everything there?).
+
+Source: Kynkaanniemi et al. 1904.06991.
+"""
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+Points = Float[np.ndarray, "n d"]
+
+
+def distances(a: Points, b: Float[np.ndarray, "m d"]) -> Float[np.ndarray, "n m"]:
+    """Euclidean distance of each point of `a` to each of `b`."""
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    squared = np.sum(a**2, 1)[:, None] + np.sum(b**2, 1) - 2 * a @ b.T
+    return np.sqrt(np.maximum(squared, 0))
+
+
+def nearest_distance(a: Points, b: Float[np.ndarray, "m d"]) -> Float[np.ndarray, " n"]:
+    """Distance of each point of `a` to the nearest of `b`."""
+    return distances(a, b).min(axis=1)
+
+
+def precision_recall(real: Points, generated: Points, k: int = 3) -> tuple[float, float]:
+    """Share of generated points within the real manifold, and of real points within the generated one."""
+    between = distances(real, generated)
+    precision = _within(between.T, _radii(real, k)).mean()
+    recall = _within(between, _radii(generated, k)).mean()
+    return float(precision), float(recall)
+
+
+def _radii(points: Points, k: int) -> Float[np.ndarray, " n"]:
+    # Column 0 of the sorted distances is the point itself.
+    return np.partition(distances(points, points), k, axis=1)[:, k]
+
+
+def _within(to_centres: Float[np.ndarray, "n m"], radii: Float[np.ndarray, " m"]) -> Bool[np.ndarray, " n"]:
+    return (to_centres <= radii).any(axis=1)

@@ -1,0 +1,32 @@
+"""One number or one random key for each example of a batch.
+
+The randomness of example i comes from `fold_in(key, i)`: what an example gets depends
+neither on the size of the batch that it is in nor on the number of devices.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray, Shaped
+
+
+def expand(value: Shaped[Array, "..."], x: Shaped[Array, "b *event"]) -> Array:
+    """Give a scalar or a (b,) array the rank and dtype of `x`, so that the two multiply."""
+    value = jnp.asarray(value, x.dtype)
+    return value if value.ndim == 0 else value.reshape(value.shape + (1,) * (x.ndim - 1))
+
+
+def keys(key: PRNGKeyArray, n: int) -> PRNGKeyArray:
+    """Key of each of n examples, (n,): `fold_in(key, i)`. An array of n keys is kept as it is."""
+    if key.ndim:
+        return key
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(n))
+
+
+def normal(keys: PRNGKeyArray, shape: tuple[int, ...], dtype=jnp.float32) -> Float[Array, "b *event"]:
+    """Standard normal noise, one key per example: (b, *shape)."""
+    return jax.vmap(lambda key: jax.random.normal(key, shape, dtype))(keys)
+
+
+def fold_in(keys: PRNGKeyArray, data: int | Array) -> PRNGKeyArray:
+    """`jax.random.fold_in` for each key of a batch, with the same number."""
+    return jax.vmap(jax.random.fold_in, (0, None))(keys, data)

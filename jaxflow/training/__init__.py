@@ -1,0 +1,1 @@
+"""Training: a pure step, its optimiser, where it runs, and what it leaves on disk."""

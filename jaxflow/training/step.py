@@ -1,0 +1,79 @@
+"""One training step as a pure function of (state, key, batch).
+
+The state is data only; loss and optimiser are arguments. The randomness of step n is
+`fold_in(key, n)`, so that a resumed run draws what an unbroken one would have drawn.
+
+A step whose loss or gradient is not finite changes nothing but the count of steps.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+Params = Any
+Loss = Callable[[Params, PRNGKeyArray, Any], Float[Array, " b"]]
+"""(params, key, batch) -> the loss of each example."""
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class TrainState:
+    """What training carries from step to step. `ema` is what one samples with."""
+
+    step: Int[Array, ""]
+    params: Params
+    ema: Params
+    optimizer: optax.OptState
+
+
+def initial_state(params: Params, optimizer: optax.GradientTransformation) -> TrainState:
+    """The state before the first step."""
+    return TrainState(jnp.zeros((), jnp.int32), params, params, optimizer.init(params))
+
+
+def train_step(
+    state: TrainState,
+    key: PRNGKeyArray,
+    batch: Any,
+    *,
+    loss: Loss,
+    optimizer: optax.GradientTransformation,
+    ema_decay: float,
+) -> tuple[TrainState, dict[str, Array]]:
+    """Gradient of the mean loss, optimiser update, moving average of the parameters.
+
+    Args:
+        state: before the step.
+        key: of the run; the step folds its number into it.
+        batch: what `loss` takes.
+        loss: (params, key, batch) -> (b,).
+        optimizer: an optax transformation.
+        ema_decay: decay of the moving average; smaller in the first steps, (1 + n) / (10 + n).
+
+    Returns:
+        The state after the step, and the scalars `loss`, `gradient_norm` and `skipped` (1 where
+        the loss or the gradient was not finite and nothing was updated).
+    """
+
+    def mean_loss(params):
+        return jnp.mean(loss(params, jax.random.fold_in(key, state.step), batch))
+
+    value, gradient = jax.value_and_grad(mean_loss)(state.params)
+    norm = optax.global_norm(gradient)
+    updates, optimizer_state = optimizer.update(gradient, state.optimizer, state.params)
+    params = optax.apply_updates(state.params, updates)
+    n = state.step.astype(jnp.float32)
+    decay = jnp.minimum(ema_decay, (1 + n) / (10 + n))
+    ema = optax.incremental_update(params, state.ema, 1 - decay)
+
+    finite = jnp.isfinite(value) & jnp.isfinite(norm)
+    new = (params, ema, optimizer_state)
+    old = (state.params, state.ema, state.optimizer)
+    kept = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)
+    metrics = {"loss": value, "gradient_norm": norm, "skipped": 1 - finite.astype(jnp.int32)}
+    return TrainState(state.step + 1, *kept), metrics

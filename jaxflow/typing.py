@@ -1,0 +1,40 @@
+"""The words of the library as types.
+
+Axis names in annotations: `b` examples, `*event` the shape of one example, `h w c`
+an image (NHWC), `d` a vector, `k` the components of a mixture, `n` steps.
+"""
+
+from collections.abc import Callable
+from typing import Any, Protocol, runtime_checkable
+
+import jax
+from jaxtyping import Array, Float
+
+Times = Float[Array, " b"]
+"""One time per example, in [0, 1]: 0 is noise, 1 is data."""
+
+Condition = Any
+"""What guides: any pytree of arrays with a leading axis of examples; `null` has the same
+structure for one example."""
+
+VectorField = Callable[[jax.Array, jax.Array], jax.Array]
+"""(x, t) -> dx/dt, with x (b, *event) and t (b,)."""
+
+GuidedField = Callable[[jax.Array, jax.Array, Condition], jax.Array]
+"""(x, t, y) -> dx/dt of the data that have the condition y."""
+
+Scale = float | Float[Array, "..."] | Callable[[jax.Array], jax.Array]
+"""A guidance scale w: a number, one number per example (b,), or a function of t (b,)."""
+
+
+@runtime_checkable
+class Path(Protocol):
+    """A Gaussian probability path x_t = alpha(t) data + beta(t) noise."""
+
+    def alpha(self, t: jax.Array) -> jax.Array:
+        """Weight of the data: 0 at t = 0 and 1 at t = 1."""
+        ...
+
+    def beta(self, t: jax.Array) -> jax.Array:
+        """Weight of the noise: 1 at t = 0 and 0 at t = 1."""
+        ...

@@ -1,0 +1,115 @@
+import itertools
+
+import jax
+import numpy as np
+import pytest
+import sklearn.datasets
+
+from jaxflow.data.batches import batches, load, order
+from jaxflow.data.datasets import data_directory, open_dataset
+
+
+@pytest.fixture(scope="session")
+def data_dir(tmp_path_factory):
+    return str(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture
+def digits(data_dir):
+    return open_dataset("digits", "train", data_dir)
+
+
+def test_digits_are_the_real_ones(data_dir):
+    held_out = load(open_dataset("digits", "test", data_dir))
+    train = load(open_dataset("digits", "train", data_dir))
+    assert len(train["image"]) == 1438
+    assert len(held_out["image"]) == 359
+    real = sklearn.datasets.load_digits()
+
+    def as_set(images, labels):
+        return {(bytes(image), int(label)) for image, label in zip(images, labels, strict=True)}
+
+    levels = np.round(real.images * (255 / 16)).astype(np.uint8)
+    ours = as_set(np.asarray(train["image"]), train["label"]) | as_set(
+        np.asarray(held_out["image"]), held_out["label"]
+    )
+    assert ours == as_set(levels, real.target)
+
+
+def test_no_image_is_in_both_splits(data_dir):
+    train, test = (
+        {bytes(image) for image in np.asarray(load(open_dataset("digits", split, data_dir))["image"])}
+        for split in ("train", "test")
+    )
+    assert not train & test
+
+
+def test_resident_and_streamed_batches_are_the_same(digits):
+    for start in (0, 40):
+        both = [
+            batches(digits, seed=3, batch_size=48, start=start, resident=resident)
+            for resident in (True, False)
+        ]
+        for one, other in itertools.islice(zip(*both, strict=True), 3):
+            np.testing.assert_array_equal(one["image"], other["image"])
+            np.testing.assert_array_equal(one["label"], other["label"])
+
+
+def test_batch_n_is_a_function_of_seed_and_n(digits):
+    from_start = list(itertools.islice(batches(digits, seed=3, batch_size=48), 5))
+    later = next(batches(digits, seed=3, batch_size=48, start=4))
+    np.testing.assert_array_equal(from_start[4]["image"], later["image"])
+    other = next(batches(digits, seed=4, batch_size=48, start=4))
+    assert not np.array_equal(later["image"], other["image"])
+
+
+def test_each_epoch_has_each_example_once_in_a_new_order():
+    first, second = ([int(i) for n in range(4 * k, 4 * k + 4) for i in order(100, 0, 25)[n]] for k in (0, 1))
+    assert sorted(first) == sorted(second) == list(range(100))
+    assert first != second
+
+
+def test_images_stay_with_their_labels(digits):
+    everything = load(digits)
+    label_of = dict(
+        zip(map(bytes, np.asarray(everything["image"])), everything["label"].tolist(), strict=True)
+    )
+    batch = next(batches(digits, seed=0, batch_size=256))
+    assert [label_of[bytes(image)] for image in np.asarray(batch["image"])] == batch["label"].tolist()
+
+
+def test_a_batch_laid_over_devices_is_the_same(digits):
+    mesh = jax.make_mesh((4,), ("examples",), axis_types=(jax.sharding.AxisType.Auto,))
+    sharding = jax.sharding.NamedSharding(mesh, jax.P("examples"))
+    for resident in (True, False):
+        laid_out = next(batches(digits, seed=0, batch_size=64, sharding=sharding, resident=resident))
+        assert laid_out["image"].sharding.is_equivalent_to(sharding, 4)
+        np.testing.assert_array_equal(
+            laid_out["image"], next(batches(digits, seed=0, batch_size=64))["image"]
+        )
+
+
+def test_data_set_that_is_not_there_says_how_to_get_it(tmp_path):
+    with pytest.raises(
+        FileNotFoundError, match=r"'mnist' is not in .*--data-dir.*jaxflow.data.prepare mnist"
+    ):
+        open_dataset("mnist", "train", str(tmp_path))
+
+
+def test_split_that_is_not_there(data_dir):
+    with pytest.raises(ValueError, match="no split 'validation': it has test, train"):
+        open_dataset("digits", "validation", data_dir)
+
+
+@pytest.mark.parametrize(("batch_size", "seed"), [(0, 0), (2000, 0), (8, -1)])
+def test_impossible_batches_are_refused(digits, batch_size, seed):
+    with pytest.raises(ValueError, match="batch_size = |seed = "):
+        batches(digits, seed=seed, batch_size=batch_size)
+
+
+def test_data_directory(monkeypatch, tmp_path):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    assert data_directory() == tmp_path
+    assert data_directory("elsewhere").name == "elsewhere"
+    monkeypatch.delenv("TFDS_DATA_DIR")
+    assert data_directory().name == "tensorflow_datasets"

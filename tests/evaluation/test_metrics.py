@@ -1,0 +1,70 @@
+import jax
+import numpy as np
+import pytest
+
+from jaxflow.evaluation.frechet import frechet_distance
+from jaxflow.evaluation.judge import train_judge
+from jaxflow.evaluation.neighbours import nearest_distance, precision_recall
+
+
+def gaussian(n, mean, factor, seed):
+    return mean + np.random.default_rng(seed).standard_normal((n, len(mean))) @ factor.T
+
+
+def test_frechet_distance_of_gaussians_is_the_closed_form():
+    """For commuting covariances: |m1 - m2|^2 + sum (sqrt(v1) - sqrt(v2))^2, exactly for exact moments."""
+    points = gaussian(500, np.zeros(3), np.eye(3), 0)
+    points = (points - points.mean(0)) @ np.linalg.inv(np.linalg.cholesky(np.cov(points.T))).T
+    deviations, means = (
+        np.array([[1.0, 2.0, 0.5], [0.5, 1.0, 3.0]]),
+        np.array([[0.0, 1.0, 2.0], [1.0, 1.0, 0.0]]),
+    )
+    a, b = (mean + points * deviation for mean, deviation in zip(means, deviations, strict=True))
+    expected = np.sum((means[0] - means[1]) ** 2) + np.sum((deviations[0] - deviations[1]) ** 2)
+    assert frechet_distance(a, b) == pytest.approx(expected, rel=1e-9)
+
+
+def test_frechet_distance_does_not_see_rotations_and_is_zero_to_itself():
+    a = gaussian(300, np.zeros(4), np.diag([1.0, 2.0, 3.0, 0.0]), 0)
+    b = gaussian(300, np.ones(4), np.eye(4), 1)
+    rotation = np.linalg.qr(np.random.default_rng(2).standard_normal((4, 4)))[0]
+    assert frechet_distance(a, a) == pytest.approx(0, abs=1e-6)
+    assert frechet_distance(a @ rotation, b @ rotation) == pytest.approx(frechet_distance(a, b), rel=1e-6)
+
+
+def test_precision_sees_outliers_and_recall_sees_missing_modes():
+    left, right = (
+        gaussian(200, np.array([mean, 0.0]), np.eye(2) * 0.1, seed) for mean, seed in ((-3, 0), (3, 1))
+    )
+    both = np.concatenate([left, right])
+    again = np.concatenate(
+        [gaussian(200, np.array([m, 0.0]), np.eye(2) * 0.1, s) for m, s in ((-3, 2), (3, 3))]
+    )
+    far = gaussian(200, np.array([0.0, 9.0]), np.eye(2) * 0.1, 4)
+    assert min(precision_recall(both, again)) > 0.9
+    precision, recall = precision_recall(both, left + 0.001)
+    assert precision > 0.9
+    assert 0.4 < recall < 0.6  # one of two modes
+    precision, recall = precision_recall(both, np.concatenate([again, far]))
+    assert 0.6 < precision < 0.75  # two thirds are real
+    assert recall > 0.9
+
+
+def test_nearest_distance():
+    points = np.array([[0.0, 0.0], [3.0, 4.0]])
+    np.testing.assert_allclose(nearest_distance(points, points[:1]), [0.0, 5.0])
+
+
+def test_judge_learns_what_can_be_learned():
+    """Bright quadrants by class: a classifier that cannot tell them is broken."""
+    labels = np.arange(400) % 4
+    images = np.random.default_rng(0).integers(0, 100, (400, 8, 8, 1)).astype(np.uint8)
+    for image, label in zip(images, labels, strict=True):
+        row, column = divmod(label, 2)
+        image[4 * row : 4 * row + 4, 4 * column : 4 * column + 4] += 120
+    judge = train_judge(jax.random.key(0), images[:300], labels[:300], 4, steps=40, batch_size=32)
+    classes, features = judge(images[300:])
+    assert np.mean(classes == labels[300:]) > 0.95
+    assert features.shape == (100, 64)
+    # An image is judged the same alone and among others.
+    np.testing.assert_allclose(judge(images[300:301])[1], features[:1], atol=1e-4)

@@ -1,0 +1,64 @@
+import dataclasses
+import json
+from importlib import import_module
+from pkgutil import iter_modules
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from experiments import presets
+from experiments.experiment import Experiment, decode, differences, encode
+
+NAMES = [module.name for module in iter_modules(presets.__path__)]
+
+
+def preset(name) -> Experiment:
+    return import_module(f"experiments.presets.{name}").experiment()
+
+
+def test_there_are_the_presets():
+    assert set(NAMES) == {"digits", "mnist"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_preset_survives_json(name):
+    assert decode(json.loads(json.dumps(encode(preset(name))))) == preset(name)
+    preset(name).check()
+
+
+@pytest.mark.parametrize(("name", "shape"), [("digits", (8, 8, 1)), ("mnist", (28, 28, 1))])
+def test_a_preset_fits_its_images(name, shape):
+    network = preset(name).network
+    x, t, y = jnp.zeros((2, *shape)), jnp.zeros(2), jnp.zeros(2, jnp.int32)
+    out = jax.eval_shape(lambda key: network.init_with_output(key, x, t, y)[0], jax.random.key(0))
+    assert out.shape == x.shape
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("steps", 0),
+        ("batch_size", 0),
+        ("learning_rate", float("nan")),
+        ("learning_rate", -1.0),
+        ("condition_dropout", 1.5),
+        ("condition_dropout", float("nan")),
+        ("ema", -0.1),
+        ("seed", -1),
+    ],
+)
+def test_numbers_out_of_range_are_named(field, value):
+    with pytest.raises(ValueError, match=f"{field} = "):
+        dataclasses.replace(preset("digits"), **{field: value}).check()
+
+
+def test_only_what_a_continued_run_must_keep_is_a_difference():
+    old = preset("digits")
+    new = dataclasses.replace(old, steps=1, batch_size=7, learning_rate=0.5)
+    assert differences(old, new) == [f"batch_size was {old.batch_size} and is 7"]
+
+
+def test_a_configuration_builds_nothing_but_its_own_classes():
+    with pytest.raises(KeyError):
+        decode({"class": "Popen", "args": ["true"]})

@@ -1,0 +1,165 @@
+"""Miniature runs of the scripts as a user runs them, each in a process of its own."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.slow
+
+SMALL = ["--batch-size", "16", "--checkpoint-every", "4", "--log-every", "4"]
+
+
+def command(script, *arguments):
+    # On one core: XLA's CPU backend does not promise the same bits with several threads.
+    pin = ["taskset", "-c", "0"] if shutil.which("taskset") else []
+    return [*pin, sys.executable, "-m", f"experiments.{script}", *map(str, arguments)]
+
+
+def run(script, *arguments, code=0):
+    done = subprocess.run(command(script, *arguments), cwd=ROOT, capture_output=True, text=True, timeout=600)
+    assert done.returncode == code, done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, data_dir):
+    """A run of twelve steps, never interrupted."""
+    out = tmp_path_factory.mktemp("runs") / "unbroken"
+    run("train", "digits", "--out", out, "--data-dir", data_dir, "--steps", 12, *SMALL)
+    return out
+
+
+def checkpoint_bytes(folder):
+    """The arrays of the newest checkpoint, by name."""
+    from orbax.checkpoint import v1 as ocp
+
+    with ocp.training.Checkpointer(folder / "checkpoints") as checkpoints:
+        return checkpoints.load_checkpointables(checkpoints.latest.step)
+
+
+def assert_same_state(a, b):
+    import jax
+
+    jax.tree.map(np.testing.assert_array_equal, checkpoint_bytes(a), checkpoint_bytes(b))
+
+
+def test_train_leaves_a_complete_run_folder(trained):
+    lines = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [4, 8, 12]
+    assert all(np.isfinite(line["loss"]) and 0 <= line["waiting_for_data"] <= 1 for line in lines)
+    assert json.loads((trained / "config.json").read_text())["experiment"]["steps"] == 12
+
+
+def test_sample_needs_nothing_but_the_folder(trained, tmp_path):
+    moved = tmp_path / "moved"
+    shutil.copytree(trained, moved)
+    run("sample", moved, "--w", 0, 2.5, "--labels", 3, 7, "--per-label", 2, "--steps", 2)
+    for w in ("0", "2.5"):
+        arrays = np.load(moved / "samples" / f"w={w}.npz")
+        assert arrays["images"].shape == (4, 8, 8, 1)
+        assert arrays["images"].dtype == np.uint8
+        assert arrays["labels"].tolist() == [3, 3, 7, 7]
+    picture = np.asarray(Image.open(moved / "samples" / "grid.png"))
+    assert min(picture.shape[:2]) > 100
+    assert picture.std() > 5
+
+
+def test_evaluate_prints_a_table_and_draws_curves(trained):
+    done = run("evaluate", trained, "--w", 1, 2, "--per-label", 2, "--steps", 2, "--judge-steps", 3)
+    result = json.loads((trained / "evaluation.json").read_text())
+    assert result["table"]["w"] == [1, 2]
+    for column in ("accuracy", "frechet", "frechet pixels", "precision", "recall", "nearest"):
+        assert column in done.stdout
+        assert len(result["table"][column]) == 2
+        assert np.isfinite([*result["table"][column], result["real"][column]]).all()
+    assert Image.open(trained / "evaluation.png").width > 100
+
+
+def test_same_command_again_has_nothing_to_do(trained, data_dir):
+    before = (trained / "metrics.jsonl").read_text()
+    done = run("train", "digits", "--out", trained, "--data-dir", data_dir, "--steps", 12, *SMALL)
+    assert "step 12" in done.stdout
+    assert (trained / "metrics.jsonl").read_text() == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_stopped_run_continues_to_the_same_bits(trained, data_dir, tmp_path, number):
+    out = tmp_path / "broken"
+    arguments = ("digits", "--out", out, "--data-dir", data_dir, "--steps", 12, *SMALL)
+    process = subprocess.Popen(
+        command("train", *arguments), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    deadline = time.monotonic() + 300
+    while not (out / "checkpoints" / "4").exists():  # orbax renames a checkpoint when it is whole
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    os.kill(process.pid, number)
+    stdout, _ = process.communicate(timeout=300)
+    assert process.returncode == (-signal.SIGKILL if number == signal.SIGKILL else 128 + signal.SIGTERM)
+    if number == signal.SIGTERM:
+        assert "stopped by SIGTERM" in stdout
+    assert not (out / "checkpoints" / "12").exists()  # it was stopped in the middle
+    run("train", *arguments)
+    assert_same_state(out, trained)
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "says"),
+    [
+        ("train", ("cifar", "--out", "OUT"), "PRESET = 'cifar': there are digits, mnist"),
+        ("train", ("mnist", "--out", "OUT", "--data-dir", "EMPTY"), "jaxflow.data.prepare mnist"),
+        ("train", ("digits", "--out", "FILE/run", "--data-dir", "DATA"), "FILE/run"),
+        ("train", ("digits", "--out", "OUT", "--data-dir", "DATA", "--steps", "0"), "steps = 0"),
+        (
+            "train",
+            ("digits", "--out", "OUT", "--data-dir", "DATA", "--batch-size", "9999"),
+            "batch_size = 9999",
+        ),
+        (
+            "train",
+            ("digits", "--out", "RUN", "--data-dir", "DATA", "--batch-size", "8"),
+            "batch_size was 16 and is 8",
+        ),
+        ("sample", ("RUN", "--w", "nan"), "w = nan"),
+        ("sample", ("RUN", "--steps", "0"), "steps = 0"),
+        ("sample", ("RUN", "--labels", "1", "12"), "labels[1] = 12: the classes are 0 to 9"),
+        ("sample", ("RUN", "--solver", "magic"), "solver = 'magic': there are euler"),
+        ("sample", ("EMPTY",), "is not a run folder"),
+        ("evaluate", ("RUN", "--w", "inf"), "w = inf"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(script, arguments, says, trained, data_dir, tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "empty").mkdir()
+    places = {
+        "OUT": tmp_path / "out",
+        "FILE": tmp_path / "file",
+        "EMPTY": tmp_path / "empty",
+        "DATA": data_dir,
+        "RUN": trained,
+    }
+    for name, place in places.items():
+        arguments = [argument.replace(name, str(place)) for argument in arguments]
+        says = says.replace(name, str(place))
+    done = run(script, *arguments, code=2)
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert says in errors[0]
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists()

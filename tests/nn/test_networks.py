@@ -1,0 +1,126 @@
+import chex
+import flax.linen as linen
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import assert_close
+
+from jaxflow import nn
+from jaxflow.nn.dit import Block
+from jaxflow.nn.embeddings import grid_positions
+from jaxflow.nn.patches import from_patches, to_patches
+
+NETWORKS = {
+    "unet": nn.UNet(encode=nn.ClassTable(10), channels=(16, 32), blocks=1, embedding=32),
+    "unet_with_stem": nn.UNet(encode=nn.ClassTable(10), channels=(16, 32), blocks=1, embedding=32, patch=2),
+    "dit": nn.DiT(encode=nn.ClassTable(10), width=32, depth=2, heads=2),
+}
+X = jax.random.normal(jax.random.key(0), (3, 12, 12, 1))
+T, Y = jnp.array([0.0, 0.5, 1.0]), jnp.array([0, 5, 10])
+
+
+@pytest.fixture(params=NETWORKS.values(), ids=NETWORKS.keys())
+def network(request):
+    return request.param
+
+
+def disturbed(network):
+    """Parameters away from the zeros of the initialisation."""
+    params = network.init(jax.random.key(1), X, T, Y)["params"]
+    leaves, tree = jax.tree.flatten(params)
+    keys = jax.random.split(jax.random.key(2), len(leaves))
+    return jax.tree.unflatten(
+        tree,
+        [leaf + 0.1 * jax.random.normal(key, leaf.shape) for leaf, key in zip(leaves, keys, strict=True)],
+    )
+
+
+def test_shape_and_zero_at_initialisation(network):
+    params = network.init(jax.random.key(1), X, T, Y)["params"]
+    assert_close(network.apply({"params": params}, X, T, Y), jnp.zeros_like(X), 0)
+
+
+def test_finite_at_both_ends_and_alone_as_in_a_batch(network):
+    apply = jax.jit(network.apply)
+    variables = {"params": disturbed(network)}
+    out = apply(variables, X, T, Y)
+    chex.assert_tree_all_finite(out)
+    for i in range(3):
+        assert_close(apply(variables, X[i : i + 1], T[i : i + 1], Y[i : i + 1]), out[i : i + 1], 1e-4)
+
+
+def test_image_time_and_condition_reach_the_output(network):
+    variables = {"params": disturbed(network)}
+    out = network.apply(variables, X, T, Y)
+    others = [
+        network.apply(variables, X + 1, T, Y),
+        network.apply(variables, X, T * 0.5 + 0.1, Y),
+        network.apply(variables, X, T, (Y + 1) % 11),
+    ]
+    for other in others:
+        assert float(jnp.abs(other - out).max(axis=(1, 2, 3)).min()) > 1e-3
+
+
+def test_every_parameter_has_a_gradient(network):
+    def loss(params):
+        return jnp.sum(network.apply({"params": params}, X, T, Y) ** 2)
+
+    for leaf in jax.tree.leaves(jax.grad(loss)(disturbed(network))):
+        assert float(jnp.abs(leaf).max()) > 0
+
+
+def test_size_that_the_patch_does_not_divide_is_refused():
+    network = nn.DiT(encode=nn.ClassTable(10), patch=5, width=32, depth=1)
+    with pytest.raises(ValueError, match="patch size 5 does not divide the image size 12 x 12"):
+        network.init(jax.random.key(0), X, T, Y)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 6])
+def test_patches_are_undone_exactly(size):
+    x = jax.random.normal(jax.random.key(0), (2, 12, 24, 3))
+    patches = to_patches(x, size)
+    chex.assert_shape(patches, (2, 12 // size, 24 // size, 3 * size**2))
+    assert_close(from_patches(patches, size), x, 0)
+
+
+def test_patch_embedding_is_a_strided_convolution():
+    x = jax.random.normal(jax.random.key(0), (2, 8, 8, 3))
+    kernel = jax.random.normal(jax.random.key(1), (2, 2, 3, 5))
+    convolved = jax.lax.conv_general_dilated(
+        x, kernel, (2, 2), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"), precision="highest"
+    )
+    embedded = jnp.einsum("brcd,de->brce", to_patches(x, 2), kernel.reshape(-1, 5), precision="highest")
+    assert_close(embedded, convolved, 1e-5)
+
+
+def test_dit_block_is_the_identity_at_initialisation():
+    block = Block(heads=2, mlp_ratio=4, dropout=0.0)
+    x, embedding = jax.random.normal(jax.random.key(0), (2, 9, 16)), jnp.ones((2, 8))
+    variables = block.init(jax.random.key(1), x, embedding, False)
+    assert_close(block.apply(variables, x, embedding, False), x, 0)
+
+
+def test_positions_of_a_grid_are_all_different():
+    positions = np.asarray(grid_positions(7, 5, 64))
+    distances = np.linalg.norm(positions[:, None] - positions[None], axis=-1) + 10 * np.eye(35)
+    assert distances.min() > 0.1
+
+
+def test_tokens_attend_to_all_tokens():
+    attention = nn.attention.SelfAttention(heads=2)
+    tokens = jax.random.normal(jax.random.key(0), (1, 6, 8))
+    variables = attention.init(jax.random.key(1), tokens)
+    jacobian = jax.jacobian(lambda tokens: attention.apply(variables, tokens))(tokens)
+    influence = jnp.abs(jacobian).max(axis=(0, 2, 3, 5))
+    assert float(influence.min()) > 1e-6
+
+
+def test_label_beyond_the_null_class_shows():
+    table = nn.ClassTable(10)
+    variables = table.init(jax.random.key(0), jnp.array([0]), 4)
+    rows = table.apply(variables, jnp.arange(11), 4)
+    chex.assert_tree_all_finite(rows)
+    assert len(np.unique(np.asarray(rows), axis=0)) == 11
+    assert table.null == 10
+    assert isinstance(table, linen.Module)

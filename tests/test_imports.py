@@ -1,0 +1,102 @@
+"""The house: what may import what, and what an import may cost."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import jaxflow
+
+ROOT = Path(jaxflow.__file__).parent
+LEVELS = {
+    "typing": 0,
+    "per_example": 0,
+    "paths": 1,
+    "times": 1,
+    "nn": 1,
+    "data": 1,
+    "predictions": 2,
+    "solvers": 2,
+    "mixtures": 2,
+    "fields": 3,
+    "guidance": 3,
+    "losses": 3,
+    "sampling": 4,
+    "training": 4,
+    "evaluation": 4,
+}
+ONLY_IN = {
+    "flax": {"nn", "fields", "training"},
+    "optax": {"training", "evaluation"},
+    "orbax": {"training"},
+    "tensorflow_datasets": {"data"},
+    "grain": {"data"},
+    "sklearn": {"data"},
+    "experiments": set(),
+}
+
+
+def modules():
+    return [file for file in ROOT.rglob("*.py") if file != ROOT / "__init__.py"]
+
+
+def imported(file):
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def part(file):
+    return file.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def test_every_module_has_a_level():
+    assert {part(file) for file in modules()} == set(LEVELS)
+
+
+@pytest.mark.parametrize("file", modules(), ids=lambda file: str(file.relative_to(ROOT)))
+def test_imports_go_down(file):
+    for name in imported(file):
+        top, *rest = name.split(".")
+        if top == "jaxflow" and rest and rest[0] in LEVELS and rest[0] != part(file):
+            assert LEVELS[rest[0]] < LEVELS[part(file)], f"{part(file)} imports {name}"
+        if top in ONLY_IN:
+            assert part(file) in ONLY_IN[top], f"{part(file)} imports {name}"
+
+
+def test_importing_the_library_is_light():
+    """No data library, no optimiser, no network library, no backend."""
+    code = """
+import sys, jaxflow
+from jax._src import xla_bridge
+heavy = {"tensorflow", "tensorflow_datasets", "grain", "flax", "optax", "orbax", "matplotlib", "sklearn"}
+assert not heavy & set(sys.modules), heavy & set(sys.modules)
+jaxflow.paths, jaxflow.guidance, jaxflow.sampling, jaxflow.mixtures
+assert not heavy & set(sys.modules), heavy & set(sys.modules)
+assert not xla_bridge._backends
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT.parent)
+
+
+def test_public_contract():
+    """The names that outside checks call."""
+    from jaxflow import guidance, losses, mixtures, paths, predictions, sampling, solvers, times
+
+    for module, names in {
+        paths: "Linear Cosine SquareRoot VariancePreserving coefficients interpolate conditional_velocity"
+        " conditional_score",
+        predictions: "convert",
+        mixtures: "Mixture velocity score class_log_prob",
+        guidance: "classifier_free classifier",
+        losses: "drop_condition flow_matching",
+        times: "uniform",
+        solvers: "euler midpoint heun rk4",
+        sampling: "sample_ode sample_sde",
+    }.items():
+        for name in names.split():
+            assert callable(getattr(module, name))
