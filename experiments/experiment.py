@@ -61,8 +61,10 @@ RESUMABLE = ("steps", "learning_rate", "checkpoint_every", "log_every")
 
 CLASSES = {
     cls.__name__: cls
-    for cls in (Experiment, nn.ClassTable, nn.DiT, nn.UNet)
-    + (paths.Cosine, paths.Linear, paths.SquareRoot, paths.VariancePreserving)
+    for cls in (
+        *(Experiment, nn.ClassTable, nn.DiT, nn.UNet),
+        *(paths.Cosine, paths.Linear, paths.SquareRoot, paths.VariancePreserving),
+    )
 }
 """What a configuration may hold; nothing else is ever built from a file."""
 

@@ -125,7 +125,7 @@ def guided_loss(run: runs.Run) -> Loss:
 
 
 class Log:
-    """Progress bar on the screen and lines of JSON in the run folder, both of means over `log_every` steps."""
+    """Progress bar and lines of JSON in the run folder, both of means over `log_every` steps."""
 
     def __init__(self, file: Path, start: int, experiment: Experiment):
         self._every, self._batch_size = experiment.log_every, experiment.batch_size
@@ -140,7 +140,7 @@ class Log:
         """Seconds spent waiting for data since the last line."""
 
     def record(self, n: int, metrics: dict) -> None:
-        """The metrics of step n; raises FloatingPointError after `PATIENCE` steps without a finite gradient."""
+        """Take the metrics of step n; FloatingPointError after `PATIENCE` steps that were not finite."""
         values = jax.device_get(metrics)
         self._losses.append(float(values["loss"]))
         self._not_finite = self._not_finite + 1 if values["skipped"] else 0

@@ -26,6 +26,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from jaxflow.paths import coefficients
@@ -134,12 +135,12 @@ def _scale_at(w: Scale, t: Float[Array, " b"]) -> Array:
     return jnp.asarray(w(t) if callable(w) else w)
 
 
-def _is_number(w: Scale, number: float) -> bool:
+def _is_number(w: Scale, number: int) -> bool:
     return isinstance(w, (int, float)) and w == number
 
 
 def _check_scale(w: Scale) -> None:
     if callable(w) or isinstance(w, jax.core.Tracer):
         return
-    if not bool(jnp.all(jnp.isfinite(jnp.asarray(w)))):
+    if not np.all(np.isfinite(w)):
         raise ValueError(f"w = {w}: the guidance scale must be finite")

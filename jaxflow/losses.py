@@ -16,15 +16,15 @@ guidance. Its Algorithm 5 prints the target with data and noise exchanged.
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float
 
 from jaxflow import per_example
 from jaxflow.paths import conditional_velocity, interpolate
-from jaxflow.times import Quantile, uniform_law
-from jaxflow.typing import Condition, GuidedField, Path
+from jaxflow.times import Quantile, precision, uniform_law
+from jaxflow.typing import Condition, GuidedField, Keys, Path
 
 
-def drop_condition(key: PRNGKeyArray, y: Condition, null: Condition, rate: float) -> Condition:
+def drop_condition(key: Keys, y: Condition, null: Condition, rate: float | int) -> Condition:
     """Replace y by null in each example with probability `rate`, independently.
 
     Args:
@@ -52,7 +52,7 @@ def drop_condition(key: PRNGKeyArray, y: Condition, null: Condition, rate: float
 
 
 def flow_matching(
-    key: PRNGKeyArray,
+    key: Keys,
     field: GuidedField,
     path: Path,
     data: Float[Array, "b *event"],
@@ -73,7 +73,7 @@ def flow_matching(
     b, *event = data.shape
     time_keys, noise_keys = jnp.moveaxis(jax.vmap(jax.random.split)(per_example.keys(key, b)), 1, 0)
     noise = per_example.normal(noise_keys, tuple(event), data.dtype)
-    uniform = jax.vmap(lambda key: jax.random.uniform(key, dtype=jnp.promote_types(data.dtype, jnp.float32)))
+    uniform = jax.vmap(lambda key: jax.random.uniform(key, dtype=precision(data.dtype)))
     t = time_law(uniform(time_keys))
     error = field(interpolate(path, data, noise, t), t, y) - conditional_velocity(path, data, noise, t)
     return jnp.sum(error**2, axis=tuple(range(1, error.ndim)))

@@ -6,7 +6,9 @@ neither on the size of the batch that it is in nor on the number of devices.
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray, Shaped
+from jaxtyping import Array, Float, Int, Key, Shaped
+
+from jaxflow.typing import Keys
 
 
 def expand(value: Shaped[Array, "..."], x: Shaped[Array, "b *event"]) -> Array:
@@ -15,18 +17,18 @@ def expand(value: Shaped[Array, "..."], x: Shaped[Array, "b *event"]) -> Array:
     return value if value.ndim == 0 else value.reshape(value.shape + (1,) * (x.ndim - 1))
 
 
-def keys(key: PRNGKeyArray, n: int) -> PRNGKeyArray:
+def keys(key: Keys, n: int) -> Key[Array, " b"]:
     """Key of each of n examples, (n,): `fold_in(key, i)`. An array of n keys is kept as it is."""
     if key.ndim:
         return key
     return jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(n))
 
 
-def normal(keys: PRNGKeyArray, shape: tuple[int, ...], dtype=jnp.float32) -> Float[Array, "b *event"]:
+def normal(keys: Key[Array, " b"], shape: tuple[int, ...], dtype=jnp.float32) -> Float[Array, "b *event"]:
     """Standard normal noise, one key per example: (b, *shape)."""
     return jax.vmap(lambda key: jax.random.normal(key, shape, dtype))(keys)
 
 
-def fold_in(keys: PRNGKeyArray, data: int | Array) -> PRNGKeyArray:
+def fold_in(keys: Key[Array, " b"], data: int | Int[Array, ""]) -> Key[Array, " b"]:
     """`jax.random.fold_in` for each key of a batch, with the same number."""
     return jax.vmap(jax.random.fold_in, (0, None))(keys, data)

@@ -22,6 +22,7 @@ from jaxtyping import Array, Float
 
 from jaxflow.paths import coefficients
 from jaxflow.per_example import expand
+from jaxflow.times import precision
 from jaxflow.typing import Path
 
 Prediction = Literal["velocity", "score", "noise", "data"]
@@ -53,7 +54,7 @@ def convert(
             raise ValueError(f"{name} = {kind!r}: allowed are {', '.join(get_args(Prediction))}")
     if source == target:
         return value
-    dtype = jnp.promote_types(value.dtype, jnp.float32)
+    dtype = precision(value.dtype)
     x, wide = x.astype(dtype), value.astype(dtype)
     alpha, beta, d_alpha, d_beta = (expand(c, x) for c in coefficients(path, t))
     # An infinite slope at the end of a path acts as a very large one: inf / inf is not a limit.

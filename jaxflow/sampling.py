@@ -19,12 +19,13 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+import numpy as np
+from jaxtyping import Array, Float
 
 from jaxflow import per_example
 from jaxflow.predictions import convert
 from jaxflow.solvers import Solver, euler_maruyama, midpoint
-from jaxflow.typing import Path, VectorField
+from jaxflow.typing import Keys, Path, VectorField
 
 
 def sample_ode(
@@ -61,13 +62,13 @@ def sample_ode(
 
 
 def sample_sde(
-    key: PRNGKeyArray,
+    key: Keys,
     field: VectorField,
     path: Path,
     noise: Float[Array, "b *event"],
     times: Float[Array, " n"],
     *,
-    sigma: float | Float[Array, ""] | Callable[[Array], Array],
+    sigma: float | int | Float[Array, ""] | Callable[[Array], Array],
     trajectory: bool = False,
 ) -> Float[Array, "..."]:
     """Sample the SDE with the field's marginals by Euler-Maruyama; the last step adds no noise.
@@ -124,5 +125,5 @@ def _check_times(times: Array) -> None:
 def _check_sigma(sigma) -> None:
     if callable(sigma) or isinstance(sigma, jax.core.Tracer):
         return
-    if not bool(jnp.isfinite(sigma)) or sigma < 0:
+    if not np.isfinite(sigma) or sigma < 0:
         raise ValueError(f"sigma = {sigma}: the diffusion coefficient must be finite and not negative")

@@ -16,6 +16,15 @@ Quantile = Callable[[jax.Array], jax.Array]
 """Uniform numbers in [0, 1) -> times in [0, 1], same shape."""
 
 
+def precision(dtype: jnp.dtype) -> jnp.dtype:
+    """The dtype of times beside data of `dtype`: float32 at least, since 1 - t vanishes in bfloat16.
+
+    >>> precision(jnp.dtype("bfloat16")), precision(jnp.dtype("float64"))
+    (dtype('float32'), dtype('float64'))
+    """
+    return jnp.dtype(dtype if jnp.finfo(dtype).bits >= 32 else jnp.float32)
+
+
 def uniform(n: int) -> Float[Array, " steps"]:
     """Grid of n equal steps from 0 to 1, (n + 1,).
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
 import jax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Key
 
 Times = Float[Array, " b"]
 """One time per example, in [0, 1]: 0 is noise, 1 is data."""
@@ -17,13 +17,16 @@ Condition = Any
 """What guides: any pytree of arrays with a leading axis of examples; `null` has the same
 structure for one example."""
 
+Keys = Key[Array, ""] | Key[Array, " b"]
+"""One random key, or one for each of b examples."""
+
 VectorField = Callable[[jax.Array, jax.Array], jax.Array]
 """(x, t) -> dx/dt, with x (b, *event) and t (b,)."""
 
 GuidedField = Callable[[jax.Array, jax.Array, Condition], jax.Array]
 """(x, t, y) -> dx/dt of the data that have the condition y."""
 
-Scale = float | Float[Array, "..."] | Callable[[jax.Array], jax.Array]
+Scale = float | int | Float[Array, "..."] | Callable[[jax.Array], jax.Array]
 """A guidance scale w: a number, one number per example (b,), or a function of t (b,)."""
 
 

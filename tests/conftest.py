@@ -33,6 +33,13 @@ def float64():
         yield
 
 
+@pytest.fixture
+def standard_promotion():
+    """For what runs optax, whose schedules multiply floats by integers."""
+    with jax.numpy_dtype_promotion("standard"):
+        yield
+
+
 def three_components() -> mixtures.Mixture:
     """Three labelled components in two dimensions, no two covariances alike."""
     return mixtures.Mixture(

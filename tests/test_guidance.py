@@ -97,7 +97,7 @@ def test_a_side_without_weight_may_be_infinite():
 
 @pytest.mark.parametrize("w", [float("nan"), float("inf"), jnp.array([1.0, jnp.nan])])
 def test_scale_that_is_not_finite_is_refused(w):
-    x, t, y = inputs()
+    _, _, y = inputs()
     with pytest.raises(ValueError, match="w = "):
         guidance.classifier_free(field(paths.Linear()), y, jnp.array(NULL), w)
     with pytest.raises(ValueError, match="w = "):

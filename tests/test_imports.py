@@ -11,21 +11,18 @@ import jaxflow
 
 ROOT = Path(jaxflow.__file__).parent
 LEVELS = {
-    "typing": 0,
-    "per_example": 0,
-    "paths": 1,
-    "times": 1,
-    "nn": 1,
-    "data": 1,
-    "predictions": 2,
-    "solvers": 2,
-    "mixtures": 2,
-    "fields": 3,
-    "guidance": 3,
-    "losses": 3,
-    "sampling": 4,
-    "training": 4,
-    "evaluation": 4,
+    name: level
+    for level, names in enumerate(
+        (
+            ("typing",),
+            ("per_example",),
+            ("paths", "times", "nn", "data"),
+            ("predictions", "solvers", "mixtures"),
+            ("fields", "guidance", "losses"),
+            ("sampling", "training", "evaluation"),
+        )
+    )
+    for name in names
 }
 ONLY_IN = {
     "flax": {"nn", "fields", "training"},

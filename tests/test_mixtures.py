@@ -87,7 +87,7 @@ def test_samples_have_the_moments():
     data, y = mixtures.sample(jax.random.key(0), mixture, 200_000)
     for k in range(3):
         own = data[y == k]
-        # Five standard errors of a mean: 5 sqrt(0.6 / 40,000) = 0.02; of a variance 5 * 0.6 sqrt(2 / 40,000) = 0.02.
+        # Five standard errors: of a mean 5 sqrt(0.6 / 40,000), of a variance 3 sqrt(2 / 40,000), or 0.02.
         assert_close(own.mean(axis=0), mixture.means[k], 0.02)
         assert_close(jnp.cov(own.T), mixture.covariances[k], 0.02)
     assert_close(jnp.bincount(y, length=3) / 200_000, mixture.weights, 0.006)

@@ -20,7 +20,7 @@ def test_measured_order_is_the_stated_one(name, float64):
     noise = jax.random.normal(jax.random.key(0), (64, 2))
     field = lambda x, t: mixtures.velocity(mixture, paths.Linear(), x, t)  # noqa: E731
     exact = sampling.sample_ode(field, noise, times.uniform(2000), solver=solvers.rk4())
-    steps = np.array([40, 80, 160, 320])
+    steps = [40, 80, 160, 320]
     errors = [
         float(
             jnp.sqrt(

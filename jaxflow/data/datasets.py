@@ -52,7 +52,7 @@ def open_dataset(name: str, split: str, data_dir: str | os.PathLike | None = Non
         ) from None
     if builder.info.file_format != tfds.core.FileFormat.ARRAY_RECORD:
         raise ValueError(
-            f"data set {name!r} in {directory} is in {builder.info.file_format.value} format, not array_record:"
+            f"data set {name!r} in {directory} is {builder.info.file_format.value}, not array_record:"
             f" prepare it again: python -m jaxflow.data.prepare {name} --data-dir OTHER_DIRECTORY"
         )
     features = dict(builder.info.features.items())

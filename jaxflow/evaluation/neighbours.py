@@ -26,7 +26,7 @@ def nearest_distance(a: Points, b: Float[np.ndarray, "m d"]) -> Float[np.ndarray
     return distances(a, b).min(axis=1)
 
 
-def precision_recall(real: Points, generated: Points, k: int = 3) -> tuple[float, float]:
+def precision_recall(real: Points, generated: Float[np.ndarray, "m d"], k: int = 3) -> tuple[float, float]:
     """Share of generated points within the real manifold, and of real points within the generated one."""
     between = distances(real, generated)
     precision = _within(between.T, _radii(real, k)).mean()

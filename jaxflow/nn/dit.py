@@ -83,7 +83,7 @@ class DiT(linen.Module):
         patches = to_patches(x, self.patch)
         b, rows, columns, d = patches.shape
         tokens = linen.Dense(self.width)(patches.reshape(b, rows * columns, d))
-        tokens = tokens + grid_positions(rows, columns, self.width)
+        tokens = tokens + grid_positions(rows, columns, self.width)[None]
         for _ in range(self.depth):
             tokens = Block(self.heads, self.mlp_ratio, self.dropout)(tokens, embedding, train)
         shift, scale = Modulation(2, self.width)(embedding)

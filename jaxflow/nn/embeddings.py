@@ -3,16 +3,16 @@
 import flax.linen as linen
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Shaped
 
 
-def sinusoidal(position: Float[Array, " n"], width: int, *, longest: float) -> Float[Array, "n width"]:
+def sinusoidal(position: Shaped[Array, " n"], width: int, *, longest: float) -> Float[Array, "n width"]:
     """Cosines and sines of `position` at width / 2 geometric frequencies, from 1 down to 1 / longest.
 
     Source: Vaswani et al. 1706.03762, section 3.5.
     """
     frequencies = jnp.exp(-np.log(longest) * jnp.arange(width // 2, dtype=jnp.float32) / (width // 2))
-    angles = position[:, None].astype(jnp.float32) * frequencies
+    angles = position[:, None].astype(jnp.float32) * frequencies[None]
     return jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=-1)
 
 

@@ -21,7 +21,8 @@ from jaxflow.nn.embeddings import TimeEmbedding
 from jaxflow.nn.patches import from_patches, to_patches
 from jaxflow.typing import Condition, Times
 
-Image = Float[Array, "b h w c"]
+Image = Float[Array, "b _ _ _"]
+"""(b, h, w, c), of any resolution and number of channels."""
 Embedding = Float[Array, "b d"]
 
 

@@ -45,10 +45,19 @@ class Checkpoints:
     def restore(self, like: TrainState) -> TrainState:
         """The newest state, laid out over devices as `like` is."""
         training = {"step": like.step, "params": like.params, "optimizer": like.optimizer}
-        abstract = jax.tree.map(jax.api_util.shaped_abstractify, {"training": training, "ema": like.ema})
+        abstract = jax.tree.map(
+            lambda leaf: _abstract(leaf, leaf.sharding), {"training": training, "ema": like.ema}
+        )
         restored = self._orbax.load_checkpointables(self.latest, abstract)
         return TrainState(ema=restored["ema"], **restored["training"])
 
     def restore_ema(self, like: Params) -> Params:
-        """The moving average of the newest checkpoint; `like` may be abstract."""
-        return self._orbax.load_checkpointables(self.latest, {"ema": like})["ema"]
+        """The moving average of the newest checkpoint, on one device; `like` may be abstract."""
+        # Stated, since orbax would otherwise ask for the devices of the run that saved it.
+        device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        abstract = jax.tree.map(lambda leaf: _abstract(leaf, device), like)
+        return self._orbax.load_checkpointables(self.latest, {"ema": abstract})["ema"]
+
+
+def _abstract(leaf: Any, sharding: jax.sharding.Sharding) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 Params = Any
 Loss = Callable[[Params, PRNGKeyArray, Any], Float[Array, " b"]]
@@ -25,7 +25,8 @@ Loss = Callable[[Params, PRNGKeyArray, Any], Float[Array, " b"]]
 class TrainState:
     """What training carries from step to step. `ema` is what one samples with."""
 
-    step: Int[Array, ""]
+    step: Any
+    """Steps done, an int32 scalar."""
     params: Params
     ema: Params
     optimizer: optax.OptState

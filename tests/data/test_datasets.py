@@ -97,13 +97,13 @@ def test_data_set_that_is_not_there_says_how_to_get_it(tmp_path):
 
 
 def test_split_that_is_not_there(data_dir):
-    with pytest.raises(ValueError, match="no split 'validation': it has test, train"):
+    with pytest.raises(ValueError, match=r"no split 'validation': it has (test, train|train, test)"):
         open_dataset("digits", "validation", data_dir)
 
 
 @pytest.mark.parametrize(("batch_size", "seed"), [(0, 0), (2000, 0), (8, -1)])
 def test_impossible_batches_are_refused(digits, batch_size, seed):
-    with pytest.raises(ValueError, match="batch_size = |seed = "):
+    with pytest.raises(ValueError, match=r"batch_size = |seed = "):
         batches(digits, seed=seed, batch_size=batch_size)
 
 

@@ -55,7 +55,7 @@ def test_nearest_distance():
     np.testing.assert_allclose(nearest_distance(points, points[:1]), [0.0, 5.0])
 
 
-def test_judge_learns_what_can_be_learned():
+def test_judge_learns_what_can_be_learned(standard_promotion):
     """Bright quadrants by class: a classifier that cannot tell them is broken."""
     labels = np.arange(400) % 4
     images = np.random.default_rng(0).integers(0, 100, (400, 8, 8, 1)).astype(np.uint8)
