@@ -16,8 +16,8 @@ from jaxflow.training.step import Params
 
 SOLVERS = {"euler": solvers.euler, "midpoint": solvers.midpoint, "heun": solvers.heun, "rk4": solvers.rk4}
 
-Generator = Callable[[Sequence[int], float], np.ndarray]
-"""(labels, w) -> uint8 images (n, h, w, c)."""
+Generator = Callable[[np.ndarray, float], np.ndarray]
+"""(labels (n,), w) -> uint8 images (n, h, w, c)."""
 
 
 def generator(run: Run, params: Params, *, steps: int, solver: str, seed: int, block: int = 256) -> Generator:
@@ -40,7 +40,7 @@ def generator(run: Run, params: Params, *, steps: int, solver: str, seed: int, b
         images = sampling.sample_ode(velocity, noise, grid, solver=method)
         return to_uint8(images), jnp.all(jnp.isfinite(images))
 
-    def generate(labels: Sequence[int], w: float) -> np.ndarray:
+    def generate(labels: np.ndarray, w: float) -> np.ndarray:
         n = len(labels)
         size = min(block, n)
         filled = np.resize(np.asarray(labels, np.int32), -(-n // size) * size)

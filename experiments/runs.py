@@ -50,14 +50,13 @@ class Run:
         return open_dataset(self.experiment.dataset, split, data_dir or self.data_dir)
 
 
-def start_or_resume(directory: Path, experiment: Experiment, data_dir: str | None) -> tuple[Run, Dataset]:
+def start_or_resume(directory: Path, experiment: Experiment, dataset: Dataset, data_dir: str | None) -> Run:
     """Make the run folder, or check that the one that is there is of the same experiment.
 
     Raises:
         ValueError: the folder holds another experiment; the message lists what differs.
-        OSError: the folder cannot be written, or the data set is not found.
+        OSError: the folder cannot be written.
     """
-    dataset = open_dataset(experiment.dataset, "train", data_dir)
     folder = str(data_directory(data_dir).absolute())
     run = Run(experiment, folder, dataset.image_shape, dataset.class_names)
     jax.eval_shape(run.initial_params, jax.random.key(0))  # the network fits the images
@@ -72,7 +71,7 @@ def start_or_resume(directory: Path, experiment: Experiment, data_dir: str | Non
     aside = directory / "config.json.new"
     aside.write_text(json.dumps(encode(run), indent=2) + "\n")
     aside.replace(config)
-    return run, dataset
+    return run
 
 
 def open_run(directory: Path) -> Run:

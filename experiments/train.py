@@ -17,6 +17,7 @@ from typing import Annotated
 
 import jax
 import numpy as np
+import optax
 import tyro
 from tqdm import tqdm
 
@@ -24,7 +25,8 @@ from experiments import presets, runs
 from experiments.cli import refusing
 from experiments.experiment import Experiment
 from jaxflow import losses, times
-from jaxflow.data.batches import batches
+from jaxflow.data.batches import batches, order
+from jaxflow.data.datasets import open_dataset
 from jaxflow.data.images import to_float
 from jaxflow.training import optimizer, parallel
 from jaxflow.training.checkpoint import Checkpoints
@@ -52,20 +54,13 @@ def main(argv: list[str] | None = None) -> None:
         arguments = parse(sys.argv[1:] if argv is None else argv)
         experiment, out = arguments.experiment, arguments.out
         experiment.check()
-        run, dataset = runs.start_or_resume(out, experiment, arguments.data_dir)
+        dataset = open_dataset(experiment.dataset, "train", arguments.data_dir)
+        order(len(dataset.source), experiment.seed, experiment.batch_size)
         examples = parallel.over_examples()
-        stream_from = partial(
-            batches, dataset, seed=experiment.seed, batch_size=experiment.batch_size, sharding=examples
-        )
         parallel.check_divides(examples, experiment.batch_size)
+        run = runs.start_or_resume(out, experiment, dataset, arguments.data_dir)
 
-    transform = optimizer.adamw(
-        experiment.learning_rate,
-        steps=experiment.steps,
-        warmup=experiment.warmup,
-        weight_decay=experiment.weight_decay,
-        clip=experiment.clip,
-    )
+    transform = optimizer_of(experiment)
     init_key, key = jax.random.split(jax.random.key(experiment.seed))
 
     @partial(jax.jit, out_shardings=parallel.replicated(examples))
@@ -82,7 +77,9 @@ def main(argv: list[str] | None = None) -> None:
         if checkpoints.latest is not None:
             state = checkpoints.restore(state)
         start = int(state.step)
-        stream = stream_from(start=start)
+        stream = batches(
+            dataset, seed=experiment.seed, batch_size=experiment.batch_size, start=start, sharding=examples
+        )
         log = Log(out / "metrics.jsonl", start, experiment)
         metrics = None
         for n in range(start, experiment.steps):
@@ -102,6 +99,17 @@ def main(argv: list[str] | None = None) -> None:
                 sys.exit(128 + interruption.signal)
         log.close()
     print(f"{out}: trained to step {max(start, experiment.steps)}")
+
+
+def optimizer_of(experiment: Experiment) -> optax.GradientTransformation:
+    """AdamW with the numbers of the experiment."""
+    return optimizer.adamw(
+        experiment.learning_rate,
+        steps=experiment.steps,
+        warmup=experiment.warmup,
+        weight_decay=experiment.weight_decay,
+        clip=experiment.clip,
+    )
 
 
 def guided_loss(run: runs.Run) -> Loss:

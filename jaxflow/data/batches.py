@@ -44,7 +44,7 @@ def batches(
     seed: int,
     batch_size: int,
     start: int = 0,
-    sharding: jax.sharding.Sharding | None = None,
+    sharding: jax.sharding.NamedSharding | None = None,
     resident: bool | None = None,
 ) -> Iterator[Batch]:
     """Batch `start`, `start` + 1, ... without end.

@@ -5,7 +5,6 @@ prepared; nothing here opens a connection.
 """
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,8 +15,8 @@ from tensorflow_datasets.core import read_only_builder
 class Dataset(NamedTuple):
     """Labelled images with random access."""
 
-    source: Sequence[dict[str, Any]]
-    """Item i: {"image": uint8 (h, w, c), "label": int}, decoded when asked for."""
+    source: Any
+    """A TFDS data source: `len`, and items {"image": uint8 (h, w, c), "label": int} decoded when asked for."""
     image_shape: tuple[int, int, int]
     class_names: tuple[str, ...]
 

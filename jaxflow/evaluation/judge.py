@@ -99,5 +99,5 @@ def _blocks(images: Images, size: int):
 
 @functools.partial(jax.jit, static_argnums=0)
 def _look(network: Classifier, params: Any, images: UInt8[Array, "b h w c"]) -> tuple[Array, Array]:
-    logits, features = network.apply({"params": params}, to_float(images))
+    logits, features = network.apply({"params": params}, to_float(images))  # type: ignore[misc]
     return jnp.argmax(logits, axis=-1), features

@@ -1,0 +1,72 @@
+"""The training step of the scripts, with a real network."""
+
+from functools import partial
+
+import chex
+import jax
+import jax.numpy as jnp
+import pytest
+from conftest import assert_close
+
+from experiments.experiment import Experiment
+from experiments.runs import Run
+from experiments.train import guided_loss, optimizer_of
+from jaxflow import nn, paths
+from jaxflow.training.step import initial_state, train_step
+
+pytestmark = pytest.mark.usefixtures("standard_promotion")
+
+
+def run_with(**numbers) -> Run:
+    network = nn.DiT(encode=nn.ClassTable(3), width=16, depth=1, heads=2, dropout=0.1)
+    experiment = Experiment(dataset="none", network=network, path=paths.Linear(), steps=10, **numbers)
+    return Run(experiment, "", (4, 4, 1), ("a", "b", "c"))
+
+
+def batch(n=8):
+    images = jax.random.randint(jax.random.key(0), (n, 4, 4, 1), 0, 256).astype(jnp.uint8)
+    return {"image": images, "label": jnp.arange(n) % 3}
+
+
+def test_one_compilation_and_no_hidden_transfer():
+    run = run_with()
+    optimizer = optimizer_of(run.experiment)
+
+    @partial(jax.jit, donate_argnums=0)
+    @chex.assert_max_traces(n=1)
+    def step(state, key, batch):
+        return train_step(state, key, batch, loss=guided_loss(run), optimizer=optimizer, ema_decay=0.9)
+
+    state, key, data = (
+        initial_state(run.initial_params(jax.random.key(1)), optimizer),
+        jax.random.key(2),
+        batch(),
+    )
+    state, _ = step(state, key, data)
+    with jax.transfer_guard("disallow"):
+        for _ in range(3):
+            state, metrics = step(state, key, data)
+    assert step._cache_size() == 1
+    assert jnp.isfinite(metrics["loss"])
+
+
+def test_condition_that_is_always_dropped_has_no_gradient_and_one_never_dropped_leaves_null_alone():
+    """The network never sees a condition that was dropped."""
+    for eta, rows_with_gradient in ((1.0, [False, False, False, True]), (0.0, [True, True, True, False])):
+        run = run_with(condition_dropout=eta)
+        # Away from the zeros of the initialisation, where no gradient reaches the table.
+        params = jax.tree.map(lambda leaf: leaf + 0.1, run.initial_params(jax.random.key(1)))
+        gradient = jax.grad(lambda params: guided_loss(run)(params, jax.random.key(2), batch()).mean())(
+            params
+        )
+        table = gradient["encode"]["Embed_0"]["embedding"]
+        assert (jnp.abs(table).max(axis=1) > 0).tolist() == rows_with_gradient
+
+
+def test_loss_of_an_untrained_network_is_that_of_no_motion():
+    """Zero at initialisation, the loss is the mean of (data - noise)^2 per pixel: E data^2 + 1."""
+    run = run_with()
+    data = batch(4096)
+    values = guided_loss(run)(run.initial_params(jax.random.key(1)), jax.random.key(2), data)
+    expected = jnp.mean((data["image"].astype(jnp.float32) / 127.5 - 1) ** 2) + 1
+    assert_close(values.mean(), expected, 0.02)  # standard error 0.006
