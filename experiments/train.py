@@ -5,7 +5,6 @@
 Every number of the preset can be set; `python -m experiments.train PRESET --help` lists them.
 """
 
-import json
 import sys
 import time
 from dataclasses import dataclass
@@ -19,7 +18,6 @@ import jax
 import numpy as np
 import optax
 import tyro
-from tqdm import tqdm
 
 from experiments import presets, runs
 from experiments.cli import refusing
@@ -31,10 +29,8 @@ from jaxflow.data.images import to_float
 from jaxflow.training import optimizer, parallel
 from jaxflow.training.checkpoint import Checkpoints
 from jaxflow.training.interruption import Interruption
+from jaxflow.training.log import Log
 from jaxflow.training.step import Loss, initial_state, train_step
-
-PATIENCE = 20
-"""Steps in a row without a finite gradient after which a run gives up."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +76,13 @@ def main(argv: list[str] | None = None) -> None:
         stream = batches(
             dataset, seed=experiment.seed, batch_size=experiment.batch_size, start=start, sharding=examples
         )
-        log = Log(out / "metrics.jsonl", start, experiment)
+        log = Log(
+            out / "metrics.jsonl",
+            start=start,
+            steps=experiment.steps,
+            batch_size=experiment.batch_size,
+            every=experiment.log_every,
+        )
         metrics = None
         for n in range(start, experiment.steps):
             asked = time.perf_counter()
@@ -130,60 +132,6 @@ def guided_loss(run: runs.Run) -> Loss:
         return loss / np.prod(run.image_shape)
 
     return loss
-
-
-class Log:
-    """Progress bar and lines of JSON in the run folder, both of means over `log_every` steps."""
-
-    def __init__(self, file: Path, start: int, experiment: Experiment):
-        self._every, self._batch_size = experiment.log_every, experiment.batch_size
-        kept = [line for line in _lines(file) if json.loads(line)["step"] <= start]
-        file.write_text("".join(kept))
-        self._file = file.open("a")
-        self._bar = tqdm(total=experiment.steps, initial=start, unit="step", desc="train", dynamic_ncols=True)
-        self._losses: list[float] = []
-        self._not_finite = 0
-        self._since = time.perf_counter()
-        self.waited = 0.0
-        """Seconds spent waiting for data since the last line."""
-
-    def record(self, n: int, metrics: dict) -> None:
-        """Take the metrics of step n; FloatingPointError after `PATIENCE` steps that were not finite."""
-        values = jax.device_get(metrics)
-        self._losses.append(float(values["loss"]))
-        self._not_finite = self._not_finite + 1 if values["skipped"] else 0
-        if self._not_finite >= PATIENCE:
-            raise FloatingPointError(
-                f"step {n}: no finite loss or gradient in {PATIENCE} steps; lower learning_rate"
-            )
-        self._bar.update()
-        if n % self._every == 0:
-            self._write(n, float(values["gradient_norm"]))
-
-    def _write(self, n: int, gradient_norm: float) -> None:
-        seconds = time.perf_counter() - self._since
-        line = {
-            "step": n,
-            "loss": float(np.mean(self._losses)),
-            "gradient_norm": gradient_norm,
-            "images_per_second": len(self._losses) * self._batch_size / seconds,
-            "waiting_for_data": self.waited / seconds,
-        }
-        print(json.dumps(line), file=self._file, flush=True)
-        self._bar.set_postfix({"loss": f"{line['loss']:.4f}", "images/s": f"{line['images_per_second']:.0f}"})
-        self._losses, self._since, self.waited = [], time.perf_counter(), 0.0
-
-    def close(self) -> None:
-        """End the bar and the file."""
-        self._bar.close()
-        self._file.close()
-
-
-def _lines(file: Path) -> list[str]:
-    # A line without its end was being written when the run was killed.
-    return (
-        [line for line in file.read_text().splitlines(True) if line.endswith("\n")] if file.exists() else []
-    )
 
 
 def parse(argv: list[str]) -> Arguments:

@@ -16,7 +16,7 @@ class Dataset(NamedTuple):
     """Labelled images with random access."""
 
     source: Any
-    """A TFDS data source: `len`, and items {"image": uint8 (h, w, c), "label": int} decoded when asked for."""
+    """A TFDS data source of {"image": uint8 (h, w, c), "label": int}, decoded when asked for."""
     image_shape: tuple[int, int, int]
     class_names: tuple[str, ...]
 

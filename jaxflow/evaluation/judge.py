@@ -6,7 +6,7 @@ which the Frechet distance and the manifolds are measured.
 
 import functools
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -99,5 +99,5 @@ def _blocks(images: Images, size: int):
 
 @functools.partial(jax.jit, static_argnums=0)
 def _look(network: Classifier, params: Any, images: UInt8[Array, "b h w c"]) -> tuple[Array, Array]:
-    logits, features = network.apply({"params": params}, to_float(images))  # type: ignore[misc]
+    logits, features = cast(tuple[Array, Array], network.apply({"params": params}, to_float(images)))
     return jnp.argmax(logits, axis=-1), features

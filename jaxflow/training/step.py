@@ -34,7 +34,10 @@ class TrainState:
 
 def initial_state(params: Params, optimizer: optax.GradientTransformation) -> TrainState:
     """The state before the first step."""
-    return TrainState(jnp.zeros((), jnp.int32), params, params, optimizer.init(params))
+    # A copy: a step that donates its state must not be given one buffer twice.
+    return TrainState(
+        jnp.zeros((), jnp.int32), params, jax.tree.map(jnp.copy, params), optimizer.init(params)
+    )
 
 
 def train_step(
