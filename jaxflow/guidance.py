@@ -55,8 +55,9 @@ def classifier_free(field: GuidedField, y: Condition, null: Condition, w: Scale)
     3.0
     """
     _check_scale(w)
-    b = jax.tree.leaves(y)[0].shape[0]
-    nothing = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (b, *jnp.shape(leaf))), null)
+    nothing = jax.tree.map(
+        lambda leaf, none: jnp.broadcast_to(jnp.asarray(none, leaf.dtype), leaf.shape), y, null
+    )
     if _is_number(w, 1):
         return lambda x, t: field(x, t, y)
     if _is_number(w, 0):
