@@ -46,7 +46,7 @@ class Arguments:
     """Guidance scales."""
     per_label: int = 100
     """Images of each class."""
-    steps: int = 12
+    steps: int = 10
     """Steps of the solver."""
     solver: str = "heun"
     """euler, midpoint, heun or rk4."""

@@ -30,7 +30,7 @@ class Arguments:
     """Classes by number; all if left out."""
     per_label: int = 10
     """Images of each label."""
-    steps: int = 12
+    steps: int = 10
     """Steps of the solver."""
     solver: str = "heun"
     """euler, midpoint, heun or rk4."""
