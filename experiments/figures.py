@@ -40,11 +40,14 @@ def guidance_grid(panels: dict[float, np.ndarray], row_names: Sequence[str], fil
 
 
 def _mosaic(images: np.ndarray, rows: int) -> np.ndarray:
+    """Rows of images with white gaps between them."""
     n, h, w, c = images.shape
     per_row = n // rows
     columns = min(per_row, MOST_COLUMNS)
+    gap = max(1, h // 8)
     tiles = images.reshape(rows, per_row, h, w, c)[:, :columns]
-    mosaic = tiles.swapaxes(1, 2).reshape(rows * h, columns * w, c)
+    tiles = np.pad(tiles, ((0, 0), (0, 0), (0, gap), (0, gap), (0, 0)), constant_values=255)
+    mosaic = tiles.swapaxes(1, 2).reshape(rows * (h + gap), columns * (w + gap), c)
     return mosaic[..., 0] if c == 1 else mosaic
 
 
@@ -53,9 +56,9 @@ def curves_over_w(
 ) -> None:
     """A curve over w for each column of `table`, with what real held-out data gets as a dashed line."""
     columns = [name for name in table if name != "w"]
-    figure = Figure(figsize=(3.1 * len(columns), 2.8), layout="constrained", dpi=150)
-    axes = figure.subplots(1, len(columns), squeeze=False)[0]
-    for ax, name in zip(axes, columns, strict=True):
+    figure = Figure(figsize=(9, 5), layout="constrained", dpi=150)
+    axes = figure.subplots(2, -(-len(columns) // 2)).ravel()
+    for ax, name in zip(axes, columns, strict=False):
         ax.plot(table["w"], table[name], marker="o", markersize=3)
         if name in real:
             ax.axhline(real[name], linestyle="--", linewidth=1, color="gray", label="real data")
