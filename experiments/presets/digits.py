@@ -10,7 +10,7 @@ def experiment() -> Experiment:
         dataset="digits",
         network=nn.DiT(encode=nn.ClassTable(10), patch=2, width=128, depth=6, heads=4),
         path=paths.Linear(),
-        steps=1400,
+        steps=1200,
         batch_size=64,
         learning_rate=2e-3,
         warmup=100,
