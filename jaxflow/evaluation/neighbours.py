@@ -40,4 +40,4 @@ def _radii(points: Points, k: int) -> Float[np.ndarray, " n"]:
 
 
 def _within(to_centres: Float[np.ndarray, "n m"], radii: Float[np.ndarray, " m"]) -> Bool[np.ndarray, " n"]:
-    return (to_centres <= radii).any(axis=1)
+    return np.asarray(np.any(to_centres <= radii, axis=1))
