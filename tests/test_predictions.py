@@ -24,7 +24,7 @@ def exact(path, x, t):
     }
 
 
-@pytest.mark.parametrize(("source", "target"), product(KINDS, KINDS))
+@pytest.mark.parametrize(("source", "target"), list(product(KINDS, KINDS)))
 def test_every_conversion_on_the_oracle(path, source, target, float64):
     x = jax.random.normal(jax.random.key(0), (64, 2))
     t = jnp.linspace(0.02, 0.98, 64)
@@ -33,7 +33,7 @@ def test_every_conversion_on_the_oracle(path, source, target, float64):
     assert_close(converted, values[target], 1e-10)
 
 
-@pytest.mark.parametrize(("source", "target"), product(KINDS, KINDS))
+@pytest.mark.parametrize(("source", "target"), list(product(KINDS, KINDS)))
 def test_float32(path, source, target):
     x = jax.random.normal(jax.random.key(0), (64, 2))
     t = jnp.linspace(0.1, 0.9, 64)
