@@ -1,4 +1,5 @@
 import chex
+import diffrax
 import jax
 import jax.numpy as jnp
 import pytest
@@ -98,6 +99,24 @@ def test_guided_map_does_not_depend_on_the_path(float64):
         return sampling.sample_ode(guided, noise, times.uniform(1000), solver=solvers.rk4())
 
     assert_close(end(paths.Cosine()), end(paths.Linear()), 1e-6)
+
+
+def test_an_adaptive_integrator_of_another_library_agrees(float64):
+    mixture, y = three_components(), jnp.arange(16) % 3
+    noise = jax.random.normal(jax.random.key(0), (16, 2))
+    field = lambda x, t, y: mixtures.velocity(mixture, PATH, x, t, y)  # noqa: E731
+    guided = guidance.classifier_free(field, y, jnp.array(3), 3.0)
+    reference = diffrax.diffeqsolve(
+        diffrax.ODETerm(lambda t, x, _: guided(x, jnp.full(16, t))),
+        diffrax.Dopri8(),
+        t0=0.0,
+        t1=1.0,
+        dt0=0.01,
+        y0=noise,
+        stepsize_controller=diffrax.PIDController(rtol=1e-10, atol=1e-10),
+    )
+    ours = sampling.sample_ode(guided, noise, times.uniform(400), solver=solvers.rk4())
+    assert_close(ours, reference.ys[0], 1e-7)
 
 
 def test_no_noise_is_the_ode():
