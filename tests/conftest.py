@@ -51,10 +51,5 @@ def three_components() -> mixtures.Mixture:
     )
 
 
-def gaussian_pair() -> mixtures.Mixture:
-    """One component N(1, 1) whose label is 0; for the unguided law N(0, 2) see `unguided_normal`."""
-    return mixtures.Mixture(jnp.ones(1), jnp.ones((1, 1)), jnp.ones((1, 1, 1)))
-
-
 def assert_close(actual, expected, bound):
     chex.assert_trees_all_close(actual, expected, atol=bound, rtol=bound)
