@@ -117,7 +117,7 @@ def optimizer_of(experiment: Experiment) -> optax.GradientTransformation:
 def guided_loss(run: runs.Run) -> Loss:
     """Flow matching with condition dropout, a mean over pixels and channels, (b,)."""
     experiment = run.experiment
-    law = {"uniform": times.uniform_law, "logit_normal": times.logit_normal_law()}[experiment.time_law]
+    law = {"uniform": times.uniform_law(), "logit_normal": times.logit_normal_law()}[experiment.time_law]
 
     def loss(params, key, batch):
         drop_key, match_key, dropout_key = jax.random.split(key, 3)

@@ -8,10 +8,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from jaxflow import adaptive as adaptive
     from jaxflow import data as data
     from jaxflow import evaluation as evaluation
     from jaxflow import fields as fields
     from jaxflow import guidance as guidance
+    from jaxflow import likelihood as likelihood
     from jaxflow import losses as losses
     from jaxflow import mixtures as mixtures
     from jaxflow import nn as nn
@@ -19,15 +21,18 @@ if TYPE_CHECKING:
     from jaxflow import predictions as predictions
     from jaxflow import sampling as sampling
     from jaxflow import solvers as solvers
+    from jaxflow import sweeps as sweeps
     from jaxflow import times as times
     from jaxflow import training as training
     from jaxflow import typing as typing
 
 __all__ = [
+    "adaptive",
     "data",
     "evaluation",
     "fields",
     "guidance",
+    "likelihood",
     "losses",
     "mixtures",
     "nn",
@@ -35,6 +40,7 @@ __all__ = [
     "predictions",
     "sampling",
     "solvers",
+    "sweeps",
     "times",
     "training",
     "typing",

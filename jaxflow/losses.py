@@ -8,11 +8,19 @@ The target never sees y: only the pairs (data, y) do. With y replaced by null wi
 eta, independently of all else, L is exactly (1 - eta) L_guided + eta L_unguided, so that one
 network learns u(x | y) and u(x).
 
+The other predictions have the same losses but for a weight: at one (x, t, noise)
+
+    |u_th - u|^2 = b^2 |s_th - s|^2 = (b / beta)^2 |noise_th - noise|^2
+                 = (b alpha / beta^2)^2 |data_th - data|^2
+
 The squared norm is a sum over the event; the caller averages over examples.
 
 Source: "Building an Image Generator", sections on guided flow matching and classifier-free
-guidance. Its Algorithm 5 prints the target with data and noise exchanged.
+guidance. Its Algorithm 5 prints the target with data and noise exchanged; its score-matching loss writes
+the drop twice.
 """
+
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -20,8 +28,17 @@ from jaxtyping import Array, Float
 
 from jaxflow import per_example
 from jaxflow.paths import conditional_velocity, interpolate
-from jaxflow.times import Quantile, precision, uniform_law
-from jaxflow.typing import Condition, GuidedField, Keys, Path
+from jaxflow.per_example import expand
+from jaxflow.times import Law, precision, uniform_law
+from jaxflow.typing import Condition, GeneralPath, GuidedField, Keys, Path
+
+Loss = Callable[[Keys, GuidedField, Path | GeneralPath, Array, Condition], Array]
+"""(key, field, path, data, y) -> the loss of each example, (b,)."""
+
+UNIFORM = uniform_law()
+
+Weight = Callable[[Array], Array]
+"""t (b,) -> the weight of each example's loss, (b,)."""
 
 
 def drop_condition(key: Keys, y: Condition, null: Condition, rate: float | int) -> Condition:
@@ -51,29 +68,140 @@ def drop_condition(key: Keys, y: Condition, null: Condition, rate: float | int) 
     return jax.tree.map(replace, y, null)
 
 
+def classifier_free(loss: Loss, null: Condition, rate: float | int) -> Loss:
+    """The loss with the condition dropped at random: L_CFG = (1 - rate) L_guided + rate L_unguided.
+
+    Args:
+        loss: `flow_matching` or another of this module, its options filled in by `functools.partial`.
+        null: the condition that says nothing, for one example.
+        rate: the probability eta, in [0, 1].
+
+    Raises:
+        ValueError: rate outside [0, 1].
+    """
+
+    def dropping(key: Keys, field: GuidedField, path: Path | GeneralPath, data: Array, y: Condition) -> Array:
+        drop_keys, loss_keys = _split(key, data.shape[0])
+        return loss(loss_keys, field, path, data, drop_condition(drop_keys, y, null, rate))
+
+    return dropping
+
+
 def flow_matching(
     key: Keys,
     field: GuidedField,
-    path: Path,
+    path: Path | GeneralPath,
     data: Float[Array, "b *event"],
     y: Condition,
     *,
-    time_law: Quantile = uniform_law,
+    noise: Float[Array, "b *event"] | None = None,
+    weight: Weight | None = None,
+    time_law: Law = UNIFORM,
 ) -> Float[Array, " b"]:
     """Conditional flow matching loss |field(x_t, t, y) - (alpha' data + beta' noise)|^2, (b,).
+
+    On a general path the target is dpsi/dt.
 
     Args:
         key: one key, or one key per example (b,); t and noise of an example have keys of their own.
         field: guided field (x, t, y) -> (b, *event), in training.
-        path: the Gaussian path.
+        path: a Gaussian path, or a general one.
         data: (b, *event).
         y: condition of each example; it reaches the field and nothing else.
-        time_law: quantile function of the law of t.
+        noise: where the paths begin, (b, *event); standard normal if left out, a batch of another data
+            set for a bridge.
+        weight: function of t (b,) that multiplies the loss; 1 if left out.
+        time_law: law of t, of `jaxflow.times`, with its own weights; under a stratified law what an example
+            draws depends on its place in the batch.
     """
+
+    def error(x: Array, t: Array, noise: Array) -> Array:
+        return field(x, t, y) - conditional_velocity(path, data, noise, t)
+
+    return _regression(key, error, path, data, noise, weight, time_law)
+
+
+def score_matching(
+    key: Keys,
+    score: GuidedField,
+    path: Path,
+    data: Float[Array, "b *event"],
+    y: Condition,
+    *,
+    weight: Weight | None = None,
+    time_law: Law = UNIFORM,
+) -> Float[Array, " b"]:
+    """Denoising score matching beta^2 |score(x_t, t, y) + noise / beta|^2 = |beta score + noise|^2, (b,).
+
+    The factor beta^2 keeps it finite at t = 1, where the plain loss has no mean; `weight` multiplies
+    it (`predictions.gain(path, t, source="noise", target="velocity")**2` makes it the flow matching loss
+    of the same model). Arguments as `flow_matching`, with a score in the place of the velocity.
+    """
+
+    def error(x: Array, t: Array, noise: Array) -> Array:
+        return expand(path.beta(t), x) * score(x, t, y) + noise
+
+    return _regression(key, error, path, data, None, weight, time_law)
+
+
+def noise_matching(
+    key: Keys,
+    network: GuidedField,
+    path: Path,
+    data: Float[Array, "b *event"],
+    y: Condition,
+    *,
+    weight: Weight | None = None,
+    time_law: Law = UNIFORM,
+) -> Float[Array, " b"]:
+    """DDPM's loss |network(x_t, t, y) - noise|^2, (b,); arguments as `flow_matching`."""
+
+    def error(x: Array, t: Array, noise: Array) -> Array:
+        return network(x, t, y) - noise
+
+    return _regression(key, error, path, data, None, weight, time_law)
+
+
+def data_matching(
+    key: Keys,
+    network: GuidedField,
+    path: Path,
+    data: Float[Array, "b *event"],
+    y: Condition,
+    *,
+    weight: Weight | None = None,
+    time_law: Law = UNIFORM,
+) -> Float[Array, " b"]:
+    """The denoiser's loss |network(x_t, t, y) - data|^2, (b,); arguments as `flow_matching`."""
+
+    def error(x: Array, t: Array, noise: Array) -> Array:
+        return network(x, t, y) - data
+
+    return _regression(key, error, path, data, None, weight, time_law)
+
+
+def _regression(
+    key: Keys,
+    error: Callable[[Array, Array, Array], Array],
+    path: Path | GeneralPath,
+    data: Array,
+    noise: Array | None,
+    weight: Weight | None,
+    time_law: Law,
+) -> Array:
+    """Squared error at a random point of each example's path, times the weights."""
     b, *event = data.shape
-    time_keys, noise_keys = jnp.moveaxis(jax.vmap(jax.random.split)(per_example.keys(key, b)), 1, 0)
-    noise = per_example.normal(noise_keys, tuple(event), data.dtype)
+    time_keys, noise_keys = _split(key, b)
+    if noise is None:
+        noise = per_example.normal(noise_keys, tuple(event), data.dtype)
     uniform = jax.vmap(lambda key: jax.random.uniform(key, dtype=precision(data.dtype)))
-    t = time_law(uniform(time_keys))
-    error = field(interpolate(path, data, noise, t), t, y) - conditional_velocity(path, data, noise, t)
-    return jnp.sum(error**2, axis=tuple(range(1, error.ndim)))
+    t, importance = time_law(uniform(time_keys))
+    weights = importance if weight is None else importance * weight(t)
+    squares = error(interpolate(path, data, noise, t), t, noise) ** 2
+    return jnp.sum(squares, axis=tuple(range(1, data.ndim))) * weights.astype(data.dtype)
+
+
+def _split(key: Keys, b: int) -> tuple[Array, Array]:
+    """Two keys for each example."""
+    first, second = jnp.moveaxis(jax.vmap(jax.random.split)(per_example.keys(key, b)), 1, 0)
+    return first, second

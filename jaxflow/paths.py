@@ -9,12 +9,17 @@ A path is a frozen dataclass of numbers with the methods `alpha` and `beta`; a n
 two lines. Its numbers are leaves of a pytree, so that a sweep over them is a `jax.vmap`.
 Derivatives are taken by forward-mode autodiff and never written by hand.
 
+A general path psi(noise, data, t) need not mix the two linearly, nor start from a Gaussian
+(`Straight`, `from_map`). It has a velocity, dpsi/dt, and no score.
+
 Source: "Building an Image Generator", section on Gaussian conditional probability paths
 (arXiv 2506.02070). Its Algorithm 5 prints alpha' noise + beta' data as the training target;
 the two are exchanged there.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -22,7 +27,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxflow.per_example import expand
-from jaxflow.typing import Path
+from jaxflow.typing import GeneralPath, Path
 
 
 @jax.tree_util.register_dataclass
@@ -104,6 +109,90 @@ class VariancePreserving:
         return jnp.sqrt(-jnp.expm1(2 * self._log_alpha(t)))
 
 
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class DDPM:
+    """The variance-preserving path through a DDPM's table of noise rates (n,), the first for the least noise.
+
+    At t = 1 - i / n, alpha^2 is the product of 1 - betas over the first i; between two levels log alpha
+    is linear. alpha(0) is not quite 0. Example: `DDPM(jnp.linspace(1e-4, 0.02, 1000))`.
+
+    Source: Ho et al. 2006.11239, section 2.
+    """
+
+    betas: Float[Array, " n"]
+
+    def _log_alpha(self, t: Array) -> Array:
+        levels = jnp.concatenate([jnp.zeros_like(self.betas[:1]), jnp.cumsum(jnp.log1p(-self.betas)) / 2])
+        n = self.betas.shape[0]
+        return jnp.interp((1 - t) * n, jnp.arange(n + 1, dtype=levels.dtype), levels).astype(t.dtype)
+
+    def alpha(self, t: Array) -> Array:
+        """Square root of the product of 1 - betas over the first n (1 - t)."""
+        return jnp.exp(self._log_alpha(t))
+
+    def beta(self, t: Array) -> Array:
+        """sqrt(1 - alpha^2), without cancellation near t = 1."""
+        return jnp.sqrt(-jnp.expm1(2 * self._log_alpha(t)))
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=(), meta_fields=("alpha", "beta"))
+@dataclass(frozen=True)
+class _Functions:
+    alpha: Callable[[Array], Array]
+    beta: Callable[[Array], Array]
+
+
+def from_functions(alpha: Callable[[Array], Array], beta: Callable[[Array], Array]) -> Path:
+    """The Gaussian path of any two differentiable functions of t.
+
+    Raises:
+        ValueError: they do not run from alpha = 0, beta = 1 to alpha = 1, beta = 0 (within 0.01,
+            since diffusions stop a little short of the noise).
+
+    >>> path = from_functions(lambda t: t**2, lambda t: 1 - t**2)
+    >>> float(coefficients(path, jnp.array(0.5)).d_alpha)
+    1.0
+    """
+    for name, function, ends in (("alpha", alpha, (0.0, 1.0)), ("beta", beta, (1.0, 0.0))):
+        for t, end in zip((0.0, 1.0), ends, strict=True):
+            value = function(jnp.asarray(t))
+            if not isinstance(value, jax.core.Tracer) and not abs(float(value) - end) <= 0.01:
+                raise ValueError(f"{name}({t:g}) = {float(value):g}: a path has {name}({t:g}) = {end:g}")
+    return _Functions(alpha, beta)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Straight:
+    """Straight lines between any two laws: psi = (1 - t) noise + t data, with pairs as they come.
+
+    The same lines as `Linear`, without the promise that `noise` is Gaussian: asking for a score is
+    an error. Source: Liu et al. 2209.03003, Albergo and Vanden-Eijnden 2209.15571.
+    """
+
+    def psi(self, noise: Array, data: Array, t: Array) -> Array:
+        """(1 - t) noise + t data."""
+        return (1 - t) * noise + t * data
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=(), meta_fields=("psi",))
+@dataclass(frozen=True)
+class _Map:
+    psi: Callable[[Array, Array, Array], Array]
+
+
+def from_map(psi: Callable[[Array, Array, Array], Array]) -> GeneralPath:
+    """The general path psi(noise, data, t) of one example, t a scalar: noise at t = 0, data at t = 1.
+
+    >>> arc = from_map(lambda noise, data, t: jnp.cos(jnp.pi / 2 * t) * noise + t**2 * data)
+    >>> x = jnp.ones((1, 1))
+    >>> round(conditional_velocity(arc, x, x, jnp.ones(1)).item(), 4)
+    0.4292
+    """
+    return _Map(psi)
+
+
 class Coefficients(NamedTuple):
     """A path and its speed at given times."""
 
@@ -113,47 +202,95 @@ class Coefficients(NamedTuple):
     d_beta: Array
 
 
-def coefficients(path: Path, t: Float[Array, "..."]) -> Coefficients:
+def coefficients(path: Path | GeneralPath, t: Float[Array, "..."]) -> Coefficients:
     """alpha, beta and their derivatives at `t`, each of t's shape.
+
+    Raises:
+        TypeError: the path is not Gaussian.
 
     >>> c = coefficients(Linear(), jnp.array(0.25))
     >>> [float(value) for value in c]
     [0.25, 0.75, 1.0, -1.0]
     """
+    path = _gaussian(path)
     alpha, d_alpha = jax.jvp(path.alpha, (t,), (jnp.ones_like(t),))
     beta, d_beta = jax.jvp(path.beta, (t,), (jnp.ones_like(t),))
     return Coefficients(alpha, beta, d_alpha, d_beta)
 
 
+def _gaussian(path: Path | GeneralPath) -> Path:
+    if isinstance(path, Path):
+        return path
+    raise TypeError(
+        f"path = {path}: only a Gaussian path, with alpha and beta, has a score and conversions; "
+        "this one has a velocity alone"
+    )
+
+
 def interpolate(
-    path: Path, data: Float[Array, "b *event"], noise: Float[Array, "b *event"], t: Float[Array, " b"]
+    path: Path | GeneralPath,
+    data: Float[Array, "b *event"],
+    noise: Float[Array, "b *event"],
+    t: Float[Array, " b"],
 ) -> Float[Array, "b *event"]:
-    """The point of the path: x_t = alpha(t) data + beta(t) noise.
+    """The point of the path: x_t = alpha(t) data + beta(t) noise, or psi(noise, data, t).
 
     >>> interpolate(Linear(), jnp.array([[4.0]]), jnp.array([[0.0]]), jnp.array([0.25])).item()
     1.0
     """
+    if not isinstance(path, Path):
+        wide = [array.astype(t.dtype) for array in (noise, data)]
+        return jax.vmap(path.psi)(wide[0], wide[1], t).astype(data.dtype)
     return expand(path.alpha(t), data) * data + expand(path.beta(t), noise) * noise
 
 
 def conditional_velocity(
-    path: Path, data: Float[Array, "b *event"], noise: Float[Array, "b *event"], t: Float[Array, " b"]
+    path: Path | GeneralPath,
+    data: Float[Array, "b *event"],
+    noise: Float[Array, "b *event"],
+    t: Float[Array, " b"],
 ) -> Float[Array, "b *event"]:
-    """Speed of x_t given the data point: alpha'(t) data + beta'(t) noise, the target of flow matching.
+    """Speed of x_t given the data point, the target of flow matching.
+
+    alpha'(t) data + beta'(t) noise on a Gaussian path, dpsi/dt on a general one.
 
     >>> conditional_velocity(Linear(), jnp.array([[4.0]]), jnp.array([[1.0]]), jnp.array([0.25])).item()
     3.0
     """
+    if not isinstance(path, Path):
+        _, velocity = jax.jvp(lambda t: interpolate(path, data, noise, t), (t,), (jnp.ones_like(t),))
+        return velocity
     c = coefficients(path, t)
     return expand(c.d_alpha, data) * data + expand(c.d_beta, noise) * noise
 
 
 def conditional_score(
-    path: Path, noise: Float[Array, "b *event"], t: Float[Array, " b"]
+    path: Path | GeneralPath, noise: Float[Array, "b *event"], t: Float[Array, " b"]
 ) -> Float[Array, "b *event"]:
     """Grad log p_t(x_t | data) = -noise / beta(t), infinite at t = 1.
+
+    Raises:
+        TypeError: the path is not Gaussian.
 
     >>> conditional_score(Linear(), jnp.array([[1.0]]), jnp.array([0.5])).item()
     -2.0
     """
-    return -noise / expand(path.beta(t), noise)
+    return -noise / expand(_gaussian(path).beta(t), noise)
+
+
+def time_of(path: Path, alpha: Float[Array, "..."], beta: Float[Array, "..."]) -> Float[Array, "..."]:
+    """The time at which the path mixes data and noise as alpha : beta, by bisection to 1e-9 (float32).
+
+    >>> time_of(Linear(), jnp.array(3.0), jnp.array(1.0)).item()
+    0.75
+    """
+
+    def halve(_, bracket):
+        lower, upper = bracket
+        middle = (lower + upper) / 2
+        early = path.alpha(middle) * beta < path.beta(middle) * alpha
+        return jnp.where(early, middle, lower), jnp.where(early, upper, middle)
+
+    start = jnp.zeros_like(alpha), jnp.ones_like(alpha)
+    lower, upper = jax.lax.fori_loop(0, jnp.finfo(alpha.dtype).nmant + 7, halve, start)
+    return jnp.where(beta == 0, jnp.ones_like(lower), jnp.where(alpha == 0, jnp.zeros_like(lower), upper))

@@ -15,21 +15,54 @@ t = 1; the score at t = 1, where data on a manifold have none; data and velocity
 score at t = 0. The velocity determines everything else at both ends.
 """
 
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxflow.paths import coefficients
+from jaxflow.paths import Coefficients, coefficients
 from jaxflow.per_example import expand
 from jaxflow.times import precision
-from jaxflow.typing import Path
+from jaxflow.typing import GeneralPath, Path
 
 Prediction = Literal["velocity", "score", "noise", "data"]
 
 
+class Parts(NamedTuple):
+    """What x is mixed of, alpha data + beta noise, as far as a prediction knows."""
+
+    data: Array
+    noise: Array
+
+
+def parts(
+    path: Path | GeneralPath,
+    x: Float[Array, "b *event"],
+    t: Float[Array, " b"],
+    value: Float[Array, "b *event"],
+    *,
+    source: Prediction = "velocity",
+) -> Parts:
+    """Data and noise that the prediction `value` of kind `source` stands for, in float32 or wider.
+
+    >>> from jaxflow import paths
+    >>> x, t, velocity = jnp.array([[1.0]]), jnp.array([0.25]), jnp.array([[2.0]])
+    >>> [part.item() for part in parts(paths.Linear(), x, t, velocity)]
+    [2.5, 0.5]
+    """
+    alpha, beta, d_alpha, d_beta = _coefficients(path, x, t)
+    x, value = _widen(x), _widen(value)
+    if source == "velocity":
+        determinant = alpha * d_beta - d_alpha * beta
+        return Parts((d_beta * x - beta * value) / determinant, (alpha * value - d_alpha * x) / determinant)
+    if source == "data":
+        return Parts(value, (x - alpha * value) / beta)
+    noise = -beta * value if source == "score" else value
+    return Parts((x - beta * noise) / alpha, noise)
+
+
 def convert(
-    path: Path,
+    path: Path | GeneralPath,
     x: Float[Array, "b *event"],
     t: Float[Array, " b"],
     value: Float[Array, "b *event"],
@@ -48,37 +81,51 @@ def convert(
 
     Raises:
         ValueError: `source` or `target` is none of velocity, score, noise, data.
+        TypeError: the path is not Gaussian.
     """
     for name, kind in (("source", source), ("target", target)):
         if kind not in get_args(Prediction):
             raise ValueError(f"{name} = {kind!r}: allowed are {', '.join(get_args(Prediction))}")
     if source == target:
         return value
-    dtype = precision(value.dtype)
-    x, wide = x.astype(dtype), value.astype(dtype)
-    alpha, beta, d_alpha, d_beta = (expand(c, x) for c in coefficients(path, t))
-    # An infinite slope at the end of a path acts as a very large one: inf / inf is not a limit.
-    d_beta = jnp.maximum(d_beta, -jnp.sqrt(jnp.finfo(dtype).max))
-
-    match source:
-        case "velocity":
-            determinant = alpha * d_beta - d_alpha * beta
-            data = (d_beta * x - beta * wide) / determinant
-            noise = (alpha * wide - d_alpha * x) / determinant
-        case "score" | "noise":
-            noise = -beta * wide if source == "score" else wide
-            data = (x - beta * noise) / alpha
-        case "data":
-            data = wide
-            noise = (x - alpha * data) / beta
-
+    data, noise = parts(path, x, t, value, source=source)
     match target:
         case "velocity":
-            result = d_alpha * data + d_beta * noise
+            result = velocity(path, Parts(data, noise), t)
         case "score":
-            result = -noise / beta
+            result = -noise / _coefficients(path, x, t).beta
         case "noise":
             result = noise
         case "data":
             result = data
     return result.astype(value.dtype)
+
+
+def velocity(path: Path | GeneralPath, of: Parts, t: Float[Array, " b"]) -> Float[Array, "b *event"]:
+    """The velocity alpha' data + beta' noise along which the parts move."""
+    c = _coefficients(path, of.data, t)
+    return c.d_alpha * of.data + c.d_beta * of.noise
+
+
+def gain(
+    path: Path | GeneralPath, t: Float[Array, " b"], *, source: Prediction, target: Prediction
+) -> Float[Array, " b"]:
+    """Error of the prediction `target` for an error of one in the prediction `source` at the same x, (b,).
+
+    The square of it is the weight between two losses: |u_th - u|^2 = gain(score, velocity)^2 |s_th - s|^2.
+
+    >>> from jaxflow import paths
+    >>> gain(paths.Linear(), jnp.array([0.25]), source="noise", target="velocity").item()
+    -4.0
+    """
+    return convert(path, jnp.zeros_like(t), t, jnp.ones_like(t), source=source, target=target)
+
+
+def _coefficients(path: Path | GeneralPath, x: Array, t: Array) -> Coefficients:
+    """Of the rank of x, and with a finite slope: at the end of a path inf / inf would not be the limit."""
+    c = Coefficients(*(expand(value, _widen(x)) for value in coefficients(path, t)))
+    return c._replace(d_beta=jnp.maximum(c.d_beta, -jnp.sqrt(jnp.finfo(c.d_beta.dtype).max)))
+
+
+def _widen(x: Array) -> Array:
+    return x.astype(precision(x.dtype))

@@ -1,21 +1,25 @@
 r"""Sampling: integrate a field from noise (t = 0) to data (t = 1).
 
-    ODE   dx = u(x, t) dt
-    SDE   dX = [u(X, t) + sigma(t)^2 / 2 grad log p_t(X)] dt + sigma(t) dW
+    ODE    dx = u(x, t) dt
+    SDE    dX = [u(X, t) + sigma(t)^2 / 2 grad log p_t(X)] dt + sigma(t) dW
+    DDPM   X' = alpha' E[data | X] + sqrt(beta'^2 - s^2) E[noise | X] + s noise
 
-Both have the marginals p_t, for any sigma >= 0; the score comes from the same field, since the
-two are an affine function of each other on a Gaussian path. A guided field therefore brings its
-guided score with it, with the same w in both.
+The first two have the marginals p_t, for any sigma >= 0; the score comes from the same field, since
+the two are an affine function of each other on a Gaussian path. A guided field therefore brings its
+guided score with it, with the same w in both. The third draws the exact reversal of the forward
+process given the predicted data; as the steps get finer it becomes the SDE with sigma^2 = 2b
+(eta = 1) or the ODE (eta = 0, DDIM).
 
 The number of steps is the length of `times` less one. The noise of example i in step n comes
 from `fold_in(fold_in(key, i), n)`: a sample is the same alone and in any batch.
 
-Source: "Building an Image Generator", sections on sampling with guidance and on SDEs. An
-Euler-Maruyama step that adds noise without the score term, or scales its noise twice, does not
-keep the marginals.
+Source: "Building an Image Generator", sections on sampling with guidance and on SDEs; Song et al.
+2010.02502, equation 16. An Euler-Maruyama step that adds noise without the score term, or scales
+its noise twice, does not keep the marginals.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,13 +27,17 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jaxflow import per_example
-from jaxflow.predictions import convert
+from jaxflow.paths import coefficients
+from jaxflow.predictions import convert, parts
 from jaxflow.solvers import Solver, euler_maruyama, midpoint
-from jaxflow.typing import Keys, Path, VectorField
+from jaxflow.typing import Keys, Path, StatefulField, VectorField
+
+Sigma = float | int | Float[Array, ""] | Callable[[Array], Array]
+"""A diffusion coefficient: a number >= 0, or a function of the scalar t."""
 
 
 def sample_ode(
-    field: VectorField,
+    field: VectorField | StatefulField,
     noise: Float[Array, "b *event"],
     times: Float[Array, " n"],
     *,
@@ -39,9 +47,9 @@ def sample_ode(
     """Carry `noise` along the field through `times`.
 
     Args:
-        field: (x, t) -> dx/dt.
+        field: (x, t) -> dx/dt; a stateful field is called in the order of the solver's stages.
         noise: where to start, (b, *event), at times[0].
-        times: grid, (n + 1,); decreasing to go from data to noise.
+        times: grid, (n + 1,); decreasing to go from data to noise (`invert_ode`).
         solver: a method of `jaxflow.solvers`; midpoint if left out.
         trajectory: return all points, (n + 1, b, *event), and not just the last.
 
@@ -50,25 +58,41 @@ def sample_ode(
     >>> round(sample_ode(decay, jnp.ones((1, 1)), times.uniform(10), solver=solvers.rk4()).item(), 4)
     0.3679
     """
-    _check_times(times)
     method = solver or midpoint()
 
-    def step(x, interval):
-        t, t_next = interval
-        x = method.step(_at_common_time(field), x, t, t_next)
-        return x, x if trajectory else None
+    def step(n, t, t_next, x, field, memory):
+        return method.step(field, x, t, t_next, memory)
 
-    return _walk(step, noise, (times[:-1], times[1:]))
+    return _walk(step, field, noise, times, method.start(noise), trajectory)
+
+
+def invert_ode(
+    field: VectorField,
+    data: Float[Array, "b *event"],
+    times: Float[Array, " n"],
+    *,
+    solver: Solver | None = None,
+    trajectory: bool = False,
+) -> Float[Array, "..."]:
+    """The noise that the ODE carries to `data`: the same walk through `times` from its end to its start.
+
+    >>> from jaxflow import solvers, times
+    >>> decay, grid, rk4 = lambda x, t: -x, times.uniform(10), solvers.rk4()
+    >>> x = sample_ode(decay, jnp.ones((1, 1)), grid, solver=rk4)
+    >>> round(invert_ode(decay, x, grid, solver=rk4).item(), 4)
+    1.0
+    """
+    return sample_ode(field, data, times[::-1], solver=solver, trajectory=trajectory)
 
 
 def sample_sde(
     key: Keys,
-    field: VectorField,
+    field: VectorField | StatefulField,
     path: Path,
     noise: Float[Array, "b *event"],
     times: Float[Array, " n"],
     *,
-    sigma: float | int | Float[Array, ""] | Callable[[Array], Array],
+    sigma: Sigma,
     trajectory: bool = False,
 ) -> Float[Array, "..."]:
     """Sample the SDE with the field's marginals by Euler-Maruyama; the last step adds no noise.
@@ -85,41 +109,142 @@ def sample_sde(
     Raises:
         ValueError: sigma is negative or not finite.
     """
-    _check_times(times)
-    _check_sigma(sigma)
+
+    def drift(u, x, t):
+        score = convert(path, x, t, u, source="velocity", target="score")
+        return u + _at(sigma, t[0], x) ** 2 / 2 * score
+
+    return _diffuse(key, field, drift, noise, times, sigma, trajectory, quiet_end=True)
+
+
+def simulate_sde(
+    key: Keys,
+    drift: VectorField,
+    start: Float[Array, "b *event"],
+    times: Float[Array, " n"],
+    *,
+    sigma: Sigma,
+    trajectory: bool = False,
+) -> Float[Array, "..."]:
+    """Any dX = drift(X, t) dt + sigma(t) dW by Euler-Maruyama, with noise in every step.
+
+    Brownian motion has no drift, an Ornstein-Uhlenbeck process the drift -theta x, Langevin dynamics
+    sigma^2 / 2 times the score of the law that it keeps.
+    """
+    return _diffuse(key, drift, lambda u, x, t: u, start, times, sigma, trajectory, quiet_end=False)
+
+
+def sample_ddpm(
+    key: Keys,
+    field: VectorField | StatefulField,
+    path: Path,
+    noise: Float[Array, "b *event"],
+    times: Float[Array, " n"],
+    *,
+    eta: float | int | Float[Array, ""] = 1.0,
+    trajectory: bool = False,
+) -> Float[Array, "..."]:
+    """Ancestral sampling: from t to t' draw x' given the predicted data; stable for any grid.
+
+    s = eta beta' sqrt(1 - (alpha beta' / alpha' beta)^2). eta = 1 is DDPM, whose limit of fine steps
+    is the SDE with sigma^2 = 2b (`reversal_sigma`); eta = 0 is DDIM, whose limit is the ODE.
+
+    Raises:
+        ValueError: eta outside [0, 1].
+
+    Source: Ho et al. 2006.11239; Song et al. 2010.02502, equation 16.
+    """
+    if not isinstance(eta, jax.core.Tracer) and not 0 <= float(eta) <= 1:
+        raise ValueError(f"eta = {eta}: it lies in [0, 1], from DDIM to DDPM")
     keys = per_example.keys(key, noise.shape[0])
+
+    def step(n, t, t_next, x, field, memory):
+        data, rest = parts(path, x, jnp.broadcast_to(t, x.shape[:1]), field(x, t))
+        alpha, beta, alpha_next, beta_next = (
+            path.alpha(t),
+            path.beta(t),
+            path.alpha(t_next),
+            path.beta(t_next),
+        )
+        s = eta * beta_next * jnp.sqrt(jnp.maximum(1 - (alpha * beta_next / (alpha_next * beta)) ** 2, 0))
+        normal = per_example.normal(per_example.fold_in(keys, n), x.shape[1:], data.dtype)
+        kept = jnp.sqrt(jnp.maximum(beta_next**2 - s**2, 0))
+        x_next = alpha_next * data + kept.astype(data.dtype) * rest + s.astype(data.dtype) * normal
+        return x_next.astype(x.dtype), memory
+
+    return _walk(step, field, noise, times, (), trajectory)
+
+
+def reversal_sigma(path: Path) -> Callable[[Array], Array]:
+    """The sigma(t) = sqrt(2 b) with which the SDE reverses the forward process, as DDPM does.
+
+    b = (alpha' beta^2 - beta' beta alpha) / alpha is infinite at t = 0: begin the grid of `sample_sde`
+    later, or use `sample_ddpm`, which does not need it.
+
+    >>> from jaxflow import paths
+    >>> round(float(reversal_sigma(paths.Linear())(jnp.array(0.2))), 4)
+    2.8284
+    """
+
+    def sigma(t: Array) -> Array:
+        c = coefficients(path, t)
+        return jnp.sqrt(2 * (c.d_alpha * c.beta**2 - c.d_beta * c.beta * c.alpha) / c.alpha)
+
+    return sigma
+
+
+def _diffuse(key, field, drift, start, times, sigma, trajectory, *, quiet_end: bool) -> Array:
+    """Euler-Maruyama with the drift made of the field's velocity."""
+    _check_sigma(sigma)
+    keys = per_example.keys(key, start.shape[0])
     last = times.shape[0] - 2
 
-    def step(x, interval):
-        n, t, t_next = interval
-        s = jnp.asarray(sigma(t) if callable(sigma) else sigma, x.dtype)
-
-        def drift(x, t):
-            u = field(x, t)
-            score = convert(path, x, t, u, source="velocity", target="score")
-            return u + s**2 / 2 * score
-
+    def step(n, t, t_next, x, field, memory):
+        s = _at(sigma, t, x)
         normal = per_example.normal(per_example.fold_in(keys, n), x.shape[1:], x.dtype)
-        x = euler_maruyama(_at_common_time(drift), jnp.where(n == last, 0, s), normal, x, t, t_next)
-        return x, x if trajectory else None
+        scale = jnp.where(n == last, jnp.zeros_like(s), s) if quiet_end else s
+        slope = drift(field(x, t), x, jnp.broadcast_to(t, x.shape[:1]))
+        return euler_maruyama(slope, scale, normal, x, t, t_next), memory
 
-    return _walk(step, noise, (jnp.arange(last + 1), times[:-1], times[1:]))
+    return _walk(step, field, start, times, (), trajectory)
 
 
-def _walk(step, start: Array, intervals: tuple[Array, ...]) -> Array:
-    """The loop over the steps: the last point, or all of them with the start where `step` emits them."""
-    end, points = jax.lax.scan(step, start, intervals)
+def _walk(step, field, start: Array, times: Array, memory: Any, trajectory: bool) -> Array:
+    """The loop over the steps: (n, t, t_next, x, field at a scalar time, memory) -> (x, memory)."""
+    if times.shape[0] < 2:
+        raise ValueError(f"times has {times.shape[0]} entries: at least 2 are needed, the ends of one step")
+    stateful = field if isinstance(field, StatefulField) else _stateless(field)
+
+    def advance(carry, interval):
+        x, memory, remembered = carry
+        calls = _Calls(stateful, remembered)
+        x, memory = step(*interval, x, calls, memory)
+        return (x, memory, calls.memory), x if trajectory else None
+
+    intervals = jnp.arange(times.shape[0] - 1), times[:-1], times[1:]
+    (end, *_), points = jax.lax.scan(advance, (start, memory, stateful.start(start)), intervals)
     return end if points is None else jnp.concatenate([start[None], points])
 
 
-def _at_common_time(field: VectorField) -> VectorField:
-    """Fields take one time per example; a sampler has one time for all."""
-    return lambda x, t: field(x, jnp.broadcast_to(t, x.shape[:1]))
+class _Calls:
+    """The field of one step, which hands its memory from each call to the next while the step is traced."""
+
+    def __init__(self, field: StatefulField, memory: Any):
+        self._field = field
+        self.memory = memory
+
+    def __call__(self, x: Array, t: Array) -> Array:
+        # Fields take one time per example; a sampler has one time for all.
+        velocity, self.memory = self._field.call(x, jnp.broadcast_to(t, x.shape[:1]), self.memory)
+        return velocity
 
 
-def _check_times(times: Array) -> None:
-    if times.shape[0] < 2:
-        raise ValueError(f"times has {times.shape[0]} entries: at least 2 are needed, the ends of one step")
+def _stateless(field: VectorField) -> StatefulField:
+    return StatefulField(lambda x: (), lambda x, t, memory: (field(x, t), memory))
+
+
+def _at(sigma: Sigma, t: Array, x: Array) -> Array:
+    return jnp.asarray(sigma(t) if callable(sigma) else sigma, x.dtype)
 
 
 def _check_sigma(sigma) -> None:

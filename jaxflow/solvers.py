@@ -1,29 +1,37 @@
 """One step of one method for dx/dt = u(x, t), and for dX = u dt + sigma dW.
 
 An explicit Runge-Kutta method is its Butcher tableau: stage i looks at time c_i between t and
-t_next, from the point x + h sum_j a_ij k_j, and the step is x + h sum_i b_i k_i.
+t_next, from the point x + h sum_j a_ij k_j, and the step is x + h sum_i b_i k_i. A multistep method
+looks once, and remembers what it saw in the step before.
 
-Source: Hairer, Norsett and Wanner, Solving Ordinary Differential Equations I, II.1;
+Source: Hairer, Norsett and Wanner, Solving Ordinary Differential Equations I, II.1 and III.1;
 Kloeden and Platen, Numerical Solution of Stochastic Differential Equations, 10.2.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-Step = Callable[[Callable[[Array, Array], Array], Array, Array, Array], Array]
-"""(field, x, t, t_next) -> x at t_next, with scalar times."""
+from jaxflow.predictions import parts
+from jaxflow.typing import Path
+
+Memory = Any
+"""What a multistep method keeps of earlier steps: a pytree of arrays, () for a one-step method."""
+
+Step = Callable[[Callable[[Array, Array], Array], Array, Array, Array, Memory], tuple[Array, Memory]]
+"""(field, x, t, t_next, memory) -> (x at t_next, memory), with scalar times."""
 
 
 class Solver(NamedTuple):
-    """A method: its step, its order of convergence and its calls of the field in one step."""
+    """A method: its step, its order of convergence, its calls of the field in one step, its first memory."""
 
     step: Step
     order: int
     evaluations: int
+    start: Callable[[Array], Memory] = lambda x: ()
 
 
 def runge_kutta(
@@ -31,14 +39,14 @@ def runge_kutta(
 ) -> Solver:
     """The explicit Runge-Kutta method of a Butcher tableau; row i of `a` has i entries."""
 
-    def step(field, x, t, t_next):
+    def step(field, x, t, t_next, memory):
         h = t_next - t
         slopes: list[Array] = []
         for row, node in zip(a, c, strict=True):
             # Weighted ends rather than t + c h: the last stage is at t_next to the bit, never past 1.
             stage_time = (1 - node) * t + node * t_next
             slopes.append(field(_advance(x, h, row, slopes), stage_time))
-        return _advance(x, h, b, slopes)
+        return _advance(x, h, b, slopes), memory
 
     return Solver(step, order, len(b))
 
@@ -73,9 +81,63 @@ def rk4() -> Solver:
     )
 
 
-def euler_maruyama(
-    drift: Callable[[Array, Array], Array], sigma: Array, normal: Array, x: Array, t: Array, t_next: Array
-) -> Array:
-    """One step of dX = drift dt + sigma dW: x + h drift(x, t) + sigma sqrt(h) normal. Weak order 1."""
+def adams_bashforth2() -> Solver:
+    """Order 2 with one call of the field in a step, on any grid; the first step is Euler's.
+
+    x + h ((1 + r / 2) k_n - r / 2 k_{n-1}), r = h_n / h_{n-1}.
+    """
+
+    def start(x):
+        return jnp.zeros_like(x), jnp.asarray(jnp.inf)
+
+    def step(field, x, t, t_next, memory):
+        h, slope = t_next - t, field(x, t)
+        last_slope, last_h = memory
+        half = (h / last_h.astype(h.dtype) / 2).astype(x.dtype)
+        return x + h.astype(x.dtype) * ((1 + half) * slope - half * last_slope), (
+            slope,
+            h.astype(last_h.dtype),
+        )
+
+    return Solver(step, order=2, evaluations=1, start=start)
+
+
+def dpm_solver_2m(path: Path) -> Solver:
+    """DPM-Solver++ (2M): order 2 with one call in a step, and exact where E[data | x] is constant.
+
+    With lambda = log(alpha / beta), h its increase over the step, and D the predicted data,
+
+        x' = beta' / beta x + (alpha' - beta' alpha / beta) (D_n + (D_n - D_{n-1}) h_n / 2 h_{n-1}).
+
+    Where h is infinite, in the first and the last step of a grid from 0 to 1, and where there is no
+    D_{n-1}, it is the first-order DDIM step.
+
+    Source: Lu et al. 2211.01095, algorithm 2.
+    """
+
+    def start(x):
+        return jnp.zeros_like(x), jnp.asarray(jnp.inf)
+
+    def step(field, x, t, t_next, memory):
+        data = parts(path, x, jnp.broadcast_to(t, x.shape[:1]), field(x, t)).data.astype(x.dtype)
+        last_data, last_h = memory
+        alpha, beta, alpha_next, beta_next = (
+            path.alpha(t),
+            path.beta(t),
+            path.alpha(t_next),
+            path.beta(t_next),
+        )
+        h = jnp.log(alpha_next * beta) - jnp.log(alpha * beta_next)
+        half = jnp.where(jnp.isfinite(h), h / last_h.astype(h.dtype) / 2, 0).astype(x.dtype)
+        ratio = beta_next / beta
+        target = data + half * (data - last_data)
+        x = ratio.astype(x.dtype) * x + (alpha_next - ratio * alpha).astype(x.dtype) * target
+        return x, (data, h.astype(last_h.dtype))
+
+    return Solver(step, order=2, evaluations=1, start=start)
+
+
+def euler_maruyama(drift: Array, sigma: Array, normal: Array, x: Array, t: Array, t_next: Array) -> Array:
+    """One step of dX = drift dt + sigma dW: x + h drift + sigma sqrt(h) normal. Weak order 1."""
     h = (t_next - t).astype(x.dtype)
-    return x + h * drift(x, t) + jnp.asarray(sigma, x.dtype) * jnp.sqrt(jax.lax.abs(h)) * normal
+    return x + h * drift + jnp.asarray(sigma, x.dtype) * jnp.sqrt(jax.lax.abs(h)) * normal

@@ -5,7 +5,7 @@ an image (NHWC), `d` a vector, `k` the components of a mixture, `n` steps.
 """
 
 from collections.abc import Callable
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 from jaxtyping import Array, Float, Key
@@ -26,6 +26,16 @@ VectorField = Callable[[jax.Array, jax.Array], jax.Array]
 GuidedField = Callable[[jax.Array, jax.Array, Condition], jax.Array]
 """(x, t, y) -> dx/dt of the data that have the condition y."""
 
+
+class StatefulField(NamedTuple):
+    """A field that remembers: a sampler carries its memory from one call to the next."""
+
+    start: Callable[[jax.Array], Any]
+    """x -> the memory before the first call, a pytree of arrays."""
+    call: Callable[[jax.Array, jax.Array, Any], tuple[jax.Array, Any]]
+    """(x, t, memory) -> (dx/dt, memory)."""
+
+
 Scale = float | int | Float[Array, "..."] | Callable[[jax.Array], jax.Array]
 """A guidance scale w: a number, one number per example (b,), or a function of t (b,)."""
 
@@ -40,4 +50,13 @@ class Path(Protocol):
 
     def beta(self, t: jax.Array) -> jax.Array:
         """Weight of the noise: 1 at t = 0 and 0 at t = 1."""
+        ...
+
+
+@runtime_checkable
+class GeneralPath(Protocol):
+    """Any path from a noise to a data point; it has a velocity, and in general no score."""
+
+    def psi(self, noise: jax.Array, data: jax.Array, t: jax.Array) -> jax.Array:
+        """The point at the scalar time t, for one example: noise at t = 0, data at t = 1."""
         ...

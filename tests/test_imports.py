@@ -16,10 +16,12 @@ LEVELS = {
         (
             ("typing",),
             ("per_example",),
-            ("paths", "times", "nn", "data"),
-            ("predictions", "solvers", "mixtures"),
-            ("fields", "guidance", "losses"),
-            ("sampling", "training", "evaluation"),
+            ("paths", "nn", "data"),
+            ("times", "mixtures"),
+            ("predictions",),
+            ("solvers", "fields", "guidance", "losses"),
+            ("sampling", "adaptive", "training", "evaluation"),
+            ("likelihood", "sweeps"),
         )
     )
     for name in names

@@ -41,6 +41,6 @@ def test_calls_of_the_field_and_where_it_looks(name):
         looked.append(float(t))
         return x
 
-    METHODS[name].step(field, jnp.ones((1, 1)), jnp.array(0.75), jnp.array(1.0))
+    METHODS[name].step(field, jnp.ones((1, 1)), jnp.array(0.75), jnp.array(1.0), ())
     assert len(looked) == METHODS[name].evaluations
     assert max(looked) == 1.0 if name in ("heun", "rk4") else max(looked) < 1.0

@@ -1,0 +1,87 @@
+"""Classifier-free guidance, with one condition or several."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from jaxflow.guidance import scales
+from jaxflow.guidance.affine import affine, combined, null_like
+from jaxflow.per_example import expand
+from jaxflow.typing import Condition, GuidedField, Scale, VectorField
+
+
+def classifier_free(field: GuidedField, y: Condition, null: Condition, w: Scale) -> VectorField:
+    """Classifier-free guidance: u~(x, t) = (1 - w) u(x, t | null) + w u(x, t | y).
+
+    One call of `field` with 2b examples. Where w is a Python number 0 or 1, or a function of t that
+    is 0 or 1, one half of it would not count, and b examples are enough.
+
+    A negative condition stands in the place of null: u~ leads from it to y.
+
+    Args:
+        field: guided field (x, t, y) -> (b, *event).
+        y: condition, a pytree with a leading axis of b examples.
+        null: the condition that says nothing, the same structure for one example, or for b of them.
+        w: a number, one number per example (b,), or a function of t (b,).
+
+    Raises:
+        ValueError: w is not finite.
+
+    >>> toward = lambda x, t, y: expand(y, x) - x
+    >>> guided = classifier_free(toward, jnp.array([1.0]), jnp.array(0.0), 3.0)
+    >>> guided(jnp.zeros((1, 1)), jnp.zeros(1)).item()
+    3.0
+    """
+
+    def combine(unguided: Array, conditional: Array, x: Array, t: Array) -> Array:
+        return affine(unguided, conditional, w, t)
+
+    return combined(field, y, null, w, combine, unguided_at_0=True)
+
+
+def several(
+    field: GuidedField, conditions: Sequence[Condition], null: Condition, weights: Sequence[Scale]
+) -> VectorField:
+    """Several conditions at once: u~ = u(x) + sum_i w_i (u(x | y_i) - u(x)).
+
+    One call with (n + 1) b examples. Conditions independent given x multiply their densities; a
+    negative w_i pushes away from y_i. Conditions whose w_i is the number 0 are not called.
+
+    Args:
+        field: guided field (x, t, y) -> (b, *event).
+        conditions: the y_i, each a pytree with a leading axis of b examples.
+        null: the condition that says nothing, for one example.
+        weights: the w_i, as many.
+
+    Raises:
+        ValueError: a scale is not finite, or there are not as many as conditions.
+
+    Source: Liu et al. 2206.01714, equation 11.
+
+    >>> toward = lambda x, t, y: expand(y, x) - x
+    >>> y = [jnp.array([1.0]), jnp.array([4.0])]
+    >>> several(toward, y, jnp.array(0.0), [2.0, -1.0])(jnp.zeros((1, 1)), jnp.zeros(1)).item()
+    -2.0
+    """
+    if len(conditions) != len(weights) or not conditions:
+        raise ValueError(
+            f"{len(conditions)} conditions and {len(weights)} scales: one scale for each is needed"
+        )
+    for w in weights:
+        scales.check(w)
+    used = [(y, w) for y, w in zip(conditions, weights, strict=True) if not scales.is_number(w, 0)]
+    stacked = [null_like(conditions[0], null), *(y for y, _ in used)]
+    together = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *stacked)
+    n = len(stacked)
+
+    def guided(x: Array, t: Array) -> Array:
+        velocities = field(jnp.concatenate([x] * n), jnp.concatenate([t] * n), together)
+        unguided, *conditional = jnp.split(velocities, n)
+        terms = (
+            expand(scales.at(w, t), x) * (u - unguided) for u, (_, w) in zip(conditional, used, strict=True)
+        )
+        return sum(terms, start=unguided)
+
+    return guided
