@@ -117,6 +117,40 @@ def class_log_prob(mixture: Mixture, path: Path, x: Points, t: Times) -> Float[A
     return jax.nn.log_softmax(jnp.log(mixture.weights)[None] + _posterior(mixture, path, x, t).log_prob)
 
 
+def bridge_velocity(source: Mixture, target: Mixture, x: Points, t: Times) -> Points:
+    """Marginal velocity of straight lines from one mixture at t = 0 to another at t = 1, (b, d).
+
+    Points are paired independently. For components i and j, with S = (1 - t)^2 C_i + t^2 C_j and
+    r = x - (1 - t) m_i - t m_j, it is m_j - m_i + (t C_j - (1 - t) C_i) S^-1 r, averaged over the posterior
+    of (i, j). All covariances must be positive definite.
+
+    >>> left, right = (Mixture(jnp.ones(1), jnp.full((1, 1), m), jnp.ones((1, 1, 1))) for m in (-1.0, 1.0))
+    >>> bridge_velocity(left, right, jnp.array([[0.0]]), jnp.array([0.5])).tolist()
+    [[2.0]]
+    """
+    # With C_i = L L^T and L^-1 C_j L^-T = Q diag(e) Q^T, S = L Q ((1 - t)^2 + t^2 e) Q^T L^T for all t.
+    lower = jnp.linalg.cholesky(source.covariances)[:, None]
+    inverse = jnp.linalg.inv(lower)
+    whitened = inverse @ target.covariances[None] @ jnp.swapaxes(inverse, -1, -2)
+    ratios, vectors = jnp.linalg.eigh(whitened)
+    mixing, unmixing = lower @ vectors, jnp.swapaxes(vectors, -1, -2) @ inverse
+
+    time = t[:, None, None, None]
+    means = (1 - time) * source.means[None, :, None] + time * target.means[None, None]
+    rotated = jnp.einsum("ijde,bije->bijd", unmixing, x[:, None, None] - means, precision="highest")
+    variances = (1 - time) ** 2 + time**2 * ratios[None]
+    log_scale = jnp.sum(jnp.log(jnp.diagonal(lower, axis1=-2, axis2=-1)), axis=-1)
+    log_prob = -0.5 * jnp.sum(rotated**2 / variances + jnp.log(variances), axis=-1) - log_scale[None]
+    log_weights = jnp.log(source.weights)[:, None] + jnp.log(target.weights)[None]
+    joint = (log_weights[None] + log_prob).reshape(x.shape[0], -1)
+    posterior = jax.nn.softmax(joint).reshape(log_prob.shape)
+
+    moved = (time * ratios[None] - (1 - time)) / variances * rotated
+    slopes = jnp.einsum("ijde,bije->bijd", mixing, moved, precision="highest")
+    velocities = (target.means[None] - source.means[:, None])[None] + slopes
+    return jnp.einsum("bij,bijd->bd", posterior, velocities, precision="highest")
+
+
 def sample(key: PRNGKeyArray, mixture: Mixture, n: int) -> tuple[Float[Array, "n d"], Int[Array, " n"]]:
     """N points of the mixture, (n, d), and their labels, (n,)."""
     label_key, point_key = jax.random.split(key)

@@ -239,8 +239,8 @@ def interpolate(
     1.0
     """
     if not isinstance(path, Path):
-        wide = [array.astype(t.dtype) for array in (noise, data)]
-        return jax.vmap(path.psi)(wide[0], wide[1], t).astype(data.dtype)
+        point = jax.vmap(path.psi)(noise.astype(t.dtype), data.astype(t.dtype), t)
+        return point.astype(data.dtype)
     return expand(path.alpha(t), data) * data + expand(path.beta(t), noise) * noise
 
 

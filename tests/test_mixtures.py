@@ -91,3 +91,30 @@ def test_samples_have_the_moments():
         assert_close(own.mean(axis=0), mixture.means[k], 0.02)
         assert_close(jnp.cov(own.T), mixture.covariances[k], 0.02)
     assert_close(jnp.bincount(y, length=3) / 200_000, mixture.weights, 0.006)
+
+
+def test_bridge_from_a_standard_normal_is_the_linear_path(float64):
+    normal = mixtures.Mixture(jnp.ones(1), jnp.zeros((1, 2)), jnp.eye(2)[None])
+    x, t = points()
+    bridge = mixtures.bridge_velocity(normal, three_components(), x, t)
+    assert_close(bridge, mixtures.velocity(three_components(), paths.Linear(), x, t), 1e-10)
+
+
+def test_bridge_is_the_posterior_mean_of_the_speed(float64):
+    """E[data - noise | x_t = x] between two mixtures in one dimension, by quadrature."""
+    one = mixtures.Mixture(jnp.array([0.4, 0.6]), jnp.array([[-1.0], [0.5]]), jnp.array([[[0.3]], [[0.1]]]))
+    two = mixtures.Mixture(jnp.array([0.7, 0.3]), jnp.array([[2.0], [-1.5]]), jnp.array([[[0.2]], [[0.4]]]))
+    x, t = jnp.array([[0.3], [-0.8], [1.1]]), jnp.array([0.2, 0.5, 0.9])
+    noise = jnp.linspace(-6, 6, 20_001)
+
+    def density(mixture, z):
+        normal = jax.scipy.stats.norm.pdf(
+            z[..., None], mixture.means[:, 0], jnp.sqrt(mixture.covariances[:, 0, 0])
+        )
+        return normal @ mixture.weights
+
+    with jax.numpy_rank_promotion("allow"):
+        data = (x - (1 - t[:, None]) * noise) / t[:, None]  # the end of the line through x that begins at noise
+        weights = density(one, noise) * density(two, data)
+        expected = jnp.sum(weights * (data - noise), axis=1) / jnp.sum(weights, axis=1)
+    assert_close(mixtures.bridge_velocity(one, two, x, t)[:, 0], expected, 1e-9)
