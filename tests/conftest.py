@@ -1,11 +1,22 @@
-"""Every test runs with four CPU devices, strict dtypes and no silent broadcasting of ranks."""
+"""Every test runs with four CPU devices, strict dtypes and no silent broadcasting of ranks.
+
+    pytest --requirements
+
+prints at its end a line for each requirement of the chapter: the tests that hold it (marked
+`requirement("R7")`), their largest measured error and its bound; and a line for each statistical
+test: how often it would fail by chance with another seed, and what difference it detects.
+"""
 
 import os
+from collections import defaultdict
+from typing import NamedTuple
 
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
+from scipy.stats import norm
 
 jax.config.update("jax_platforms", os.environ.get("JAX_PLATFORMS", "cpu"))
 jax.config.update("jax_num_cpu_devices", 4)
@@ -19,6 +30,8 @@ PATHS = {
     "cosine": paths.Cosine(),
     "square_root": paths.SquareRoot(),
     "variance_preserving": paths.VariancePreserving(),
+    "ddpm": paths.DDPM(jnp.linspace(1e-4, 0.02, 1000)),
+    "functions": paths.from_functions(lambda t: t**2, lambda t: 1 - t**2),
 }
 
 
@@ -51,5 +64,116 @@ def three_components() -> mixtures.Mixture:
     )
 
 
+class Measured(NamedTuple):
+    """One comparison of a test."""
+
+    error: float
+    bound: float
+
+
+class Statistic(NamedTuple):
+    """One statistical comparison: `count` numbers, each within `bound` standard errors."""
+
+    count: int
+    n: int
+    bound: float
+    standard_error: float
+
+
+measured: dict[str, list[Measured]] = defaultdict(list)
+statistics: dict[str, list[Statistic]] = defaultdict(list)
+
+
+def test_name() -> str:
+    return os.environ["PYTEST_CURRENT_TEST"].rsplit(" ", 1)[0]
+
+
+test_name.__test__ = False  # type: ignore[attr-defined]
+
+
 def assert_close(actual, expected, bound):
-    chex.assert_trees_all_close(actual, expected, atol=bound, rtol=bound)
+    """|actual - expected| <= bound (1 + |expected|) for every number of a tree; nan is never close."""
+    chex.assert_trees_all_equal_structs(actual, expected)
+    pairs = zip(*map(jax.tree.leaves, (actual, expected)), strict=True)
+    error = max(_error(np.asarray(a), np.asarray(e)) for a, e in pairs)
+    measured[test_name()].append(Measured(error, bound))
+    if not error <= bound:
+        chex.assert_trees_all_close(actual, expected, atol=bound, rtol=bound)
+        raise AssertionError(f"error {error} over the bound {bound}")
+
+
+def _error(actual, expected) -> float:
+    assert actual.shape == expected.shape, f"shapes {actual.shape} and {expected.shape}"
+    with np.errstate(invalid="ignore"):
+        difference = np.where(actual == expected, 0.0, np.abs(actual.astype(float) - expected.astype(float)))
+        return float(np.max(difference / (1 + np.abs(expected.astype(float))), initial=0.0))
+
+
+def assert_below(value, bound):
+    """A number that has to be small, such as a residual or a distance."""
+    measured[test_name()].append(Measured(float(value), bound))
+    assert float(value) <= bound
+
+
+def assert_expected(samples, expected, errors):
+    """The mean of independent samples (n, ...) lies within so many standard errors of what is expected."""
+    samples, expected = np.asarray(samples, float), np.asarray(expected, float)
+    standard_error = samples.std(axis=0, ddof=1) / len(samples) ** 0.5
+    z = float(np.max(np.abs(samples.mean(axis=0) - expected) / standard_error))
+    measured[test_name()].append(Measured(z, errors))
+    statistics[test_name()].append(
+        Statistic(standard_error.size, len(samples), errors, float(np.max(standard_error)))
+    )
+    assert z <= errors, f"mean {samples.mean(axis=0)}, expected {expected}, standard error {standard_error}"
+
+
+def assert_moments(x, mean, variance, errors):
+    """A sample (n,) has its mean, and its variance as the mean square about that mean."""
+    assert_expected(x, mean, errors)
+    assert_expected((np.asarray(x) - mean) ** 2, variance, errors)
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--requirements", action="store_true", help="print what was measured for each requirement"
+    )
+
+
+requirements: dict[str, list[str]] = defaultdict(list)
+
+
+def pytest_collection_finish(session):
+    for item in session.items:
+        for mark in item.iter_markers("requirement"):
+            for name in mark.args:
+                requirements[name].append(item.nodeid)
+
+
+def pytest_terminal_summary(terminalreporter):
+    if not terminalreporter.config.getoption("--requirements"):
+        return
+    passed = {report.nodeid for report in terminalreporter.stats.get("passed", [])}
+    write = terminalreporter.write_line
+    terminalreporter.section("requirements: largest error of each test, relative to 1 + |expected|")
+    write(f"{'':5} {'test':<96} {'cases':>5} {'error':>9} {'bound':>9}")
+    for name in sorted(requirements, key=lambda name: int(name[1:])):
+        cases = defaultdict(list)
+        for nodeid in requirements[name]:
+            cases[nodeid.split("[")[0]].append(nodeid)
+        for test, nodeids in cases.items():
+            numbers = [m for nodeid in nodeids for m in measured[nodeid]]
+            # The comparison that came closest to failing; a bound of 0 asks for equality.
+            worst = max(numbers, key=lambda m: m.error / m.bound if m.bound else m.error, default=None)
+            figures = f"{worst.error:9.1e} {worst.bound:9.1e}" if worst else f"{'holds':>9} {'':9}"
+            state = "" if set(nodeids) <= passed else "  FAILED"
+            write(f"{name:5} {test:<96} {len(nodeids):5} {figures}{state}")
+    terminalreporter.section("statistical tests: by chance, with a new seed; seen with probability 0.95")
+    write(f"{'test':<96} {'n':>7} {'errors':>6} {'false alarm':>11} {'detects':>9}")
+    total = 0.0
+    for test, numbers in statistics.items():
+        chance = sum(s.count * 2 * norm.sf(s.bound) for s in numbers)
+        total += chance
+        first = numbers[0]
+        detects = max((s.bound + norm.ppf(0.95)) * s.standard_error for s in numbers)
+        write(f"{test:<96} {first.n:7} {first.bound:6.1f} {chance:11.1e} {detects:9.2g}")
+    write(f"{'any of them':<96} {'':7} {'':6} {total:11.1e}")

@@ -28,6 +28,7 @@ def class_log_prob(path):
 
 
 @pytest.mark.parametrize("w", [0, 0.0, 1, 1.0])
+@pytest.mark.requirement("R40")
 def test_no_scale_is_the_unguided_field_and_one_the_conditional(path, w, float64):
     x, t, y = inputs()
     expected = field(path)(x, t, y if w == 1 else jnp.full_like(y, NULL))
@@ -36,6 +37,7 @@ def test_no_scale_is_the_unguided_field_and_one_the_conditional(path, w, float64
         assert_close(guided(x, t), expected, 1e-12)
 
 
+@pytest.mark.requirement("R31", "R33")
 def test_classifier_free_is_classifier_guidance_with_the_exact_classifier(path, float64):
     """u(x) + w b grad log p(y | x) = (1 - w) u(x) + w u(x | y)."""
     x, t, y = inputs()
@@ -47,6 +49,7 @@ def test_classifier_free_is_classifier_guidance_with_the_exact_classifier(path, 
 
 
 @pytest.mark.parametrize("name", ["linear", "cosine", "square_root"])
+@pytest.mark.requirement("R31")
 def test_classifier_guidance_at_the_noise_end(name, float64):
     """w alpha' (E[data | y] - E[data]), where b is infinite and the gradient zero."""
     path = {"linear": paths.Linear(), "cosine": paths.Cosine(), "square_root": paths.SquareRoot()}[name]
@@ -58,6 +61,7 @@ def test_classifier_guidance_at_the_noise_end(name, float64):
 
 
 @pytest.mark.parametrize(("w", "examples"), [(0, 8), (1, 8), (1.0, 8), (2.0, 16), (jnp.ones(()), 16)])
+@pytest.mark.requirement("R40")
 def test_one_batched_call(w, examples):
     sizes = []
 
@@ -70,6 +74,7 @@ def test_one_batched_call(w, examples):
     assert sizes == [examples]
 
 
+@pytest.mark.requirement("R40")
 def test_scale_per_example_and_as_a_function_of_time():
     x, t, y = inputs(4)
     w = jnp.array([0.0, 1.0, 2.0, 5.0])
@@ -82,6 +87,7 @@ def test_scale_per_example_and_as_a_function_of_time():
     assert_close(ramp, same, 1e-5)
 
 
+@pytest.mark.requirement("R21")
 def test_condition_of_any_structure():
     y = {"class": jnp.array([0, 1]), "vector": jnp.ones((2, 3))}
     null = {"class": jnp.array(9), "vector": jnp.zeros(3)}
@@ -104,6 +110,7 @@ def test_scale_that_is_not_finite_is_refused(w):
         guidance.classifier(lambda x, t: x, paths.Linear(), class_log_prob(paths.Linear()), y, w)
 
 
+@pytest.mark.requirement("R43")
 def test_null_row_does_not_depend_on_the_scale():
     x, t, _ = inputs(4)
     y = jnp.full(4, NULL)
@@ -114,6 +121,7 @@ def test_null_row_does_not_depend_on_the_scale():
     assert_close(rows[1], rows[0], 1e-5)
 
 
+@pytest.mark.requirement("R50")
 def test_vmap_over_w_equals_the_loop_and_compiles_once():
     x, _, y = inputs(8)
     path = paths.Linear()

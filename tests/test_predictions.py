@@ -25,6 +25,7 @@ def exact(path, x, t):
 
 
 @pytest.mark.parametrize(("source", "target"), list(product(KINDS, KINDS)))
+@pytest.mark.requirement("R10")
 def test_every_conversion_on_the_oracle(path, source, target, float64):
     x = jax.random.normal(jax.random.key(0), (64, 2))
     t = jnp.linspace(0.02, 0.98, 64)
@@ -34,12 +35,24 @@ def test_every_conversion_on_the_oracle(path, source, target, float64):
 
 
 @pytest.mark.parametrize(("source", "target"), list(product(KINDS, KINDS)))
+@pytest.mark.requirement("R10")
 def test_float32(path, source, target):
+    """Relative to what an error of one rounding in the source becomes in the target."""
     x = jax.random.normal(jax.random.key(0), (64, 2))
-    t = jnp.linspace(0.1, 0.9, 64)
-    values = exact(path, x, t)
-    converted = predictions.convert(path, x, t, values[source], source=source, target=target)
-    assert_close(converted, values[target], 1e-3 if isinstance(path, paths.VariancePreserving) else 1e-4)
+    t = jnp.linspace(0.0012, 0.9988, 64)  # between the levels of the table, where it has slopes
+    with jax.enable_x64(True):
+        wide = x.astype(jnp.float64), t.astype(jnp.float64)
+        values = exact(path, *wide)
+        zero = jnp.zeros_like(wide[0])
+
+        def converted(x, value):
+            return predictions.convert(path, x, wide[1], value, source=source, target=target)
+
+        given = jnp.abs(converted(zero, jnp.abs(values[source]))) + jnp.abs(converted(jnp.abs(wide[0]), zero))
+    narrow = {name: value.astype(jnp.float32) for name, value in values.items()}
+    result = predictions.convert(path, x, t, narrow[source], source=source, target=target)
+    error = (result - narrow[target]) / (1 + given.astype(jnp.float32))
+    assert_close(error, jnp.zeros_like(x), 1e-5)
 
 
 AT_NOISE = [("velocity", target) for target in KINDS] + [("data", target) for target in KINDS]
@@ -51,6 +64,7 @@ AT_DATA = [("velocity", target) for target in ("data", "noise")] + [("score", "d
     [(0.0, *pair) for pair in AT_NOISE] + [(1.0, *pair) for pair in AT_DATA],
 )
 @pytest.mark.parametrize("name", ["linear", "cosine"])
+@pytest.mark.requirement("R10")
 def test_exact_at_the_ends(name, end, source, target, float64):
     path = {"linear": paths.Linear(), "cosine": paths.Cosine()}[name]
     x, t = jax.random.normal(jax.random.key(0), (8, 2)), jnp.full(8, end)
@@ -67,6 +81,7 @@ def test_infinite_slope_of_beta_at_the_data_end():
     assert_close(data, x, 1e-6)
 
 
+@pytest.mark.requirement("R10")
 def test_bfloat16_values_keep_time_in_float32():
     x = jnp.array([[1.0]], jnp.bfloat16)
     t = jnp.array([1 - 2.0**-12])  # 1 in bfloat16
@@ -76,6 +91,7 @@ def test_bfloat16_values_keep_time_in_float32():
     assert_close(data.astype(jnp.float32), jnp.array([[1.25]]), 1e-2)  # x + (1 - t) u
 
 
+@pytest.mark.requirement("R35")
 def test_guidance_commutes_with_every_conversion(path, float64):
     x = jax.random.normal(jax.random.key(0), (16, 2))
     t = jnp.linspace(0.05, 0.95, 16)
@@ -89,3 +105,31 @@ def test_unknown_kind_is_refused():
     x, t = jnp.zeros((1, 1)), jnp.zeros(1)
     with pytest.raises(Exception, match="target"):
         predictions.convert(paths.Linear(), x, t, x, source="velocity", target="energy")
+
+
+@pytest.mark.requirement("R11")
+@pytest.mark.parametrize(("source", "target"), list(product(KINDS, KINDS)))
+def test_an_error_grows_by_the_gain(path, source, target, float64):
+    x, value, error = jax.random.normal(jax.random.key(0), (3, 16, 2))
+    t = jnp.linspace(0.05, 0.95, 16)
+    convert = lambda value: predictions.convert(path, x, t, value, source=source, target=target)  # noqa: E731
+    gain = predictions.gain(path, t, source=source, target=target)
+    assert_close(convert(value + error) - convert(value), gain[:, None] * error, 1e-9)
+
+
+@pytest.mark.requirement("R11")
+def test_gains_are_those_of_the_chapter(path, float64):
+    """|u_th - u|^2 = b^2 |s_th - s|^2 = (b / beta)^2 |noise_th - noise|^2."""
+    t = jnp.linspace(0.05, 0.95, 16)
+    alpha, beta, d_alpha, d_beta = paths.coefficients(path, t)
+    b = (d_alpha * beta**2 - d_beta * beta * alpha) / alpha
+    gain = lambda source: predictions.gain(path, t, source=source, target="velocity") ** 2  # noqa: E731
+    for source, square in (("score", b**2), ("noise", (b / beta) ** 2), ("data", (b * alpha / beta**2) ** 2)):
+        assert_close(gain(source), square, 1e-11)
+
+
+@pytest.mark.requirement("R14")
+def test_a_bridge_has_no_score():
+    x, t = jnp.zeros((1, 1)), jnp.zeros(1)
+    with pytest.raises(TypeError, match="Gaussian"):
+        predictions.convert(paths.Straight(), x, t, x, source="velocity", target="score")

@@ -68,6 +68,7 @@ def test_flow_and_diffusion_agree_without_extrapolation(w, float64):
 
 
 @pytest.mark.parametrize("sigma", [None, 1.0])
+@pytest.mark.requirement("R8", "R12")
 def test_mixture_is_sampled(sigma):
     """Weights, means and covariances of the two-dimensional mixture, by ODE and by SDE."""
     mixture, n = three_components(), 40_000
@@ -87,6 +88,7 @@ def test_mixture_is_sampled(sigma):
     assert_close(jnp.cov(x.T), covariance, 0.035)
 
 
+@pytest.mark.requirement("R36")
 def test_guided_map_does_not_depend_on_the_path(float64):
     """O6: noise -> data of the guided ODE is the same for every Gaussian path with the same ends."""
     mixture = three_components()
@@ -101,6 +103,7 @@ def test_guided_map_does_not_depend_on_the_path(float64):
     assert_close(end(paths.Cosine()), end(paths.Linear()), 1e-6)
 
 
+@pytest.mark.requirement("R12")
 def test_an_adaptive_integrator_of_another_library_agrees(float64):
     mixture, y = three_components(), jnp.arange(16) % 3
     noise = jax.random.normal(jax.random.key(0), (16, 2))
@@ -119,6 +122,7 @@ def test_an_adaptive_integrator_of_another_library_agrees(float64):
     assert_close(ours, reference.ys[0], 1e-7)
 
 
+@pytest.mark.requirement("R49")
 def test_no_noise_is_the_ode():
     noise = jax.random.normal(jax.random.key(0), (8, 2))
     field = lambda x, t: mixtures.velocity(three_components(), PATH, x, t)  # noqa: E731
@@ -127,6 +131,7 @@ def test_no_noise_is_the_ode():
     assert_close(sde, ode, 1e-6)
 
 
+@pytest.mark.requirement("R12")
 def test_trajectory_begins_with_the_noise_and_ends_with_the_sample():
     noise = jax.random.normal(jax.random.key(0), (8, 2))
     field = lambda x, t: mixtures.velocity(three_components(), PATH, x, t)  # noqa: E731

@@ -15,6 +15,7 @@ METHODS = {
 
 
 @pytest.mark.parametrize("name", METHODS)
+@pytest.mark.requirement("R12")
 def test_measured_order_is_the_stated_one(name, float64):
     solver, mixture = METHODS[name], three_components()
     noise = jax.random.normal(jax.random.key(0), (64, 2))

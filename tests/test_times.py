@@ -1,9 +1,10 @@
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from conftest import assert_close
 
-from jaxflow import times
+from jaxflow import paths, times
 
 
 def test_uniform_grid():
@@ -28,3 +29,63 @@ def test_logit_normal_law_has_its_distribution(float64):
     assert_close(z.mean(), jnp.array(0.5), 0.013)
     assert_close(z.std(), jnp.array(0.8), 0.009)
     assert jnp.all(jnp.isfinite(times.logit_normal_law()(jnp.array([0.0]))[0]))
+
+
+GRIDS = {
+    "uniform": times.uniform,
+    "shifted": lambda n: times.shifted(n, 3.0),
+    "cosine": times.cosine,
+    "karras": lambda n: times.karras(n, paths.Linear()),
+    "karras_cosine": lambda n: times.karras(n, paths.Cosine()),
+}
+
+
+@pytest.mark.requirement("R12")
+@pytest.mark.parametrize("name", GRIDS)
+@pytest.mark.parametrize("n", [1, 2, 7, 50])
+def test_every_grid_increases_from_noise_to_data(name, n):
+    grid = GRIDS[name](n)
+    assert grid.shape == (n + 1,)
+    assert_close(grid[jnp.array([0, -1])], jnp.array([0.0, 1.0]), 0)
+    assert jnp.all(jnp.diff(grid) > 0)
+
+
+def test_shift_multiplies_the_ratio_of_noise_to_data(float64):
+    t, s = times.uniform(10)[1:-1], times.shifted(10, 3.0)[1:-1]
+    assert_close((1 - s) / s, 3 * (1 - t) / t, 1e-6)
+
+
+def test_karras_levels_are_uniform_in_their_seventh_root(float64):
+    grid = times.karras(9, paths.VariancePreserving())[1:-1]
+    path = paths.VariancePreserving()
+    levels = (path.beta(grid) / path.alpha(grid)) ** (1 / 7)
+    assert_close(jnp.diff(levels), jnp.full(7, (0.002 ** (1 / 7) - 80 ** (1 / 7)) / 8), 1e-5)
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: times.shifted(4, 0.0), "shift = 0"),
+        (lambda: times.karras(4, paths.Linear(), sigma_min=2.0, sigma_max=1.0), "sigma_min = 2"),
+        (lambda: times.mode_law(3.0), "scale = 3"),
+    ],
+)
+def test_impossible_numbers_are_refused(make, says):
+    with pytest.raises(ValueError, match=says):
+        make()
+
+
+def test_unbiased_weights_are_one_over_the_density(float64):
+    """Against a histogram of the law itself."""
+    u = (jnp.arange(200_000.0) + 0.5) / 200_000
+    t, weight = times.mode_law(1.29, unbiased=True)(u)
+    counts, edges = np.histogram(t, bins=50, range=(0.0, 1.0))
+    weights, _ = np.histogram(t, bins=edges, weights=weight)
+    density = counts / (len(u) / 50)
+    assert_close(weights / counts * density, np.ones(50), 1e-3)
+
+
+def test_stratified_times_are_one_in_each_part():
+    u = jax.random.uniform(jax.random.key(0), (100,))
+    t, _ = times.uniform_law(stratified=True)(u)
+    assert_close(jnp.floor(t * 100), jnp.arange(100.0), 0)

@@ -69,6 +69,7 @@ def test_each_epoch_has_each_example_once_in_a_new_order():
     assert first != second
 
 
+@pytest.mark.requirement("R26")
 def test_images_stay_with_their_labels(digits):
     everything = load(digits)
     label_of = dict(
@@ -78,6 +79,7 @@ def test_images_stay_with_their_labels(digits):
     assert [label_of[bytes(image)] for image in np.asarray(batch["image"])] == batch["label"].tolist()
 
 
+@pytest.mark.requirement("R26")
 def test_a_batch_laid_over_devices_is_the_same(digits):
     mesh = jax.make_mesh((4,), ("examples",), axis_types=(jax.sharding.AxisType.Auto,))
     sharding = jax.sharding.NamedSharding(mesh, jax.P("examples"))

@@ -66,6 +66,7 @@ def test_train_leaves_a_complete_run_folder(trained):
     assert json.loads((trained / "config.json").read_text())["experiment"]["steps"] == 12
 
 
+@pytest.mark.requirement("R42")
 def test_sample_needs_nothing_but_the_folder(trained, tmp_path):
     moved = tmp_path / "moved"
     shutil.copytree(trained, moved)
@@ -80,6 +81,7 @@ def test_sample_needs_nothing_but_the_folder(trained, tmp_path):
         assert np.asarray(picture).std() > 5
 
 
+@pytest.mark.requirement("R42")
 def test_evaluate_prints_a_table_and_draws_curves(trained):
     done = run("evaluate", trained, "--w", 1, 2, "--per-label", 2, "--steps", 2, "--judge-steps", 3)
     result = json.loads((trained / "evaluation.json").read_text())

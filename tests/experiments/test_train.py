@@ -53,6 +53,7 @@ def test_one_compilation_and_no_hidden_transfer():
 @pytest.mark.parametrize(
     ("eta", "rows_with_gradient"), [(1.0, [False, False, False, True]), (0.0, [True, True, True, False])]
 )
+@pytest.mark.requirement("R37", "R34")
 def test_the_network_never_sees_a_condition_that_was_dropped(eta, rows_with_gradient):
     run = run_with(condition_dropout=eta)
     # Away from the zeros of the initialisation, where no gradient reaches the table.

@@ -41,6 +41,7 @@ def test_shape_and_zero_at_initialisation(network):
     assert_close(network.apply({"params": params}, X, T, Y), jnp.zeros_like(X), 0)
 
 
+@pytest.mark.requirement("R23")
 def test_finite_at_both_ends_and_alone_as_in_a_batch(network):
     apply = jax.jit(network.apply)
     variables = {"params": disturbed(network)}
@@ -116,6 +117,7 @@ def test_tokens_attend_to_all_tokens():
     assert float(influence.min()) > 1e-6
 
 
+@pytest.mark.requirement("R34")
 def test_label_beyond_the_null_class_shows():
     table = nn.ClassTable(10)
     variables = table.init(jax.random.key(0), jnp.array([0]), 4)
