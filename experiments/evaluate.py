@@ -25,7 +25,7 @@ import tyro
 
 from experiments import runs
 from experiments.cli import refusing
-from experiments.figures import curves_over_w
+from experiments.pictures import curves_over_w
 from experiments.generate import check, generator
 from jaxflow.data.batches import load
 from jaxflow.evaluation.frechet import frechet_distance

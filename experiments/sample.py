@@ -14,7 +14,7 @@ import tyro
 
 from experiments import runs
 from experiments.cli import refusing
-from experiments.figures import guidance_grid
+from experiments.pictures import guidance_grid
 from experiments.generate import check, generator
 
 

@@ -26,9 +26,9 @@ def projected(
     null: Condition,
     w: Scale,
     *,
-    parallel: float = 0.0,
-    limit: float = float("inf"),
-    momentum: float = 0.0,
+    parallel: float | int = 0.0,
+    limit: float | int = float("inf"),
+    momentum: float | int = 0.0,
 ) -> StatefulField:
     """Adaptive projected guidance as a field with memory; one call with 2b examples.
 

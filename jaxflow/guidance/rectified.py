@@ -17,8 +17,8 @@ def rectified(
     null: Condition,
     w: Scale,
     *,
-    ahead: float | Callable[[Array], Array],
-    decay: float = 0.0,
+    ahead: float | int | Callable[[Array], Array],
+    decay: float | int = 0.0,
 ) -> VectorField:
     """u(x, t | y) + (w - 1) (1 - t)^decay (u(x', t' | y) - u(x', t')), at x' = x + ahead u(x, t | y).
 

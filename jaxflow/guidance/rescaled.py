@@ -8,7 +8,7 @@ from jaxflow.typing import Condition, GuidedField, Scale, VectorField
 
 
 def rescaled(
-    field: GuidedField, y: Condition, null: Condition, w: Scale, *, share: float = 0.7
+    field: GuidedField, y: Condition, null: Condition, w: Scale, *, share: float | int = 0.7
 ) -> VectorField:
     """u~ (share std(u(x | y)) / std(u_w) + 1 - share), u_w the classifier-free velocity.
 

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 from jaxflow.typing import Scale
 
 
-def interval(w: float | Float[Array, ""], start: float, end: float) -> Callable[[Array], Array]:
+def interval(w: Scale, start: float | int, end: float | int) -> Callable[[Array], Array]:
     """The scale w for start <= t < end and 1 elsewhere: guidance in a limited interval.
 
     Too early it drops modes, too late it changes nothing. Elsewhere a rule calls the conditional
@@ -29,7 +29,7 @@ def interval(w: float | Float[Array, ""], start: float, end: float) -> Callable[
         raise ValueError(
             f"start = {start}, end = {end}: an interval of t with 0 <= start < end <= 1 is needed"
         )
-    return lambda t: jnp.where((t >= start) & (t < end), jnp.asarray(w, t.dtype), jnp.ones_like(t))
+    return lambda t: jnp.where((t >= start) & (t < end), at(w, t).astype(t.dtype), jnp.ones_like(t))
 
 
 def at(w: Scale, t: Float[Array, " b"]) -> Array:

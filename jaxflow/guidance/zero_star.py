@@ -9,7 +9,7 @@ from jaxflow.typing import Condition, GuidedField, Scale, VectorField
 
 
 def zero_star(
-    field: GuidedField, y: Condition, null: Condition, w: Scale, *, still_until: float = 0.04
+    field: GuidedField, y: Condition, null: Condition, w: Scale, *, still_until: float | int = 0.04
 ) -> VectorField:
     """(1 - w) s u(x) + w u(x | y) with s = <u(x | y), u(x)> / |u(x)|^2, and 0 for t < still_until.
 

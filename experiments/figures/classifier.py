@@ -1,0 +1,95 @@
+r"""Classifier guidance against classifier-free guidance, from the same noise.
+
+With the exact classifier p_t(y | x) of noisy points the two fields are one, by Bayes' rule. A classifier
+that is wrong about noisy points guides elsewhere.
+
+Source: "Building an Image Generator" (arXiv 2506.02070), classifier and classifier-free guidance.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from matplotlib.figure import Figure
+
+from experiments.figures.style import BLUE, INK, RED, lattice, page, plane, shade
+from jaxflow import guidance, mixtures, paths, sampling, times
+
+CAPTION = "TODO."
+PATH = paths.Linear()
+W, LABEL, STEPS, REACH = 2.0, 0, 100, 3.2
+
+
+def mixture() -> mixtures.Mixture:
+    """Three classes in the plane."""
+    return mixtures.Mixture(
+        weights=jnp.array([0.4, 0.35, 0.25]),
+        means=jnp.array([[1.2, 1.0], [-1.5, 0.5], [0.5, -1.5]]),
+        covariances=jnp.array(
+            [[[0.4, -0.2], [-0.2, 0.3]], [[0.2, 0.0], [0.0, 0.5]], [[0.5, 0.1], [0.1, 0.2]]]
+        ),
+    )
+
+
+def classifiers() -> dict[str, Callable]:
+    """The exact one and two that are wrong, each (x, t, y) -> log p(y | x)."""
+    law = mixture()
+
+    def exact(x, t, y):
+        return _of(mixtures.class_log_prob(law, PATH, x, t), y)
+
+    def clean_only(x, t, y):
+        return exact(x, jnp.ones_like(t), y)
+
+    def half_as_sure(x, t, y):
+        return _of(jax.nn.log_softmax(mixtures.class_log_prob(law, PATH, x, t) / 2), y)
+
+    return {
+        "exact classifier": exact,
+        "classifier of clean data": clean_only,
+        "classifier half as sure": half_as_sure,
+    }
+
+
+def _of(log_probs: jax.Array, y: jax.Array) -> jax.Array:
+    return jnp.take_along_axis(log_probs, y[:, None], axis=-1)[:, 0]
+
+
+@jax.jit
+def trajectories(noise: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Classifier-free, and with each classifier, (STEPS + 1, b, 2)."""
+    law, grid = mixture(), times.uniform(STEPS)
+    y, null = jnp.full(noise.shape[0], LABEL), jnp.array(3)
+    guided = lambda x, t, y: mixtures.velocity(law, PATH, x, t, y)
+    unguided = lambda x, t: mixtures.velocity(law, PATH, x, t)
+    walk = lambda field: sampling.sample_ode(field, noise, grid, trajectory=True)
+    return walk(guidance.classifier_free(guided, y, null, W)), {
+        name: walk(guidance.classifier(unguided, PATH, log_prob, y, W))
+        for name, log_prob in classifiers().items()
+    }
+
+
+def draw() -> Figure:
+    """A column for each classifier: trajectories, and how far apart they are at each time."""
+    figure = page(5.0, CAPTION)
+    axes = figure.subplots(2, 3, sharey="row", height_ratios=[2.6, 1])
+    law = mixture()
+    window = jnp.asarray(lattice(REACH, 160))
+    ends = jnp.ones(len(window))
+    data = np.asarray(mixtures.log_prob(law, PATH, window, ends, jnp.full(len(window), LABEL)))
+    noise = jax.random.normal(jax.random.key(3), (400, 2))
+    free, with_classifier = trajectories(noise)
+    free = np.asarray(free)
+    for (name, x), (above, below) in zip(with_classifier.items(), axes.T, strict=True):
+        x = np.asarray(x)
+        plane(above, REACH)
+        above.set_title(name)
+        shade(above, data, REACH)
+        above.plot(*free[:, :30].transpose(2, 0, 1), color=RED, linewidth=2.2, alpha=0.4)
+        above.plot(*x[:, :30].transpose(2, 0, 1), color=INK, linewidth=0.7)
+        apart = np.linalg.norm(x - free, axis=-1)
+        below.semilogy(np.linspace(0, 1, STEPS + 1), np.median(apart, axis=1), color=INK, linewidth=1)
+        below.set_xlabel("t")
+    axes[1, 0].set_ylabel("distance")
+    return figure

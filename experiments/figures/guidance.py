@@ -1,0 +1,99 @@
+r"""What classifier-free guidance samples: not the tilted density p(x) p(y | x)^w.
+
+On a line the guided ODE is an increasing map T of the noise, so that the density of its samples is
+known without sampling: q(T(noise)) = N(noise; 0, 1) / T'(noise). At w = 0 it is p(x), at w = 1 p(x | y),
+and beyond no density whose score is the guided one.
+
+Source: "Building an Image Generator" (arXiv 2506.02070), guidance; Chidambaram et al. 2409.13074.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from matplotlib.figure import Figure
+
+from experiments.figures.style import BLUE, INK, RED, page
+from jaxflow import mixtures, paths, sampling, times
+from jaxflow.guidance import classifier_free
+
+CAPTION = (
+    "Classifier-free guidance towards one of three classes (gray: all data) agrees with the tilted density "
+    "at w = 0 and w = 1 only, and beyond that pushes an outer class past its data and narrows a middle one "
+    "more than the tilted density would."
+)
+PATH = paths.Linear()
+SCALES = (0.0, 1.0, 2.0, 4.0)
+CLASSES = {"outer class": 2, "middle class": 1}
+NOISE = np.linspace(-6, 6, 2001, dtype=np.float32)
+
+
+def mixture() -> mixtures.Mixture:
+    """Three classes on a line."""
+    return mixtures.Mixture(
+        weights=jnp.full(3, 1 / 3), means=jnp.array([[-1.5], [0.0], [1.5]]), covariances=jnp.full((3, 1, 1), 0.4)
+    )
+
+
+class Law(NamedTuple):
+    """A density on a line."""
+
+    x: np.ndarray
+    density: np.ndarray
+
+    def variance(self) -> float:
+        """By the trapezoidal rule."""
+        mean = np.trapezoid(self.density * self.x, self.x)
+        return float(np.trapezoid(self.density * (self.x - mean) ** 2, self.x))
+
+
+def guided(label: int) -> list[Law]:
+    """Law of the guided samples for each w, by change of variables."""
+    law, noise = mixture(), jnp.asarray(NOISE)[:, None]
+    y, null = jnp.full(len(NOISE), label), jnp.array(3)
+
+    @jax.jit
+    def sweep(scales):
+        field = lambda x, t, y: mixtures.velocity(law, PATH, x, t, y)
+        carry = lambda w: sampling.sample_ode(classifier_free(field, y, null, w), noise, times.cosine(200))
+        return jax.lax.map(carry, scales)[..., 0]
+
+    ends = np.asarray(sweep(jnp.array(SCALES)), float)
+    normal = np.exp(-(NOISE.astype(float) ** 2) / 2) / np.sqrt(2 * np.pi)
+    return [Law(x, normal / np.gradient(x, NOISE.astype(float))) for x in ends]
+
+
+def tilted(label: int) -> list[Law]:
+    """p(x) p(y | x)^w for each w, normalised."""
+    law = mixture()
+    x = jnp.linspace(-6, 6, 4001)
+    end = jnp.ones_like(x)
+    all_data = np.asarray(mixtures.log_prob(law, PATH, x[:, None], end), float)
+    of_class = np.asarray(mixtures.class_log_prob(law, PATH, x[:, None], end)[:, label], float)
+    densities = [np.exp(all_data + w * of_class) for w in SCALES]
+    return [Law(np.asarray(x), density / np.trapezoid(density, x)) for density in densities]
+
+
+def draw() -> Figure:
+    """A row for each class, a column for each w."""
+    figure = page(4.4, CAPTION)
+    axes = figure.subplots(len(CLASSES), len(SCALES), sharex=True, sharey=True)
+    for row, (name, label) in zip(axes, CLASSES.items(), strict=True):
+        laws = guided(label), tilted(label)
+        row[0].set_ylabel(name)
+        for ax, samples, tilt in zip(row, *laws, strict=True):
+            ax.fill_between(laws[1][0].x, laws[1][0].density, color="#e3e6ea", linewidth=0)
+            ax.plot(tilt.x, tilt.density, color=BLUE, linewidth=1.2, label="tilted density")
+            ax.plot(samples.x, samples.density, color=RED, linewidth=1.2, label="guided samples")
+            ax.text(0.02, 0.88, f"variance {samples.variance():.2f}", color=RED, transform=ax.transAxes, fontsize=8)
+            ax.text(0.02, 0.76, f"variance {tilt.variance():.2f}", color=BLUE, transform=ax.transAxes, fontsize=8)
+            ax.set_yticks([])
+            ax.spines["left"].set_visible(False)
+    for ax, w in zip(axes[0], SCALES, strict=True):
+        ax.set_title(f"w = {w:g}")
+    axes[0, 0].set(xlim=(-4, 4), ylim=(0, None))
+    axes[0, -1].legend(fontsize=8, loc="upper right")
+    for ax in axes[-1]:
+        ax.set_xlabel("x")
+    return figure
