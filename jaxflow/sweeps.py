@@ -25,7 +25,8 @@ def sweep(function: Callable[..., Any], axes: Mapping[str, Any], *, chunk: int |
             1 is a loop in the compiled program.
 
     Returns:
-        What the function returns, with one leading axis for each axis of the sweep, in their order.
+        What the function returns, with one leading axis for each axis of the sweep, in their order. (A
+        dictionary that is itself an argument of `jax.jit` arrives there in alphabetical order.)
 
     Raises:
         ValueError: no axes, an empty axis, or leaves of different lengths in one; chunk is below 1.

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from experiments import presets
+from experiments import generate, presets
 from experiments.experiment import Experiment, decode, differences, encode
 
 NAMES = [module.name for module in iter_modules(presets.__path__)]
@@ -62,3 +62,12 @@ def test_only_what_a_continued_run_must_keep_is_a_difference():
 def test_a_configuration_builds_nothing_but_its_own_classes():
     with pytest.raises(KeyError):
         decode({"class": "Popen", "args": ["true"]})
+
+
+@pytest.mark.requirement("R38")
+@pytest.mark.parametrize(("eta", "w", "says"), [(0.0, 2.0, "only w = 1"), (1.0, 1.0, "only w = 0")])
+def test_a_scale_that_the_training_left_no_model_for_is_refused(eta, w, says):
+    trained = dataclasses.replace(preset("digits"), condition_dropout=eta)
+    with pytest.raises(ValueError, match=says):
+        generate.check(trained, [w], steps=4, solver="heun", per_label=1)
+    generate.check(trained, [1.0 if eta == 0 else 0.0], steps=4, solver="heun", per_label=1)
