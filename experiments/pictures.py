@@ -68,3 +68,34 @@ def curves_over_w(
         ax.set_xlabel("w")
     axes[0].legend(frameon=False)
     figure.savefig(file)
+
+
+def rules_over_w(rows: Sequence[dict], real: dict[str, float], file: Path) -> None:
+    """A curve over w for each guidance rule, a panel for each figure, real data as a dashed line.
+
+    Args:
+        rows: settings, each with its rule, w, sigma and figures.
+        real: what real data get.
+        file: PNG to write.
+    """
+    names = [name for name in rows[0] if name not in ("rule", "w", "sigma")]
+    figure = Figure(figsize=(10, 5.6), layout="constrained", dpi=150)
+    axes = figure.subplots(2, -(-len(names) // 2)).ravel()
+    curves: dict[tuple[str, float], list[dict]] = {}
+    for row in rows:
+        curves.setdefault((row["rule"], row["sigma"]), []).append(row)
+    several = len({sigma for _, sigma in curves}) > 1
+    for ax, name in zip(axes, names, strict=False):
+        for (rule, sigma), points in curves.items():
+            label = f"{rule}, sigma {sigma:g}" if several else rule
+            ax.plot(
+                [p["w"] for p in points], [p[name] for p in points], marker="o", markersize=3, label=label
+            )
+        ax.axhline(real[name], linestyle="--", linewidth=1, color="gray", label="real data")
+        if name.startswith("frechet"):
+            ax.set_yscale("log")
+        ax.set_title(name)
+        ax.set_xlabel("w")
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right center", frameon=False)
+    figure.savefig(file)

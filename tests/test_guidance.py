@@ -242,6 +242,38 @@ def test_interval_guides_inside_and_calls_the_conditional_model_alone_elsewhere(
         assert_close(value, plain(x, t), 1e-12)
 
 
+@pytest.mark.parametrize(
+    ("rule", "w", "t", "sizes"),
+    [
+        ("zero_star", 3.0, 0.02, []),
+        ("zero_star", 3.0, 0.5, [8]),
+        ("rectified", 3.0, 0.5, [4, 8]),
+        ("rectified", guidance.interval(3.0, 0.2, 0.7), 0.1, [4]),
+        ("rescaled", guidance.interval(3.0, 0.2, 0.7), 0.1, [4]),
+        ("projected", 1, 0.5, [4]),
+        ("projected", 3.0, 0.5, [8]),
+    ],
+)
+def test_no_rule_calls_the_model_without_need(rule, w, t, sizes):
+    called = []
+
+    def counting(x, t, y):
+        jax.debug.callback(lambda: called.append(x.shape[0]), ordered=True)
+        return field(paths.Linear())(x, t, y)
+
+    x, _, y = inputs(4)
+    null = jnp.array(NULL)
+    guided = {
+        "zero_star": lambda: guidance.zero_star(counting, y, null, w),
+        "rectified": lambda: guidance.rectified(counting, y, null, w, ahead=0.05),
+        "rescaled": lambda: guidance.rescaled(counting, y, null, w),
+        "projected": lambda: guidance.projected(counting, paths.Linear(), y, null, w),
+    }[rule]()
+    call(guided, x, jnp.full(4, t))
+    jax.effects_barrier()
+    assert called == sizes
+
+
 def test_several_conditions_multiply_their_densities(float64):
     """Two independent features of data N(0, I): guided by both, each axis has its own condition."""
     path = paths.Linear()
@@ -452,3 +484,38 @@ def test_images_and_videos_on_conditions_of_any_kind(event, kind):
         only = jax.tree.map(lambda leaf, i=i: leaf[i : i + 1], y)
         alone = guidance.classifier_free(model, only, null, 2.0)
         assert_close(sampling.sample_ode(alone, data[i : i + 1], times.uniform(3)), sample[i : i + 1], 1e-5)
+
+
+@pytest.mark.requirement("R10")
+@pytest.mark.parametrize("name", RULES)
+def test_every_rule_keeps_bfloat16_with_times_in_float32(name):
+    """A network in bfloat16 sees float32 times; what comes back is bfloat16, near the float32 answer."""
+    seen = []
+
+    def half(path):
+        def model(x, t, y):
+            seen.append(t.dtype)
+            return field(path)(x.astype(jnp.float32), t, y).astype(jnp.bfloat16)
+
+        return model
+
+    (x, _, y), path = inputs(), paths.Linear()
+    narrow = jnp.bfloat16
+    rule = {
+        "several": lambda w: guidance.several(half(path), [y], jnp.array(NULL), [w]),
+        "autoguidance": lambda w: guidance.autoguidance(
+            half(path), lambda x, t, y: half(path)(x, t, jnp.full_like(y, NULL)), y, w
+        ),
+        "rescaled": lambda w: guidance.rescaled(half(path), y, jnp.array(NULL), w, share=0.0),
+        "projected": lambda w: guidance.projected(half(path), path, y, jnp.array(NULL), w, parallel=1.0),
+        "zero_star": lambda w: guidance.zero_star(half(path), y, jnp.array(NULL), w, still_until=0.0),
+        "rectified": lambda w: guidance.rectified(half(path), y, jnp.array(NULL), w, ahead=0.0),
+        "interval": lambda w: guidance.classifier_free(
+            half(path), y, jnp.array(NULL), guidance.interval(w, 0, 1)
+        ),
+    }.get(name, lambda w: guidance.classifier_free(half(path), y, jnp.array(NULL), w))
+    end = sampling.sample_ode(rule(2.0), x.astype(narrow), times.uniform(8))
+    assert end.dtype == narrow
+    assert set(seen) == {jnp.dtype("float32")}
+    wide = sampling.sample_ode(RULES[name](path, y, 2.0), x, times.uniform(8))
+    assert jnp.mean(jnp.abs(end.astype(jnp.float32) - wide)) < 0.1

@@ -15,7 +15,13 @@ from matplotlib.figure import Figure
 from experiments.cli import refusing
 from experiments.figures import bridge, classifier, guidance, path, sampling
 
-FIGURES = {"path": path, "sampling": sampling, "guidance": guidance, "classifier": classifier, "bridge": bridge}
+FIGURES = {
+    "path": path,
+    "sampling": sampling,
+    "guidance": guidance,
+    "classifier": classifier,
+    "bridge": bridge,
+}
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,9 @@ NOISE = np.linspace(-6, 6, 2001, dtype=np.float32)
 def mixture() -> mixtures.Mixture:
     """Three classes on a line."""
     return mixtures.Mixture(
-        weights=jnp.full(3, 1 / 3), means=jnp.array([[-1.5], [0.0], [1.5]]), covariances=jnp.full((3, 1, 1), 0.4)
+        weights=jnp.full(3, 1 / 3),
+        means=jnp.array([[-1.5], [0.0], [1.5]]),
+        covariances=jnp.full((3, 1, 1), 0.4),
     )
 
 
@@ -86,8 +88,17 @@ def draw() -> Figure:
             ax.fill_between(laws[1][0].x, laws[1][0].density, color="#e3e6ea", linewidth=0)
             ax.plot(tilt.x, tilt.density, color=BLUE, linewidth=1.2, label="tilted density")
             ax.plot(samples.x, samples.density, color=RED, linewidth=1.2, label="guided samples")
-            ax.text(0.02, 0.88, f"variance {samples.variance():.2f}", color=RED, transform=ax.transAxes, fontsize=8)
-            ax.text(0.02, 0.76, f"variance {tilt.variance():.2f}", color=BLUE, transform=ax.transAxes, fontsize=8)
+            ax.text(
+                0.02,
+                0.88,
+                f"variance {samples.variance():.2f}",
+                color=RED,
+                transform=ax.transAxes,
+                fontsize=8,
+            )
+            ax.text(
+                0.02, 0.76, f"variance {tilt.variance():.2f}", color=BLUE, transform=ax.transAxes, fontsize=8
+            )
             ax.set_yticks([])
             ax.spines["left"].set_visible(False)
     for ax, w in zip(axes[0], SCALES, strict=True):

@@ -40,7 +40,11 @@ def mixture() -> mixtures.Mixture:
 def rows() -> dict[str, tuple[mixtures.Mixture, int]]:
     """A mixture and a label for each row; one past the last label is no label."""
     point = mixtures.Mixture(jnp.ones(1), jnp.array([[1.4, 1.0]]), jnp.zeros((1, 2, 2)))
-    return {r"$p_t(x\,|\,\mathrm{data})$": (point, 1), r"$p_t(x\,|\,y)$": (mixture(), 0), "$p_t(x)$": (mixture(), 3)}
+    return {
+        r"$p_t(x\,|\,\mathrm{data})$": (point, 1),
+        r"$p_t(x\,|\,y)$": (mixture(), 0),
+        "$p_t(x)$": (mixture(), 3),
+    }
 
 
 @jax.jit

@@ -42,9 +42,7 @@ def trajectories() -> jax.Array:
     # The last step adds no noise: it has to be short.
     grid = times.cosine(STEPS)
     ode = sample_ode(field, noise, grid, trajectory=True)
-    walk = lambda sigma: sample_sde(
-        jax.random.key(1), field, PATH, noise, grid, sigma=sigma, trajectory=True
-    )
+    walk = lambda sigma: sample_sde(jax.random.key(1), field, PATH, noise, grid, sigma=sigma, trajectory=True)
     return jnp.concatenate([ode[None], jax.lax.map(walk, jnp.array(SIGMAS[1:]))])[..., 0]
 
 

@@ -1,4 +1,4 @@
-"""The affine rule (1 - w) a + w b, and how the fields in it are called."""
+"""The affine rule (1 - w) a + w b, and which fields are called for it."""
 
 from collections.abc import Callable
 
@@ -10,8 +10,8 @@ from jaxflow.guidance import scales
 from jaxflow.per_example import expand
 from jaxflow.typing import Condition, GuidedField, Scale, VectorField
 
-Combine = Callable[[Array, Array, Array, Array], Array]
-"""(unguided, conditional, x, t) -> the guided velocity."""
+Pair = Callable[[Array, Array], tuple[Array, Array]]
+"""(x, t) -> the velocities given null and given y."""
 
 
 def affine(
@@ -28,13 +28,15 @@ def affine(
 
 def null_like(y: Condition, null: Condition) -> Condition:
     """`null` for each example of y; a null with a leading axis of examples is kept as it is."""
-    return jax.tree.map(
-        lambda leaf, none: jnp.broadcast_to(jnp.asarray(none, leaf.dtype), leaf.shape), y, null
-    )
+
+    def fill(leaf: Array, nothing: Array) -> Array:
+        return jnp.broadcast_to(jnp.asarray(nothing, leaf.dtype), leaf.shape)
+
+    return jax.tree.map(fill, y, null)
 
 
-def pair(field: GuidedField, y: Condition, null: Condition) -> Callable[[Array, Array], tuple[Array, Array]]:
-    """(x, t) -> the velocities given null and given y, by one call with 2b examples."""
+def pair(field: GuidedField, y: Condition, null: Condition) -> Pair:
+    """Both velocities by one call with 2b examples."""
     both = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), null_like(y, null), y)
 
     def velocities(x: Array, t: Array) -> tuple[Array, Array]:
@@ -44,44 +46,27 @@ def pair(field: GuidedField, y: Condition, null: Condition) -> Callable[[Array, 
     return velocities
 
 
-def combined(
-    field: GuidedField,
-    y: Condition,
-    null: Condition,
-    w: Scale,
-    combine: Combine,
-    *,
-    unguided_at_0: bool = False,
+def shortest(
+    w: Scale, mixed: VectorField, *, at_1: VectorField, at_0: VectorField | None = None
 ) -> VectorField:
-    """The field of a rule that is the conditional model at w = 1 (and the unguided one at w = 0, if so).
+    """The field `mixed`, or a cheaper one that equals it: `at_1` where w is 1, `at_0` where w is 0.
 
-    Where w is a number known to be 1, or a function of t that is 1 for all examples, the field is
-    called with b examples and not with 2b; so at 0.
+    Known before tracing, if w is a number; while the program runs, if w is a function of t, which a
+    sampler asks for at one time for all examples. An array w is not looked at.
     """
     scales.check(w)
-    velocities = pair(field, y, null)
-
-    def conditional(x: Array, t: Array) -> Array:
-        return field(x, t, y)
-
-    def unguided(x: Array, t: Array) -> Array:
-        return field(x, t, null_like(y, null))
-
-    def mixed(x: Array, t: Array) -> Array:
-        return combine(*velocities(x, t), x, t)
-
     if scales.is_number(w, 1):
-        return conditional
-    if unguided_at_0 and scales.is_number(w, 0):
-        return unguided
+        return at_1
+    if at_0 is not None and scales.is_number(w, 0):
+        return at_0
     if not callable(w):
         return mixed
 
     def by_time(x: Array, t: Array) -> Array:
         scale = w(t)
         otherwise = mixed
-        if unguided_at_0:
-            otherwise = lambda x, t: jax.lax.cond(jnp.all(scale == 0), unguided, mixed, x, t)  # noqa: E731
-        return jax.lax.cond(jnp.all(scale == 1), conditional, otherwise, x, t)
+        if at_0 is not None:
+            otherwise = lambda x, t: jax.lax.cond(jnp.all(scale == 0), at_0, mixed, x, t)  # noqa: E731
+        return jax.lax.cond(jnp.all(scale == 1), at_1, otherwise, x, t)
 
     return by_time

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from jaxflow.guidance import scales
-from jaxflow.guidance.affine import affine, combined, null_like
+from jaxflow.guidance.affine import affine, null_like, pair, shortest
 from jaxflow.per_example import expand
 from jaxflow.typing import Condition, GuidedField, Scale, VectorField
 
@@ -34,11 +34,14 @@ def classifier_free(field: GuidedField, y: Condition, null: Condition, w: Scale)
     >>> guided(jnp.zeros((1, 1)), jnp.zeros(1)).item()
     3.0
     """
+    velocities = pair(field, y, null)
 
-    def combine(unguided: Array, conditional: Array, x: Array, t: Array) -> Array:
-        return affine(unguided, conditional, w, t)
+    def mixed(x: Array, t: Array) -> Array:
+        return affine(*velocities(x, t), w, t)
 
-    return combined(field, y, null, w, combine, unguided_at_0=True)
+    return shortest(
+        w, mixed, at_1=lambda x, t: field(x, t, y), at_0=lambda x, t: field(x, t, null_like(y, null))
+    )
 
 
 def several(

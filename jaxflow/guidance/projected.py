@@ -53,6 +53,8 @@ def projected(
         raise ValueError(f"limit = {limit}: the greatest norm must be positive")
     if not -1 < momentum < 1:
         raise ValueError(f"momentum = {momentum}: it lies in (-1, 1), or the sum would grow for ever")
+    if scales.is_number(w, 1):
+        return StatefulField(jnp.zeros_like, lambda x, t, memory: (field(x, t, y), memory))
     velocities = pair(field, y, null)
 
     def call(x: Array, t: Array, memory: Array) -> tuple[Array, Array]:

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from jaxflow.guidance import scales
-from jaxflow.guidance.affine import pair
+from jaxflow.guidance.affine import pair, shortest
 from jaxflow.per_example import expand
 from jaxflow.typing import Condition, GuidedField, Scale, VectorField
 
@@ -22,8 +22,8 @@ def rectified(
 ) -> VectorField:
     """u(x, t | y) + (w - 1) (1 - t)^decay (u(x', t' | y) - u(x', t')), at x' = x + ahead u(x, t | y).
 
-    t' = t + ahead, with `ahead` half a step of the sampler. Two calls, of b and 2b examples; w = 1
-    known before tracing is the conditional field, with one call.
+    t' = t + ahead, with `ahead` half a step of the sampler. Two calls, of b and 2b examples; one call of b
+    where w is 1, as a number or a function of t.
 
     Args:
         field: guided field (x, t, y) -> (b, *event).
@@ -38,18 +38,15 @@ def rectified(
 
     Source: Saini et al. 2510.07631, algorithm 1.
     """
-    scales.check(w)
     if not callable(ahead) and not ahead >= 0:
         raise ValueError(f"ahead = {ahead}: the look ahead is not negative")
-    if scales.is_number(w, 1):
-        return lambda x, t: field(x, t, y)
     velocities = pair(field, y, null)
 
-    def guided(x: Array, t: Array) -> Array:
+    def mixed(x: Array, t: Array) -> Array:
         here = field(x, t, y)
         later = jnp.minimum(t + (ahead(t) if callable(ahead) else ahead), 1)
         unguided, conditional = velocities(x + expand(later - t, x) * here, later)
         strength = (scales.at(w, t) - 1) * (1 - t) ** decay
         return here + expand(strength, x) * (conditional - unguided)
 
-    return guided
+    return shortest(w, mixed, at_1=lambda x, t: field(x, t, y))

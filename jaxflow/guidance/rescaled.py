@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from jaxflow.guidance.affine import affine, combined
+from jaxflow.guidance.affine import affine, pair, shortest
 from jaxflow.typing import Condition, GuidedField, Scale, VectorField
 
 
@@ -23,11 +23,14 @@ def rescaled(
     if not 0 <= share <= 1:
         raise ValueError(f"share = {share}: it lies in [0, 1]")
 
-    def combine(unguided: Array, conditional: Array, x: Array, t: Array) -> Array:
+    velocities = pair(field, y, null)
+
+    def mixed(x: Array, t: Array) -> Array:
+        unguided, conditional = velocities(x, t)
         guided = affine(unguided, conditional, w, t)
         axes = tuple(range(1, x.ndim))
         size = jnp.std(guided, axis=axes, keepdims=True)
         wanted = jnp.std(conditional, axis=axes, keepdims=True)
         return guided * (share * wanted / jnp.maximum(size, jnp.finfo(size.dtype).tiny) + (1 - share))
 
-    return combined(field, y, null, w, combine)
+    return shortest(w, mixed, at_1=lambda x, t: field(x, t, y))

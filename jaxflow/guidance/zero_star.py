@@ -1,9 +1,10 @@
 """CFG-Zero*: the unguided velocity scaled to the conditional one, and rest at the start."""
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from jaxflow.guidance.affine import affine, combined
+from jaxflow.guidance.affine import affine, pair, shortest
 from jaxflow.per_example import expand
 from jaxflow.typing import Condition, GuidedField, Scale, VectorField
 
@@ -25,18 +26,21 @@ def zero_star(
     if not 0 <= still_until < 1:
         raise ValueError(f"still_until = {still_until}: it lies in [0, 1)")
 
-    def combine(unguided: Array, conditional: Array, x: Array, t: Array) -> Array:
+    velocities = pair(field, y, null)
+
+    def mixed(x: Array, t: Array) -> Array:
+        unguided, conditional = velocities(x, t)
         axes = tuple(range(1, x.ndim))
         along = jnp.sum(conditional * unguided, axis=axes, keepdims=True)
         size = jnp.sum(unguided**2, axis=axes, keepdims=True)
         return affine(along / jnp.maximum(size, jnp.finfo(size.dtype).tiny) * unguided, conditional, w, t)
 
-    guided = combined(field, y, null, w, combine)
+    guided = shortest(w, mixed, at_1=lambda x, t: field(x, t, y))
     if still_until == 0:
         return guided
 
-    def still_at_first(x: Array, t: Array) -> Array:
-        moving = expand((t >= still_until).astype(x.dtype), x) > 0
-        return jnp.where(moving, guided(x, t), jnp.zeros_like(x))
+    def moving(x: Array, t: Array) -> Array:
+        awake = expand(jnp.where(t < still_until, 0, 1), x)
+        return jnp.where(awake == 0, jnp.zeros_like(x), guided(x, t))
 
-    return still_at_first
+    return lambda x, t: jax.lax.cond(jnp.all(t < still_until), lambda x, t: jnp.zeros_like(x), moving, x, t)

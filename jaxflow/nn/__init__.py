@@ -4,9 +4,9 @@ They know no path and no prediction type. Time and condition enter as one vector
 the sum of an embedding of t and an encoding of y, and each block is modulated by it.
 """
 
-from jaxflow.nn.classifier import Classifier
+from jaxflow.nn.classifier import Classifier, NoisyClassifier
 from jaxflow.nn.conditioning import ClassTable
 from jaxflow.nn.dit import DiT
 from jaxflow.nn.unet import UNet
 
-__all__ = ["ClassTable", "Classifier", "DiT", "UNet"]
+__all__ = ["ClassTable", "Classifier", "DiT", "NoisyClassifier", "UNet"]

@@ -94,6 +94,28 @@ def test_evaluate_prints_a_table_and_draws_curves(trained):
         assert picture.width > 100
 
 
+def test_sweep_compares_the_rules(trained):
+    done = run(
+        *("sweep", trained, "--w", 1, 2, "--sigma", 0, 0.5, "--rules", "classifier_free", "classifier"),
+        *("autoguidance", "projected", "--worse", trained, "--per-label", 2, "--steps", 2),
+        *("--judge-steps", 3, "--classifier-steps", 3),
+    )
+    result = json.loads((trained / "sweep.json").read_text())
+    settings = [(row["rule"], row["w"], row["sigma"]) for row in result["settings"]]
+    assert len(settings) == len(set(settings)) == 4 * 2 * 2
+    for rule, best in result["best"].items():
+        assert rule in done.stdout
+        assert best["frechet"] == min(r["frechet"] for r in result["settings"] if r["rule"] == rule)
+    for row in result["settings"]:
+        assert np.isfinite([value for name, value in row.items() if name != "rule"]).all()
+    # At w = 1 all rules but the one with a classifier are the conditional model.
+    at_one = [row for row in result["settings"] if (row["w"], row["sigma"]) == (1, 0)]
+    same = [row["frechet pixels"] for row in at_one if row["rule"] != "classifier"]
+    assert same == pytest.approx([same[0]] * 3, rel=1e-2)
+    with Image.open(trained / "sweep.png") as picture:
+        assert picture.width > 100
+
+
 def test_same_command_again_has_nothing_to_do(trained, data_dir):
     before = (trained / "metrics.jsonl").read_text()
     done = run("train", "digits", "--out", trained, "--data-dir", data_dir, "--steps", 12, *SMALL)
@@ -146,6 +168,10 @@ def test_stopped_run_continues_to_the_same_bits(trained, data_dir, tmp_path, num
         ("sample", ("RUN", "--solver", "magic"), "solver = 'magic': there are euler"),
         ("sample", ("EMPTY",), "is not a run folder"),
         ("evaluate", ("RUN", "--w", "inf"), "w = inf"),
+        ("sweep", ("RUN", "--rules", "magic"), "rules = 'magic': there are classifier_free"),
+        ("sweep", ("RUN", "--rules", "autoguidance"), "it needs --worse"),
+        ("sweep", ("RUN", "--sigma", "-1"), "sigma = -1"),
+        ("sweep", ("RUN", "--chunk", "0"), "chunk = 0"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(script, arguments, says, trained, data_dir, tmp_path):

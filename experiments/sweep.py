@@ -1,0 +1,209 @@
+"""Guidance rules compared: every rule at every scale w, one compiled program for each rule.
+
+    python -m experiments.sweep DIR [--rules ...] [--w 1 1.5 2 3 4 6] [--sigma 0] [--worse DIR]
+
+All settings start from the same noise and are judged as in `evaluate`. The rules are those of
+`experiments/rules.py`: `autoguidance` needs --worse, a less trained run on the same data; `classifier`
+trains its classifier of noisy images first. With a --sigma other than 0 the SDE is sampled.
+
+Writes sweep.json, all settings, and sweep.png, curves over w.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import isfinite
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+from tqdm import tqdm
+
+from experiments import runs
+from experiments.cli import refusing
+from experiments.evaluate import Measure
+from experiments.generate import SOLVERS, check
+from experiments.pictures import rules_over_w
+from experiments.rules import RULES, Models, Rule
+from jaxflow import per_example, sampling, sweeps, times
+from jaxflow.data.batches import load
+from jaxflow.data.images import to_float, to_uint8
+from jaxflow.evaluation.judge import train_judge
+from jaxflow.training.noisy_classifier import LogProb, train_noisy_classifier
+from jaxflow.training.step import Params
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Command line of the script."""
+
+    run: tyro.conf.Positional[Path]
+    """The run folder."""
+    w: tuple[float, ...] = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
+    """Guidance scales."""
+    sigma: tuple[float, ...] = (0.0,)
+    """Diffusion coefficients; 0 alone is the ODE."""
+    rules: tuple[str, ...] | None = None
+    """Guidance rules by name; all that can run if left out."""
+    worse: Path | None = None
+    """A less trained run on the same data, for autoguidance."""
+    per_label: int = 100
+    """Images of each class."""
+    steps: int = 10
+    """Steps of the solver."""
+    solver: str = "heun"
+    """euler, midpoint, heun or rk4; the SDE has Euler-Maruyama's."""
+    block: int = 250
+    """Images that are made together."""
+    chunk: int = 1
+    """Settings that are computed together; more fill a large device."""
+    seed: int = 1
+    """Of the noise and of the classifiers."""
+    judge_steps: int = 500
+    """Training steps of the judge."""
+    classifier_steps: int = 1500
+    """Training steps of the classifier of noisy images."""
+    data_dir: str | None = None
+    """Folder of the prepared data sets; the one of the training if left out."""
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the script."""
+    arguments = tyro.cli(Arguments, args=argv, prog="python -m experiments.sweep")
+    with refusing():
+        run = runs.open_run(arguments.run)
+        check(run.experiment, arguments.w, arguments.steps, arguments.solver, arguments.per_label)
+        names = chosen_rules(arguments)
+        params = runs.trained_params(arguments.run, run)
+        worse = worse_model(arguments.worse, run)
+        train, test = (jax.device_get(load(run.open_split(s, arguments.data_dir))) for s in ("train", "test"))
+
+    key = jax.random.key(arguments.seed)
+    labels = np.tile(np.arange(run.null, dtype=np.int32), arguments.per_label)
+    judge = train_judge(key, train["image"], train["label"], run.null, steps=arguments.judge_steps)
+    measure = Measure(judge, train["image"], test["image"], len(labels))
+    log_prob = None
+    if "classifier" in names:
+        log_prob = train_noisy_classifier(
+            key,
+            run.experiment.path,
+            to_float(jnp.asarray(train["image"])),
+            jnp.asarray(train["label"]),
+            run.null,
+            steps=arguments.classifier_steps,
+        )
+
+    rows = []
+    for name in names:
+        images = swept_images(arguments, run, params, worse, log_prob, RULES[name], name, labels)
+        for i, w in enumerate(arguments.w):
+            for j, sigma in enumerate(arguments.sigma):
+                rows.append({"rule": name, "w": w, "sigma": sigma} | measure(images[i, j], labels))
+                figures = "  ".join(
+                    f"{column} {rows[-1][column]:.4g}" for column in rows[-1] if column != "rule"
+                )
+                print(f"{name:16} {figures}")
+    write(arguments.run, rows, measure.real(test["label"]), len(labels))
+
+
+def chosen_rules(arguments: Arguments) -> tuple[str, ...]:
+    """The rules asked for, checked with all other arguments."""
+    names = arguments.rules or tuple(name for name in RULES if name != "autoguidance" or arguments.worse)
+    for name in names:
+        if name not in RULES:
+            raise ValueError(f"rules = {name!r}: there are {', '.join(RULES)}")
+    if "autoguidance" in names and arguments.worse is None:
+        raise ValueError("rules = 'autoguidance': it needs --worse, a less trained run on the same data")
+    for sigma in arguments.sigma:
+        if not isfinite(sigma) or sigma < 0:
+            raise ValueError(f"sigma = {sigma}: the diffusion coefficient must be finite and not negative")
+    for name in ("block", "chunk", "judge_steps", "classifier_steps"):
+        if getattr(arguments, name) < 1:
+            raise ValueError(f"{name} = {getattr(arguments, name)}: at least 1 is needed")
+    return names
+
+
+def worse_model(folder: Path | None, run: runs.Run) -> tuple[runs.Run, Params] | None:
+    """The run of the worse model and its parameters."""
+    if folder is None:
+        return None
+    worse = runs.open_run(folder)
+    if (worse.experiment.dataset, worse.image_shape) != (run.experiment.dataset, run.image_shape):
+        raise ValueError(f"worse = {folder}: it was trained on other data, {worse.experiment.dataset}")
+    return worse, runs.trained_params(folder, worse)
+
+
+def swept_images(
+    arguments: Arguments,
+    run: runs.Run,
+    params: Params,
+    worse: tuple[runs.Run, Params] | None,
+    log_prob: LogProb | None,
+    rule: Rule,
+    name: str,
+    labels: np.ndarray,
+) -> np.ndarray:
+    """Images of each label at each setting, uint8 (w, sigma, n, h, w, c), by one program for all blocks."""
+    path, grid = run.experiment.path, times.uniform(arguments.steps)
+    scales, sigmas = (jnp.asarray(values, jnp.float32) for values in (arguments.w, arguments.sigma))
+    deterministic = not any(arguments.sigma)
+
+    @jax.jit
+    def program(params, worse_params, keys, labels):
+        noise = per_example.normal(keys, run.image_shape)
+        worse_field = worse[0].field(worse_params) if worse else None
+        models = Models(run.field(params), path, run.null, arguments.steps, worse_field, log_prob)
+
+        def at(w, sigma):
+            field = rule(models, labels, w)
+            if deterministic:
+                images = sampling.sample_ode(field, noise, grid, solver=SOLVERS[arguments.solver]())
+            else:
+                images = sampling.sample_sde(keys, field, path, noise, grid, sigma=sigma)
+            return to_uint8(images), jnp.all(jnp.isfinite(images))
+
+        return sweeps.sweep(at, {"w": scales, "sigma": sigmas}, chunk=arguments.chunk)
+
+    n = len(labels)
+    size = min(arguments.block, n)
+    filled = np.resize(labels, -(-n // size) * size)
+    keys = per_example.keys(jax.random.key(arguments.seed), len(filled))
+    blocks = []
+    for start in tqdm(range(0, len(filled), size), desc=name, unit="block", leave=False):
+        part = slice(start, start + size)
+        images, finite = program(params, worse and worse[1], keys[part], filled[part])
+        if not np.all(finite):
+            where = [
+                (w, s)
+                for w, row in zip(arguments.w, finite, strict=True)
+                for s in np.array(arguments.sigma)[~row]
+            ]
+            raise FloatingPointError(
+                f"{name}: images are not finite at (w, sigma) = {where}; more --steps help"
+            )
+        blocks.append(np.asarray(images))
+    return np.concatenate(blocks, axis=2)[:, :, :n]
+
+
+def write(folder: Path, rows: Sequence[dict], real: dict[str, float], n: int) -> None:
+    """Print each rule at its best setting; leave all settings as JSON and as curves."""
+    best: dict[str, dict] = {}
+    for row in rows:
+        if row["rule"] not in best or row["frechet"] < best[row["rule"]]["frechet"]:
+            best[row["rule"]] = row
+    columns = [name for name in rows[0] if name != "rule"]
+    print(f"\neach rule at its best, by the Frechet distance in features; {n} images a setting")
+    print(f"{'rule':16}" + "".join(f"{name:>16}" for name in columns))
+    for name, row in best.items():
+        print(f"{name:16}" + "".join(f"{row[column]:>16.4g}" for column in columns))
+    print(f"{'real':16}" + "".join(f"{real[c]:>16.4g}" if c in real else " " * 16 for c in columns))
+    result = {"images_per_setting": n, "settings": list(rows), "best": best, "real": real}
+    (folder / "sweep.json").write_text(json.dumps(result, indent=2) + "\n")
+    rules_over_w(rows, real, folder / "sweep.png")
+    print(f"{folder / 'sweep.png'}\n{folder / 'sweep.json'}")
+
+
+if __name__ == "__main__":
+    main()

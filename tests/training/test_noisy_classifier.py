@@ -1,0 +1,27 @@
+import jax
+import jax.numpy as jnp
+import pytest
+from conftest import three_components
+
+from jaxflow import mixtures, paths
+from jaxflow.training.noisy_classifier import train_noisy_classifier
+
+
+@pytest.mark.requirement("R30")
+@pytest.mark.usefixtures("standard_promotion")
+def test_it_learns_the_exact_classifier_of_noisy_points():
+    """Points of the mixture as images of 1 x 2 pixels: probabilities at all t near those of Bayes' rule."""
+    mixture, path = three_components(), paths.Linear()
+    points, labels = mixtures.sample(jax.random.key(0), mixture, 20_000)
+    images = points.reshape(-1, 1, 2, 1)
+    log_prob = train_noisy_classifier(jax.random.key(1), path, images, labels, 3, steps=800, batch_size=512)
+
+    t = jnp.linspace(0.02, 0.98, 1000)
+    noise = jax.random.normal(jax.random.key(2), images[:1000].shape)
+    x = paths.interpolate(path, images[:1000], noise, t)
+    exact = mixtures.class_log_prob(mixture, path, x.reshape(-1, 2), t)
+    learned = jnp.stack([log_prob(x, t, jnp.full(1000, k)) for k in range(3)], axis=1)
+    # A classifier that knows the weights of the classes alone is off by 0.2 in the mean.
+    prior = jnp.mean(jnp.abs(mixture.weights[None] - jnp.exp(exact)))
+    assert prior > 0.15
+    assert jnp.mean(jnp.abs(jnp.exp(learned) - jnp.exp(exact))) < 0.15 * prior
