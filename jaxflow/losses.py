@@ -21,13 +21,14 @@ the drop twice.
 """
 
 from collections.abc import Callable
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxflow import per_example
-from jaxflow.paths import conditional_velocity, interpolate
+from jaxflow.paths import coefficients, conditional_velocity, interpolate
 from jaxflow.per_example import expand
 from jaxflow.times import Law, precision, uniform_law
 from jaxflow.typing import Condition, GeneralPath, GuidedField, Keys, Path
@@ -123,59 +124,48 @@ def flow_matching(
 
 def score_matching(
     key: Keys,
-    score: GuidedField,
-    path: Path,
+    network: GuidedField,
+    path: Path | GeneralPath,
     data: Float[Array, "b *event"],
     y: Condition,
     *,
+    prediction: Literal["score", "noise", "data"] = "score",
     weight: Weight | None = None,
     time_law: Law = UNIFORM,
 ) -> Float[Array, " b"]:
-    """Denoising score matching beta^2 |score(x_t, t, y) + noise / beta|^2 = |beta score + noise|^2, (b,).
+    """Denoising score matching by a network of the score, the noise or the data, (b,).
 
-    The factor beta^2 keeps it finite at t = 1, where the plain loss has no mean; `weight` multiplies
-    it (`predictions.gain(path, t, source="noise", target="velocity")**2` makes it the flow matching loss
-    of the same model). Arguments as `flow_matching`, with a score in the place of the velocity.
+    |beta score_th + noise|^2, |noise_th - noise|^2 (DDPM's loss) or |data_th - data|^2. The first is the
+    squared error of the score times beta^2, and so the second; without it there is no finite mean, since the
+    score of a point is infinite at t = 1. `weight` multiplies: `predictions.gain(path, t, source="noise",
+    target="velocity")**2` makes the first two the flow matching loss of the same model.
+
+    Args:
+        key: one key, or one key per example (b,).
+        network: (x, t, y) -> the prediction, (b, *event), in training.
+        path: a Gaussian path.
+        data: (b, *event).
+        y: condition of each example.
+        prediction: what the network predicts.
+        weight: function of t (b,) that multiplies the loss; 1 if left out.
+        time_law: law of t, of `jaxflow.times`, with its own weights.
+
+    Raises:
+        TypeError: the score is asked for on a path that is not Gaussian.
+        ValueError: prediction is none of score, noise, data.
     """
 
     def error(x: Array, t: Array, noise: Array) -> Array:
-        return expand(path.beta(t), x) * score(x, t, y) + noise
-
-    return _regression(key, error, path, data, None, weight, time_law)
-
-
-def noise_matching(
-    key: Keys,
-    network: GuidedField,
-    path: Path,
-    data: Float[Array, "b *event"],
-    y: Condition,
-    *,
-    weight: Weight | None = None,
-    time_law: Law = UNIFORM,
-) -> Float[Array, " b"]:
-    """DDPM's loss |network(x_t, t, y) - noise|^2, (b,); arguments as `flow_matching`."""
-
-    def error(x: Array, t: Array, noise: Array) -> Array:
-        return network(x, t, y) - noise
-
-    return _regression(key, error, path, data, None, weight, time_law)
-
-
-def data_matching(
-    key: Keys,
-    network: GuidedField,
-    path: Path,
-    data: Float[Array, "b *event"],
-    y: Condition,
-    *,
-    weight: Weight | None = None,
-    time_law: Law = UNIFORM,
-) -> Float[Array, " b"]:
-    """The denoiser's loss |network(x_t, t, y) - data|^2, (b,); arguments as `flow_matching`."""
-
-    def error(x: Array, t: Array, noise: Array) -> Array:
-        return network(x, t, y) - data
+        value = network(x, t, y)
+        match prediction:
+            case "score":
+                return expand(coefficients(path, t).beta, x) * value + noise
+            case "noise":
+                return value - noise
+            case "data":
+                return value - data
+            case _:
+                raise ValueError(f"prediction = {prediction!r}: allowed are score, noise, data")
 
     return _regression(key, error, path, data, None, weight, time_law)
 

@@ -156,8 +156,8 @@ def exact_models(mixture, path):
 LOSSES = {
     "velocity": losses.flow_matching,
     "score": losses.score_matching,
-    "noise": losses.noise_matching,
-    "data": losses.data_matching,
+    "noise": partial(losses.score_matching, prediction="noise"),
+    "data": partial(losses.score_matching, prediction="data"),
 }
 
 
@@ -279,3 +279,10 @@ def test_weighted_and_stratified_times_leave_the_mean_as_it_is(law, float64):
     assert_expected(means(False), exact, 6)
     assert_expected(means(True), exact, 6)
     assert means(True).std() < means(False).std() / 20
+
+
+@pytest.mark.requirement("R14")
+def test_no_score_is_matched_on_a_bridge():
+    still = lambda x, t, y: jnp.zeros_like(x)  # noqa: E731
+    with pytest.raises(TypeError, match="Gaussian"):
+        losses.score_matching(jax.random.key(0), still, paths.Straight(), jnp.ones((4, 2)), None)
