@@ -1,6 +1,6 @@
 """Guidance rules compared: every rule at every scale w, one compiled program for each rule.
 
-    python -m experiments.sweep DIR [--rules ...] [--w 1 1.5 2 3 4 6] [--sigma 0] [--worse DIR]
+    python -m experiments.sweep DIR [--rules ...] [--w 1 1.25 1.5 2 3 5 8 12] [--sigma 0] [--worse DIR]
 
 All settings start from the same noise and are judged as in `evaluate`. The rules are those of
 `experiments/rules.py`: `autoguidance` needs --worse, a less trained run on the same data; `classifier`
@@ -41,7 +41,7 @@ class Arguments:
 
     run: tyro.conf.Positional[Path]
     """The run folder."""
-    w: tuple[float, ...] = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
+    w: tuple[float, ...] = (1.0, 1.25, 1.5, 2.0, 3.0, 5.0, 8.0, 12.0)
     """Guidance scales."""
     sigma: tuple[float, ...] = (0.0,)
     """Diffusion coefficients; 0 alone is the ODE."""

@@ -1,9 +1,8 @@
 """What one compiled sweep over w costs, beside a loop over w.
 
-    python -m experiments.benchmarks.sweep [--images 64] [--steps 10] [--scales 16]
+    python -m experiments.benchmarks.sweep DIR [--images 16] [--steps 10] [--scales 16]
 
-With the network of the `digits` preset (its parameters do not matter for speed), three ways to make the
-same images at 16 scales:
+Three ways to make the same images of the run in DIR at 16 scales:
 
     sweep       one program for all w (`sweeps.sweep`), in chunks
     loop        one program with w as an argument, called for each w
@@ -13,41 +12,46 @@ same images at 16 scales:
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
 
-from experiments.presets import digits
-from jaxflow import fields, guidance, sampling, sweeps, times
+from experiments import runs
+from experiments.cli import refusing
+from jaxflow import guidance, sampling, sweeps, times
 
 
 @dataclass(frozen=True)
 class Arguments:
     """Command line of the benchmark."""
 
-    images: int = 64
+    run: tyro.conf.Positional[Path]
+    """The run folder."""
+    images: int = 16
     steps: int = 10
+    """Of the midpoint method."""
     scales: int = 16
-    chunks: tuple[int, ...] = (1, 4, 16)
-    repeats: int = 3
+    """Values of w, from 0.5 to 8."""
+    chunks: tuple[int, ...] = (1, 16)
+    """Scales that the sweep computes together."""
+    repeats: int = 5
 
 
 def main(argv: list[str] | None = None) -> None:
     """Run the benchmark."""
     arguments = tyro.cli(Arguments, args=argv, prog="python -m experiments.benchmarks.sweep")
-    experiment = digits.experiment()
-    noise = jax.random.normal(jax.random.key(0), (arguments.images, 8, 8, 1))
-    labels = jnp.arange(arguments.images, dtype=jnp.int32) % 10
-    params = experiment.network.init(jax.random.key(1), noise, jnp.zeros(len(noise)), labels)["params"]
-    # Away from the zeros of the initialisation, at which all scales would give the same.
-    params = jax.tree.map(lambda leaf: leaf + 0.02, params)
+    with refusing():
+        run = runs.open_run(arguments.run)
+        params = runs.trained_params(arguments.run, run)
+    noise = jax.random.normal(jax.random.key(0), (arguments.images, *run.image_shape))
+    labels = jnp.arange(arguments.images, dtype=jnp.int32) % run.null
     scales = jnp.linspace(0.5, 8.0, arguments.scales)
 
     def sample(params, w):
-        field = fields.from_network(experiment.network, params, experiment.path)
-        guided = guidance.classifier_free(field, labels, jnp.asarray(10), w)
+        guided = guidance.classifier_free(run.field(params), labels, jnp.asarray(run.null), w)
         return sampling.sample_ode(guided, noise, times.uniform(arguments.steps))
 
     single = jax.jit(sample)
