@@ -25,8 +25,8 @@ import tyro
 
 from experiments import runs
 from experiments.cli import refusing
-from experiments.pictures import curves_over_w
 from experiments.generate import check, generator
+from experiments.pictures import curves_over_w
 from jaxflow.data.batches import load
 from jaxflow.evaluation.frechet import frechet_distance
 from jaxflow.evaluation.judge import Judge, train_judge

@@ -14,8 +14,8 @@ import tyro
 
 from experiments import runs
 from experiments.cli import refusing
-from experiments.pictures import guidance_grid
 from experiments.generate import check, generator
+from experiments.pictures import guidance_grid
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.figures.style import BLUE, INK, RED, page, plane
+from experiments.figures.style import BLUE, RED, page, plane
 from jaxflow import mixtures, paths, sampling, times
 
-CAPTION = "TODO."
+CAPTION = (
+    "Straight lines between independent points of two circles and a checkerboard (above) cross and mix; the "
+    "ODE of their mean velocity (below) has the same density at every time, and points that never cross."
+)
 N, STEPS, REACH = 1500, 40, 2.4
 SHOWN = (0, 10, 20, 30, 40)
 
@@ -46,8 +49,13 @@ def _round(means: np.ndarray, deviation: float) -> mixtures.Mixture:
 def trajectories(noise: jax.Array) -> jax.Array:
     """Points of the ODE at all steps, (STEPS + 1, b, 2)."""
     source, target = circles(), checkerboard()
-    field = lambda x, t: mixtures.bridge_velocity(source, target, x, t)
-    carry = lambda noise: sampling.sample_ode(field, noise, times.uniform(STEPS), trajectory=True)
+
+    def field(x: jax.Array, t: jax.Array) -> jax.Array:
+        return mixtures.bridge_velocity(source, target, x, t)
+
+    def carry(noise: jax.Array) -> jax.Array:
+        return sampling.sample_ode(field, noise, times.uniform(STEPS), trajectory=True)
+
     # All pairs of components for 50 points at a time fit the cache.
     x = jax.lax.map(carry, noise.reshape(-1, 50, 2))
     return jnp.swapaxes(x, 0, 1).reshape(STEPS + 1, -1, 2)
@@ -55,13 +63,16 @@ def trajectories(noise: jax.Array) -> jax.Array:
 
 def pairs(noise: jax.Array, data: jax.Array) -> jax.Array:
     """Points of independent pairs at all steps, (STEPS + 1, b, 2)."""
-    at = lambda t: paths.interpolate(paths.Straight(), data, noise, jnp.broadcast_to(t, noise.shape[:1]))
+
+    def at(t: jax.Array) -> jax.Array:
+        return paths.interpolate(paths.Straight(), data, noise, jnp.broadcast_to(t, noise.shape[:1]))
+
     return jax.vmap(at)(times.uniform(STEPS))
 
 
 def draw() -> Figure:
     """A row for the pairs and one for the ODE, a column for each time."""
-    figure = page(4.6, CAPTION)
+    figure = page(4.35, CAPTION)
     axes = figure.subplots(2, len(SHOWN), sharex=True, sharey=True)
     noise_key, data_key = jax.random.split(jax.random.key(0))
     noise, _ = mixtures.sample(noise_key, circles(), N)

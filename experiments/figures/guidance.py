@@ -14,17 +14,17 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.figures.style import BLUE, INK, RED, page
+from experiments.figures.style import BLUE, RED, page
 from jaxflow import mixtures, paths, sampling, times
 from jaxflow.guidance import classifier_free
 
 CAPTION = (
     "Classifier-free guidance towards one of three classes (gray: all data) agrees with the tilted density "
-    "at w = 0 and w = 1 only, and beyond that pushes an outer class past its data and narrows a middle one "
-    "more than the tilted density would."
+    "p(x) p(y | x)^w at w = 0 and w = 1 only, and beyond that pushes an outer class past its data and "
+    "narrows a middle one more."
 )
 PATH = paths.Linear()
-SCALES = (0.0, 1.0, 2.0, 4.0)
+SCALES = (0.0, 1.0, 2.0, 3.0)
 CLASSES = {"outer class": 2, "middle class": 1}
 NOISE = np.linspace(-6, 6, 2001, dtype=np.float32)
 
@@ -57,8 +57,12 @@ def guided(label: int) -> list[Law]:
 
     @jax.jit
     def sweep(scales):
-        field = lambda x, t, y: mixtures.velocity(law, PATH, x, t, y)
-        carry = lambda w: sampling.sample_ode(classifier_free(field, y, null, w), noise, times.cosine(200))
+        def field(x, t, y):
+            return mixtures.velocity(law, PATH, x, t, y)
+
+        def carry(w):
+            return sampling.sample_ode(classifier_free(field, y, null, w), noise, times.cosine(200))
+
         return jax.lax.map(carry, scales)[..., 0]
 
     ends = np.asarray(sweep(jnp.array(SCALES)), float)
@@ -103,8 +107,8 @@ def draw() -> Figure:
             ax.spines["left"].set_visible(False)
     for ax, w in zip(axes[0], SCALES, strict=True):
         ax.set_title(f"w = {w:g}")
-    axes[0, 0].set(xlim=(-4, 4), ylim=(0, None))
-    axes[0, -1].legend(fontsize=8, loc="upper right")
+    axes[0, 0].set(xlim=(-4, 4), ylim=(0, 1.7))
+    axes[0, 0].legend(fontsize=8, loc="upper left", bbox_to_anchor=(-0.02, 0.72))
     for ax in axes[-1]:
         ax.set_xlabel("x")
     return figure

@@ -51,7 +51,10 @@ def rows() -> dict[str, tuple[mixtures.Mixture, int]]:
 def carry(law: mixtures.Mixture, noise: jax.Array, label: jax.Array) -> jax.Array:
     """The points at all steps, (STEPS + 1, b, 2)."""
     y = jnp.broadcast_to(label, noise.shape[:1])
-    field = lambda x, t: mixtures.velocity(law, PATH, x, t, y)
+
+    def field(x: jax.Array, t: jax.Array) -> jax.Array:
+        return mixtures.velocity(law, PATH, x, t, y)
+
     return sampling.sample_ode(field, noise, times.uniform(STEPS), trajectory=True)
 
 
@@ -59,13 +62,12 @@ def carry(law: mixtures.Mixture, noise: jax.Array, label: jax.Array) -> jax.Arra
 def log_prob(law: mixtures.Mixture, x: jax.Array, t: jax.Array, label: jax.Array) -> jax.Array:
     """Of the points x at each time of t, (n, b)."""
     y = jnp.broadcast_to(label, x.shape[:1])
-    at = lambda t: mixtures.log_prob(law, PATH, x, jnp.broadcast_to(t, x.shape[:1]), y)
-    return jax.lax.map(at, t)
+    return jax.lax.map(lambda t: mixtures.log_prob(law, PATH, x, jnp.broadcast_to(t, x.shape[:1]), y), t)
 
 
 def draw() -> Figure:
     """A row for each law, a column for each time."""
-    figure = page(6.4, CAPTION)
+    figure = page(6.1, CAPTION)
     axes = figure.subplots(3, len(SHOWN), sharex=True, sharey=True)
     noise = jax.random.normal(jax.random.key(4), (250, 2))
     window, t = lattice(REACH, 160), jnp.array(SHOWN) / jnp.float32(STEPS)

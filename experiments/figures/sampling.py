@@ -38,11 +38,17 @@ def trajectories() -> jax.Array:
     """For each sigma the points at all steps, (sigmas, STEPS + 1, N)."""
     law = mixture()
     noise = jax.random.normal(jax.random.key(0), (N, 1))
-    field = lambda x, t: mixtures.velocity(law, PATH, x, t)
+
+    def field(x: jax.Array, t: jax.Array) -> jax.Array:
+        return mixtures.velocity(law, PATH, x, t)
+
     # The last step adds no noise: it has to be short.
     grid = times.cosine(STEPS)
     ode = sample_ode(field, noise, grid, trajectory=True)
-    walk = lambda sigma: sample_sde(jax.random.key(1), field, PATH, noise, grid, sigma=sigma, trajectory=True)
+
+    def walk(sigma: jax.Array) -> jax.Array:
+        return sample_sde(jax.random.key(1), field, PATH, noise, grid, sigma=sigma, trajectory=True)
+
     return jnp.concatenate([ode[None], jax.lax.map(walk, jnp.array(SIGMAS[1:]))])[..., 0]
 
 
@@ -50,8 +56,8 @@ def trajectories() -> jax.Array:
 def density(x: jax.Array, t: jax.Array) -> jax.Array:
     """p_t(x) at all pairs, (times, points)."""
     law = mixture()
-    at = lambda t: mixtures.log_prob(law, PATH, x[:, None], jnp.broadcast_to(t, x.shape))
-    return jnp.exp(jax.lax.map(at, t))
+    at_times = jax.lax.map(lambda t: mixtures.log_prob(law, PATH, x[:, None], jnp.full(x.shape, t)), t)
+    return jnp.exp(at_times)
 
 
 def distance(x: np.ndarray) -> float:
@@ -73,9 +79,9 @@ def draw() -> Figure:
     p = np.asarray(density(jnp.asarray(line), jnp.asarray(t)))
     grid = np.asarray(times.cosine(STEPS))
     for sigma, x, (above, below) in zip(SIGMAS, np.asarray(trajectories()), axes.T, strict=True):
-        above.set_title(f"σ = {sigma:g}" + (" (ODE)" if sigma == 0 else ""))
+        above.set_title(rf"$\sigma$ = {sigma:g}" + (" (ODE)" if sigma == 0 else ""))
         above.pcolormesh(line, t, p, cmap=DENSITY, vmin=0, vmax=1, rasterized=True)
-        above.plot(x[:, :30], grid, color=INK, linewidth=0.5, alpha=0.6)
+        above.plot(x[:, 1:12], grid, color=INK, linewidth=0.5, alpha=0.6)
         above.plot(x[:, 0], grid, color=RED, linewidth=1)
         below.hist(x[-1], bins=80, range=(-REACH, REACH), density=True, color="#c9ced6")
         below.plot(line, p[-1], color=BLUE, linewidth=1.2)

@@ -1,0 +1,72 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import assert_close
+from PIL import Image
+
+from experiments.figures import __main__ as figures
+from experiments.figures import bridge, classifier, guidance, sampling
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", figures.FIGURES)
+def test_each_figure_is_drawn_with_its_caption_of_one_sentence(name, tmp_path, capsys):
+    caption = figures.FIGURES[name].CAPTION
+    assert caption.endswith(".")
+    assert ". " not in caption
+    figures.main([name, "--out", str(tmp_path / "figure.png")])
+    assert caption in capsys.readouterr().out
+    with Image.open(tmp_path / "figure.png") as picture:
+        assert min(picture.size) > 300
+        assert np.asarray(picture.convert("L")).std() > 10
+
+
+def test_unknown_figure_is_one_line_and_exit_code_2():
+    done = subprocess.run(
+        [sys.executable, "-m", "experiments.figures", "magic"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert done.stderr.strip() == (
+        "error: NAME = 'magic': there are path, sampling, guidance, classifier, bridge and all"
+    )
+
+
+@pytest.mark.slow
+def test_sde_and_ode_end_in_the_exact_law():
+    """Kolmogorov's distance for n = 20,000 is over 0.0175 by chance once in 200,000 draws."""
+    for x in sampling.trajectories()[:, -1]:
+        assert sampling.distance(np.asarray(x)) < 0.0175
+
+
+@pytest.mark.slow
+def test_densities_are_densities_and_agree_without_extrapolation():
+    """Of the guided samples by change of variables, and of the tilted law: mass one, equal at w = 0 and 1."""
+    for label in guidance.CLASSES.values():
+        for w, guided, tilted in zip(
+            guidance.SCALES, guidance.guided(label), guidance.tilted(label), strict=True
+        ):
+            for law in (guided, tilted):
+                assert_close(np.trapezoid(law.density, law.x), np.float64(1.0), 1e-3)
+            equal = abs(guided.variance() - tilted.variance()) < 2e-3
+            assert equal == (w in (0.0, 1.0))
+
+
+@pytest.mark.slow
+def test_the_exact_classifier_guides_as_classifier_free():
+    free, with_classifier = classifier.trajectories(jax.random.normal(jax.random.key(0), (16, 2)))
+    assert_close(with_classifier["exact classifier"], free, 1e-4)
+
+
+def test_the_bridge_begins_on_circles_and_the_board_has_its_squares():
+    board = np.asarray(bridge.checkerboard().means)
+    squares = {tuple(np.floor(mean + 2).astype(int)) for mean in board}
+    assert squares == {(i, j) for i in range(4) for j in range(4) if (i + j) % 2 == 0}
+    radii = jnp.linalg.norm(bridge.circles().means, axis=1)
+    assert set(np.round(np.asarray(radii), 4).tolist()) == {1.0, 2.0}
