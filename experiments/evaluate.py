@@ -49,7 +49,7 @@ class Arguments:
     steps: int = 10
     """Steps of the solver."""
     solver: str = "heun"
-    """euler, midpoint, heun or rk4."""
+    """euler, midpoint, heun, rk4, adams_bashforth2 or dpm_solver_2m."""
     seed: int = 1
     """Of the noise and of the judge."""
     judge_steps: int = 500

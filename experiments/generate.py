@@ -14,8 +14,16 @@ from experiments.runs import Run
 from jaxflow import guidance, per_example, sampling, solvers, times
 from jaxflow.data.images import to_uint8
 from jaxflow.training.step import Params
+from jaxflow.typing import Path
 
-SOLVERS = {"euler": solvers.euler, "midpoint": solvers.midpoint, "heun": solvers.heun, "rk4": solvers.rk4}
+SOLVERS: dict[str, Callable[[Path], solvers.Solver]] = {
+    "euler": lambda path: solvers.euler(),
+    "midpoint": lambda path: solvers.midpoint(),
+    "heun": lambda path: solvers.heun(),
+    "rk4": lambda path: solvers.rk4(),
+    "adams_bashforth2": lambda path: solvers.adams_bashforth2(),
+    "dpm_solver_2m": solvers.dpm_solver_2m,
+}
 
 Generator = Callable[[np.ndarray, float], np.ndarray]
 """(labels (n,), w) -> uint8 images (n, h, w, c)."""
@@ -32,7 +40,7 @@ def generator(run: Run, params: Params, *, steps: int, solver: str, seed: int, b
         seed: of the noise.
         block: images that are made together.
     """
-    grid, method = times.uniform(steps), SOLVERS[solver]()
+    grid, method = times.uniform(steps), SOLVERS[solver](run.experiment.path)
 
     def make(params, keys, labels, w):
         noise = per_example.normal(keys, run.image_shape)

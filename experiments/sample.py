@@ -33,7 +33,7 @@ class Arguments:
     steps: int = 10
     """Steps of the solver."""
     solver: str = "heun"
-    """euler, midpoint, heun or rk4."""
+    """euler, midpoint, heun, rk4, adams_bashforth2 or dpm_solver_2m."""
     seed: int = 0
     """Of the noise."""
 

@@ -54,7 +54,7 @@ class Arguments:
     steps: int = 10
     """Steps of the solver."""
     solver: str = "heun"
-    """euler, midpoint, heun or rk4; the SDE has Euler-Maruyama's."""
+    """euler, midpoint, heun, rk4, adams_bashforth2 or dpm_solver_2m; the SDE has Euler-Maruyama's."""
     block: int = 250
     """Images that are made together."""
     chunk: int = 1
@@ -159,7 +159,7 @@ def swept_images(
         def at(w, sigma):
             field = rule(models, labels, w)
             if deterministic:
-                images = sampling.sample_ode(field, noise, grid, solver=SOLVERS[arguments.solver]())
+                images = sampling.sample_ode(field, noise, grid, solver=SOLVERS[arguments.solver](path))
             else:
                 images = sampling.sample_sde(keys, field, path, noise, grid, sigma=sigma)
             return to_uint8(images), jnp.all(jnp.isfinite(images))

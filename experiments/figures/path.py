@@ -70,7 +70,7 @@ def draw() -> Figure:
     figure = page(6.1, CAPTION)
     axes = figure.subplots(3, len(SHOWN), sharex=True, sharey=True)
     noise = jax.random.normal(jax.random.key(4), (250, 2))
-    window, t = lattice(REACH, 160), jnp.array(SHOWN) / jnp.float32(STEPS)
+    window, t = lattice(REACH, 160), jnp.array(SHOWN, jnp.float32) / STEPS
     for row, (name, (law, label)) in zip(axes, rows().items(), strict=True):
         x = np.asarray(carry(law, noise, jnp.array(label)))
         densities = np.asarray(log_prob(law, jnp.asarray(window), t, jnp.array(label)))

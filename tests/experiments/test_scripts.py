@@ -83,7 +83,10 @@ def test_sample_needs_nothing_but_the_folder(trained, tmp_path):
 
 @pytest.mark.requirement("R42")
 def test_evaluate_prints_a_table_and_draws_curves(trained):
-    done = run("evaluate", trained, "--w", 1, 2, "--per-label", 2, "--steps", 2, "--judge-steps", 3)
+    done = run(
+        *("evaluate", trained, "--w", 1, 2, "--per-label", 2, "--steps", 2, "--judge-steps", 3),
+        *("--solver", "dpm_solver_2m"),
+    )
     result = json.loads((trained / "evaluation.json").read_text())
     assert result["table"]["w"] == [1, 2]
     for column in ("accuracy", "frechet", "frechet pixels", "precision", "recall", "nearest"):
