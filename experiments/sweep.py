@@ -87,7 +87,7 @@ def main(argv: list[str] | None = None) -> None:
     log_prob = None
     if "classifier" in names:
         log_prob = train_noisy_classifier(
-            key,
+            jax.random.fold_in(key, 1),
             run.experiment.path,
             to_float(jnp.asarray(train["image"])),
             jnp.asarray(train["label"]),
@@ -161,7 +161,8 @@ def swept_images(
             if deterministic:
                 images = sampling.sample_ode(field, noise, grid, solver=SOLVERS[arguments.solver](path))
             else:
-                images = sampling.sample_sde(keys, field, path, noise, grid, sigma=sigma)
+                walk_keys = per_example.fold_in(keys, 1)
+                images = sampling.sample_sde(walk_keys, field, path, noise, grid, sigma=sigma)
             return to_uint8(images), jnp.all(jnp.isfinite(images))
 
         return sweeps.sweep(at, {"w": scales, "sigma": sigmas}, chunk=arguments.chunk)

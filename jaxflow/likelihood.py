@@ -17,6 +17,7 @@ from jaxtyping import Array, Float
 from jaxflow import per_example
 from jaxflow.sampling import invert_ode
 from jaxflow.solvers import Solver, rk4
+from jaxflow.times import precision
 from jaxflow.typing import Keys, VectorField
 
 
@@ -56,25 +57,32 @@ def log_prob(
     Args:
         field: velocity (x, t) -> dx/dt, unguided or conditional; noise standard normal at t = 0.
         data: (b, *event).
-        times: grid from 0 to 1, walked backwards.
+        times: grid from 0 to 1, walked backwards, so that the field must be finite at t = 1.
         solver: a one-step method of `jaxflow.solvers`; rk4 if left out.
         key: left out, the divergence is exact; given, it is estimated with signs drawn from it, the
             same along the whole trajectory, one key for all or one per example.
         probes: number of signs per example in the estimate.
+
+    Raises:
+        ValueError: probes is below 1, or the grid does not run from 0 to 1.
 
     >>> from jaxflow import times
     >>> shrink = lambda x, t: -x  # data N(0, exp(-2))
     >>> round(log_prob(shrink, jnp.zeros((1, 1)), times.uniform(10)).item(), 4)
     0.0811
     """
+    if probes < 1:
+        raise ValueError(f"probes = {probes}: at least 1 is needed")
+    if not isinstance(times, jax.core.Tracer) and (times[0] != 0 or times[-1] != 1):
+        raise ValueError(f"times from {times[0]} to {times[-1]}: the whole way is needed, from 0 to 1")
     b, *event = data.shape
-    flat = data.reshape(b, -1)
+    flat = data.reshape(b, -1).astype(precision(data.dtype))
     signs = None if key is None else _signs(key, probes, data)
 
     def with_log_density(state: Array, t: Array) -> Array:
-        x = state[:, :-1].reshape(b, *event)
+        x = state[:, :-1].reshape(b, *event).astype(data.dtype)
         change = divergence(field, x, t) if signs is None else estimated_divergence(field, x, t, signs)
-        return jnp.concatenate([field(x, t).reshape(b, -1), change[:, None]], axis=1)
+        return jnp.concatenate([field(x, t).reshape(b, -1), change[:, None]], axis=1).astype(state.dtype)
 
     state = jnp.concatenate([flat, jnp.zeros_like(flat[:, :1])], axis=1)
     state = invert_ode(with_log_density, state, times, solver=solver or rk4())
@@ -87,8 +95,8 @@ def bits_per_dimension(
 ) -> Float[Array, " b"]:
     """-log2 p per dimension, (b,).
 
-    With `levels`, of the discrete data in that many levels that [-1, 1] holds (256 for images): the density
-    of data with uniform noise within their level, times the width 2 / levels.
+    With `levels`, of discrete data in that many levels (256 for images): the density of
+    (2 level + 2 u) / levels - 1, u uniform in [0, 1), times the width 2 / levels of a level.
 
     >>> bits_per_dimension(jnp.array([0.0]), 10, levels=256).tolist()
     [7.0]

@@ -57,8 +57,7 @@ def drop_condition(key: Keys, y: Condition, null: Condition, rate: float | int) 
     >>> drop_condition(jax.random.key(0), jnp.array([3, 4]), jnp.array(10), 1.0).tolist()
     [10, 10]
     """
-    if not isinstance(rate, jax.core.Tracer) and not 0 <= rate <= 1:
-        raise ValueError(f"rate = {rate}: the probability of dropping the condition lies in [0, 1]")
+    _check_rate(rate)
     b = jax.tree.leaves(y)[0].shape[0]
     dropped = jax.vmap(lambda key: jax.random.bernoulli(key, rate))(per_example.keys(key, b))
 
@@ -80,6 +79,7 @@ def classifier_free(loss: Loss, null: Condition, rate: float | int) -> Loss:
     Raises:
         ValueError: rate outside [0, 1].
     """
+    _check_rate(rate)
 
     def dropping(key: Keys, field: GuidedField, path: Path | GeneralPath, data: Array, y: Condition) -> Array:
         drop_keys, loss_keys = _split(key, data.shape[0])
@@ -154,18 +154,14 @@ def score_matching(
         TypeError: the score is asked for on a path that is not Gaussian.
         ValueError: prediction is none of score, noise, data.
     """
+    if prediction not in ("score", "noise", "data"):
+        raise ValueError(f"prediction = {prediction!r}: allowed are score, noise, data")
 
     def error(x: Array, t: Array, noise: Array) -> Array:
         value = network(x, t, y)
-        match prediction:
-            case "score":
-                return expand(coefficients(path, t).beta, x) * value + noise
-            case "noise":
-                return value - noise
-            case "data":
-                return value - data
-            case _:
-                raise ValueError(f"prediction = {prediction!r}: allowed are score, noise, data")
+        if prediction == "score":
+            return expand(coefficients(path, t).beta, x) * value + noise
+        return value - (noise if prediction == "noise" else data)
 
     return _regression(key, error, path, data, None, weight, time_law)
 
@@ -189,6 +185,11 @@ def _regression(
     weights = importance if weight is None else importance * weight(t)
     squares = error(interpolate(path, data, noise, t), t, noise) ** 2
     return jnp.sum(squares, axis=tuple(range(1, data.ndim))) * weights.astype(data.dtype)
+
+
+def _check_rate(rate: float | int) -> None:
+    if not isinstance(rate, jax.core.Tracer) and not 0 <= rate <= 1:
+        raise ValueError(f"rate = {rate}: the probability of dropping the condition lies in [0, 1]")
 
 
 def _split(key: Keys, b: int) -> tuple[Array, Array]:

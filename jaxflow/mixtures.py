@@ -10,7 +10,7 @@ and the velocity is alpha' E[data] + beta' E[noise]. Without a label the answers
 over the posterior of k, which is the exact classifier softmax_k(log pi_k + log p_t(x | k)).
 
 A label y is an integer per example. The label k (one past the last component) is the null
-label: it says nothing, and the answer is the one without a label.
+label: it says nothing, and the answer is the one without a label; so is that of any other number.
 
 S_k is inverted through the eigenvectors of C_k, so that the cost per point is matrix products.
 """
@@ -67,7 +67,7 @@ def _responsibilities(mixture: Mixture, log_prob: Float[Array, "b k"], y: Labels
     if y is None:
         return posterior
     k = mixture.weights.shape[0]
-    return jnp.where((y < k)[:, None], jax.nn.one_hot(y, k, dtype=posterior.dtype), posterior)
+    return jnp.where(((y >= 0) & (y < k))[:, None], jax.nn.one_hot(y, k, dtype=posterior.dtype), posterior)
 
 
 def _average(weights: Float[Array, "b k"], values: Float[Array, "b k d"]) -> Points:
@@ -108,8 +108,8 @@ def log_prob(mixture: Mixture, path: Path, x: Points, t: Times, y: Labels = None
     if y is None:
         return marginal
     k = mixture.weights.shape[0]
-    chosen = jnp.take_along_axis(components, jnp.minimum(y, k - 1)[:, None], axis=-1)[:, 0]
-    return jnp.where(y < k, chosen, marginal)
+    chosen = jnp.take_along_axis(components, jnp.clip(y, 0, k - 1)[:, None], axis=-1)[:, 0]
+    return jnp.where((y >= 0) & (y < k), chosen, marginal)
 
 
 def class_log_prob(mixture: Mixture, path: Path, x: Points, t: Times) -> Float[Array, "b k"]:
@@ -122,7 +122,7 @@ def bridge_velocity(source: Mixture, target: Mixture, x: Points, t: Times) -> Po
 
     Points are paired independently. For components i and j, with S = (1 - t)^2 C_i + t^2 C_j and
     r = x - (1 - t) m_i - t m_j, it is m_j - m_i + (t C_j - (1 - t) C_i) S^-1 r, averaged over the posterior
-    of (i, j). All covariances must be positive definite.
+    of (i, j). The covariances of the source must be positive definite, those of the target for t = 1.
 
     >>> left, right = (Mixture(jnp.ones(1), jnp.full((1, 1), m), jnp.ones((1, 1, 1))) for m in (-1.0, 1.0))
     >>> bridge_velocity(left, right, jnp.array([[0.0]]), jnp.array([0.5])).tolist()
@@ -152,10 +152,11 @@ def bridge_velocity(source: Mixture, target: Mixture, x: Points, t: Times) -> Po
 
 
 def sample(key: PRNGKeyArray, mixture: Mixture, n: int) -> tuple[Float[Array, "n d"], Int[Array, " n"]]:
-    """N points of the mixture, (n, d), and their labels, (n,)."""
+    """Draw points of the mixture, (n, d), and their labels, (n,)."""
     label_key, point_key = jax.random.split(key)
     labels = jax.random.categorical(label_key, jnp.log(mixture.weights), shape=(n,))
-    factors = jnp.linalg.cholesky(mixture.covariances)
+    eigenvalues, vectors = jnp.linalg.eigh(mixture.covariances)
+    factors = vectors * jnp.sqrt(jnp.maximum(eigenvalues, 0))[:, None, :]  # points have no Cholesky factor
     normal = jax.random.normal(point_key, (n, mixture.means.shape[1]), mixture.means.dtype)
     offsets = jnp.einsum("nde,ne->nd", factors[labels], normal, precision="highest")
     return mixture.means[labels] + offsets, labels

@@ -39,7 +39,7 @@ class Linear:
     """
 
     def alpha(self, t: Array) -> Array:
-        """T."""
+        """The time itself."""
         return t
 
     def beta(self, t: Array) -> Array:
@@ -76,7 +76,7 @@ class SquareRoot:
     """
 
     def alpha(self, t: Array) -> Array:
-        """T."""
+        """The time itself."""
         return t
 
     def beta(self, t: Array) -> Array:
@@ -271,7 +271,7 @@ def conditional_velocity(
 def conditional_score(
     path: Path | GeneralPath, noise: Float[Array, "b *event"], t: Float[Array, " b"]
 ) -> Float[Array, "b *event"]:
-    """Grad log p_t(x_t | data) = -noise / beta(t), infinite at t = 1.
+    """The score grad log p_t(x_t | data) = -noise / beta(t), infinite at t = 1.
 
     Raises:
         TypeError: the path is not Gaussian.
@@ -283,7 +283,7 @@ def conditional_score(
 
 
 def time_of(path: Path, alpha: Float[Array, "..."], beta: Float[Array, "..."]) -> Float[Array, "..."]:
-    """The time at which the path mixes data and noise as alpha : beta, by bisection to 1e-9 (float32).
+    """The time at which the path mixes data and noise as alpha : beta, by bisection to the spacing of floats.
 
     >>> time_of(Linear(), jnp.array(3.0), jnp.array(1.0)).item()
     0.75

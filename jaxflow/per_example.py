@@ -19,7 +19,11 @@ def expand(value: Shaped[Array, "..."], x: Shaped[Array, "b *event"]) -> Array:
 
 def keys(key: Keys, n: int) -> Key[Array, " b"]:
     """Key of each of n examples, (n,): `fold_in(key, i)`. An array of n keys is kept as it is."""
+    if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        raise TypeError(f"key has the dtype {key.dtype}: jax.random.key makes the keys that are needed")
     if key.ndim:
+        if key.shape[0] != n:
+            raise ValueError(f"{key.shape[0]} keys for {n} examples: one for each is needed, or one for all")
         return key
     return jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(n))
 

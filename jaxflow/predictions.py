@@ -9,10 +9,10 @@ Each prediction, together with x, determines data and noise; each target is read
 map is affine in the prediction with weights that add up to one where w and 1 - w do: guidance
 commutes with it.
 
-Finite wherever the target is determined by the prediction. What is not, is not finite: data,
-noise and velocity from the noise at t = 0 (where x is the noise already) and from the data at
-t = 1; the score at t = 1, where data on a manifold have none; data and velocity from the
-score at t = 0. The velocity determines everything else at both ends.
+Finite wherever the prediction determines the target. What is not finite: data and velocity from the
+noise or the score at t = 0, where x is the noise already; noise and velocity from the data at t = 1;
+the score at t = 1, where data on a manifold have none. The velocity determines data and noise at
+both ends, and the score at t = 0.
 """
 
 from typing import Literal, NamedTuple, get_args
@@ -121,10 +121,27 @@ def gain(
     return convert(path, jnp.zeros_like(t), t, jnp.ones_like(t), source=source, target=target)
 
 
+def score_weight(path: Path | GeneralPath, t: Float[Array, "..."]) -> Float[Array, "..."]:
+    """The b of u = a x + b score: (alpha' beta^2 - beta' beta alpha) / alpha, infinite at t = 0, t's shape.
+
+    >>> from jaxflow import paths
+    >>> score_weight(paths.Linear(), jnp.array([0.25, 1.0])).tolist()
+    [3.0, 0.0]
+    """
+    c = _finite_slope(path, t)
+    return (c.d_alpha * c.beta**2 - c.d_beta * c.beta * c.alpha) / c.alpha
+
+
+def _finite_slope(path: Path | GeneralPath, t: Array) -> Coefficients:
+    """Where beta' is infinite, at t = 1, those a rounding before it: inf * 0 and inf / inf have limits."""
+    here, before = (coefficients(path, time) for time in (t, jnp.minimum(t, 1 - jnp.finfo(t.dtype).epsneg)))
+    finite = jnp.isfinite(here.d_beta)
+    return Coefficients(*(jnp.where(finite, *values) for values in zip(here, before, strict=True)))
+
+
 def _coefficients(path: Path | GeneralPath, x: Array, t: Array) -> Coefficients:
-    """Of the rank of x, and with a finite slope: at the end of a path inf / inf would not be the limit."""
-    c = Coefficients(*(expand(value, _widen(x)) for value in coefficients(path, t)))
-    return c._replace(d_beta=jnp.maximum(c.d_beta, -jnp.sqrt(jnp.finfo(c.d_beta.dtype).max)))
+    """Of the rank of x."""
+    return Coefficients(*(expand(value, _widen(x)) for value in _finite_slope(path, t)))
 
 
 def _widen(x: Array) -> Array:

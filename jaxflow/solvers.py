@@ -105,12 +105,13 @@ def adams_bashforth2() -> Solver:
 def dpm_solver_2m(path: Path) -> Solver:
     """DPM-Solver++ (2M): order 2 with one call in a step, and exact where E[data | x] is constant.
 
-    With lambda = log(alpha / beta), h its increase over the step, and D the predicted data,
+    With lambda = log(alpha / beta), h its increase over the step, and D_n the predicted data,
 
-        x' = beta' / beta x + (alpha' - beta' alpha / beta) (D_n + (D_n - D_{n-1}) h_n / 2 h_{n-1}).
+        x_next = beta_next / beta x + (alpha_next - alpha beta_next / beta) D,
+        D = D_n + (D_n - D_{n-1}) h_n / 2 h_{n-1}.
 
-    Where h is infinite, in the first and the last step of a grid from 0 to 1, and where there is no
-    D_{n-1}, it is the first-order DDIM step.
+    Where h_n or h_{n-1} is infinite or there is no D_{n-1}, in the first two and the last step of a grid from
+    0 to 1, it is the first-order DDIM step. It walks towards the data only: at t = 1 beta is 0.
 
     Source: Lu et al. 2211.01095, algorithm 2.
     """

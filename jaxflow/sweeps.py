@@ -22,7 +22,7 @@ def sweep(function: Callable[..., Any], axes: Mapping[str, Any], *, chunk: int |
         function: keyword arguments, one per axis, to a pytree of arrays.
         axes: for each name a pytree whose leaves have the same leading axis.
         chunk: combinations computed at a time by `jax.vmap`; all if left out. Memory grows with it.
-            1 is a loop in the compiled program.
+            1 is a loop in the compiled program, in which `jax.lax.cond` saves what it saves outside.
 
     Returns:
         What the function returns, with one leading axis for each axis of the sweep, in their order. (A
@@ -50,7 +50,8 @@ def sweep(function: Callable[..., Any], axes: Mapping[str, Any], *, chunk: int |
         }
         return function(**chosen)
 
-    results = jax.lax.map(at, jnp.arange(n), batch_size=min(chunk or n, n))
+    size = min(chunk or n, n)
+    results = jax.lax.map(at, jnp.arange(n), batch_size=None if size == 1 else size)
     return jax.tree.map(lambda leaf: leaf.reshape(*lengths.values(), *leaf.shape[1:]), results)
 
 

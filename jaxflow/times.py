@@ -83,6 +83,8 @@ def karras(
     >>> [round(t, 3) for t in karras(4, paths.Linear()).tolist()]
     [0.0, 0.093, 0.68, 0.998, 1.0]
     """
+    if not rho > 0:
+        raise ValueError(f"rho = {rho}: a positive number is needed")
     if not 0 < sigma_min < sigma_max < float("inf"):
         raise ValueError(
             f"sigma_min = {sigma_min}, sigma_max = {sigma_max}: 0 < sigma_min < sigma_max is needed"
@@ -111,6 +113,7 @@ def law(quantile: Quantile, *, stratified: bool = False, unbiased: bool = False)
     def draw(u: Float[Array, " b"]) -> tuple[Float[Array, " b"], Float[Array, " b"]]:
         if stratified:
             u = (jnp.arange(u.shape[0], dtype=u.dtype) + u) / u.shape[0]
+            u = jnp.minimum(u, 1 - jnp.finfo(u.dtype).epsneg)  # the sum may be rounded up to 1
         t, slope = jax.jvp(quantile, (u,), (jnp.ones_like(u),))
         return t, slope if unbiased else jnp.ones_like(t)
 
@@ -118,14 +121,14 @@ def law(quantile: Quantile, *, stratified: bool = False, unbiased: bool = False)
 
 
 def uniform_law(*, stratified: bool = False) -> Law:
-    """T = u."""
+    """Uniform times: t = u."""
     return law(lambda u: u, stratified=stratified)
 
 
 def logit_normal_law(
     mean: float = 0.0, deviation: float = 1.0, *, stratified: bool = False, unbiased: bool = False
 ) -> Law:
-    """T = sigmoid(mean + deviation z), z standard normal.
+    """Logit-normal times: t = sigmoid(mean + deviation z), z standard normal.
 
     Its density vanishes at both ends so fast that unbiased weights have no finite variance; `mode_law` is
     the one for them.
@@ -143,7 +146,7 @@ def logit_normal_law(
 
 
 def mode_law(scale: float = 1.29, *, stratified: bool = False, unbiased: bool = False) -> Law:
-    """T = u + s (u - sin^2(pi u / 2)): more times in the middle for s > 0, at the ends for s < 0.
+    """Times t = u + s (u - sin^2(pi u / 2)): more in the middle for s > 0, at the ends for s < 0.
 
     Its density is bounded from below, so that unbiased weights are bounded, by 1 + s for s > 0.
 

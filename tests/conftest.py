@@ -95,7 +95,7 @@ def assert_close(actual, expected, bound):
     """|actual - expected| <= bound (1 + |expected|) for every number of a tree; nan is never close."""
     chex.assert_trees_all_equal_structs(actual, expected)
     pairs = zip(*map(jax.tree.leaves, (actual, expected)), strict=True)
-    error = max(_error(np.asarray(a), np.asarray(e)) for a, e in pairs)
+    error = float(np.max([_error(np.asarray(a), np.asarray(e)) for a, e in pairs]))  # nan wins
     measured[test_name()].append(Measured(error, bound))
     if not error <= bound:
         chex.assert_trees_all_close(actual, expected, atol=bound, rtol=bound)

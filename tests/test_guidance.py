@@ -115,6 +115,23 @@ def test_a_side_without_weight_may_be_infinite():
     assert_close(mixed, jnp.array([[1.0], [2.0]]), 0)
 
 
+def test_the_scale_can_be_differentiated(float64):
+    """Also at 0 and 1, where a side has no weight: d/dw is the difference of the two."""
+    unguided, guided, t = jnp.array([[1.0]]), jnp.array([[3.0]]), jnp.zeros(1)
+    slopes = jax.vmap(jax.grad(lambda w: guidance.affine(unguided, guided, w, t).sum()))(
+        jnp.array([0.0, 0.5, 1.0])
+    )
+    assert_close(slopes, jnp.full(3, 2.0), 1e-12)
+
+
+@pytest.mark.requirement("R31")
+def test_classifier_guidance_is_finite_at_the_data_end(path):
+    """Also where the slope of beta is infinite, and b is not."""
+    (x, _, y), t = inputs(), jnp.ones(16)
+    still = lambda x, t: jnp.zeros_like(x)  # noqa: E731
+    chex.assert_tree_all_finite(guidance.classifier(still, path, class_log_prob(path), y, 2.0)(x, t))
+
+
 @pytest.mark.parametrize("w", [float("nan"), float("inf"), jnp.array([1.0, jnp.nan])])
 def test_scale_that_is_not_finite_is_refused(w):
     _, _, y = inputs()

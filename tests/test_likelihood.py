@@ -75,3 +75,13 @@ def test_bits_of_uniform_images_are_eight():
     """The uniform density on [-1, 1]^d, of images in 256 levels."""
     log_density = jnp.full(3, -16 * 16 * math.log(2.0))
     assert_close(likelihood.bits_per_dimension(log_density, 256, levels=256), jnp.full(3, 8.0), 1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [({"probes": 0}, "probes = 0"), ({"times": jnp.linspace(0.0, 0.9, 5)}, r"from 0\.0 to 0\.8")],
+)
+def test_what_is_no_likelihood_is_refused(options, says):
+    times_ = options.pop("times", times.uniform(4))
+    with pytest.raises(ValueError, match=says):
+        likelihood.log_prob(field(), data(2)[0], times_, **options)

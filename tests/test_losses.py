@@ -57,21 +57,6 @@ def test_exact_field_reaches_the_floor_and_no_other_does():
         assert values.mean() > floor + 5 * values.std() / len(values) ** 0.5
 
 
-@pytest.mark.requirement("R37")
-def test_dropping_splits_the_loss_exactly(float64):
-    """L_CFG = (1 - eta) L_guided + eta L_unguided, per example given what was dropped."""
-    mixture, path = three_components(), paths.Linear()
-    data, y = mixtures.sample(jax.random.key(0), mixture, 512)
-    field = lambda x, t, y: 1.3 * mixtures.velocity(mixture, path, x, t, y)  # noqa: E731
-    key = jax.random.key(1)
-    dropped = losses.drop_condition(jax.random.key(2), y, jnp.array(NULL), 0.3)
-    mixed, guided, unguided = (
-        losses.flow_matching(key, field, path, data, condition)
-        for condition in (dropped, y, jnp.full_like(y, NULL))
-    )
-    assert_close(mixed, jnp.where(dropped == NULL, unguided, guided), 1e-12)
-
-
 @pytest.mark.requirement("R25")
 def test_the_target_never_sees_the_condition():
     data = jax.random.normal(jax.random.key(0), (8, 2))

@@ -1,3 +1,4 @@
+import inspect
 from itertools import product
 from typing import get_args
 
@@ -103,8 +104,9 @@ def test_guidance_commutes_with_every_conversion(path, float64):
 
 def test_unknown_kind_is_refused():
     x, t = jnp.zeros((1, 1)), jnp.zeros(1)
-    with pytest.raises(Exception, match="target"):
-        predictions.convert(paths.Linear(), x, t, x, source="velocity", target="energy")
+    unchecked = inspect.unwrap(predictions.convert)  # by the types of the annotations
+    with pytest.raises(ValueError, match="target = 'energy': allowed are velocity"):
+        unchecked(paths.Linear(), x, t, x, source="velocity", target="energy")
 
 
 @pytest.mark.requirement("R11")
@@ -133,3 +135,9 @@ def test_a_bridge_has_no_score():
     x, t = jnp.zeros((1, 1)), jnp.zeros(1)
     with pytest.raises(TypeError, match="Gaussian"):
         predictions.convert(paths.Straight(), x, t, x, source="velocity", target="score")
+
+
+def test_weight_of_the_score_at_the_data_end(path, float64):
+    """beta' beta has a limit there where beta' has none: b = -(beta^2)' / 2."""
+    near, end = jnp.array(1 - 1e-9), jnp.ones(())
+    assert_close(predictions.score_weight(path, end), predictions.score_weight(path, near), 1e-7)

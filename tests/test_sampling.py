@@ -1,3 +1,5 @@
+from functools import partial
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -305,7 +307,7 @@ def test_adaptive_steps_by_tolerance_and_number():
     field = lambda x, t: mixtures.velocity(three_components(), PATH, x, t)  # noqa: E731
     with pytest.raises(ValueError, match="tolerance = 0"):
         adaptive.sample_ode(field, jnp.ones((1, 2)), tolerance=0.0)
-    with pytest.raises(Exception, match="maximum number of solver steps"):
+    with pytest.raises(RuntimeError, match="maximum number of solver steps"):
         adaptive.sample_ode(field, jnp.ones((1, 2)), tolerance=1e-6, most_steps=3)
 
 
@@ -329,3 +331,37 @@ def test_weak_order_of_euler_maruyama(float64):
         errors.append(float(jnp.mean(x**2)) - exact)
     order = -np.polyfit(np.log(steps), np.log(np.abs(errors)), 1)[0]
     assert_below(abs(order - 1), 0.2)
+
+
+def test_bfloat16_samples_gain_from_more_steps():
+    """The steps are taken in float32: in bfloat16 short ones would vanish beside x."""
+    law = mixtures.Mixture(jnp.ones(1), jnp.zeros((1, 1)), jnp.full((1, 1, 1), 0.25))
+    noise = jax.random.normal(jax.random.key(0), (2000, 1)).astype(jnp.bfloat16)
+
+    def field(x, t):
+        return mixtures.velocity(law, PATH, x.astype(jnp.float32), t).astype(x.dtype)
+
+    x = sampling.sample_ode(field, noise, times.uniform(400), solver=solvers.euler())
+    assert x.dtype == jnp.bfloat16
+    assert_below(jnp.mean(jnp.abs(x.astype(jnp.float32) - noise.astype(jnp.float32) / 2)), 0.01)
+
+
+def test_noise_is_added_up_to_a_grid_that_ends_before_the_data():
+    """On the standard normal law, which the path keeps, the variance stays 1 where the grid ends at 1/2."""
+    law = mixtures.Mixture(jnp.ones(1), jnp.zeros((1, 1)), jnp.ones((1, 1, 1)))
+    path, n = paths.Cosine(), 200_000
+    noise = jax.random.normal(jax.random.key(0), (n, 1))
+    field = lambda x, t: mixtures.velocity(law, path, x, t)  # noqa: E731
+    x = sampling.sample_sde(jax.random.key(1), field, path, noise, jnp.linspace(0.0, 0.5, 101), sigma=1.0)
+    # Euler-Maruyama's own error is h sigma^2 / 4 = 0.00125, less than a third of a standard error.
+    assert_moments(x[:, 0], 0.0, 1.0, errors=6)
+
+
+@pytest.mark.parametrize(
+    ("grid", "says"), [([1.0, 0.5], "increase"), ([0.0, 0.0, 1.0], "increase"), ([0.0, 1.5], "all lie in")]
+)
+def test_grids_on_which_no_sde_runs_are_refused(grid, says):
+    still = lambda x, t: jnp.zeros_like(x)  # noqa: E731
+    for sample in (partial(sampling.sample_sde, sigma=1.0), sampling.sample_ddpm):
+        with pytest.raises(ValueError, match=says):
+            sample(jax.random.key(0), still, PATH, jnp.ones((1, 1)), jnp.array(grid))

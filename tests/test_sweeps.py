@@ -57,10 +57,22 @@ def test_any_number_is_swept(axes):
     assert_close(swept[(-1,) * len(axes)], sample(**last), 1e-5)
 
 
-def test_the_noise_is_common():
-    """Two equal settings give the same to the bit."""
-    swept = sweeps.sweep(sample, {"w": jnp.array([2.0, 2.0]), "sigma": jnp.array([1.0])})
-    assert_close(swept[0], swept[1], 0)
+def test_a_loop_in_the_program_keeps_the_shortcut_of_an_interval():
+    """By one at a time `lax.cond` saves a call of the model; side by side both branches are computed."""
+    called = []
+
+    def at(w):
+        def model(x, t, y):
+            jax.debug.callback(lambda: called.append(x.shape[0]))
+            return x
+
+        scale = guidance.interval(w, 0.5, 1.0)
+        guided = guidance.classifier_free(model, Y, jnp.array(NULL), scale)
+        return sampling.sample_ode(guided, NOISE, times.uniform(4), solver=solvers.euler())
+
+    jax.jit(lambda: sweeps.sweep(at, {"w": jnp.array([2.0, 3.0])}, chunk=1))()
+    jax.effects_barrier()
+    assert sorted(called) == [8] * 4 + [16] * 4
 
 
 def test_memory_is_held_down_by_the_chunk():

@@ -12,12 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.figures.style import BLUE, RED, page, plane
+from experiments.figures.style import BLUE, INK, RED, page, plane
 from jaxflow import mixtures, paths, sampling, times
 
 CAPTION = (
-    "Straight lines between independent points of two circles and a checkerboard (above) cross and mix; the "
-    "ODE of their mean velocity (below) has the same density at every time, and points that never cross."
+    "Straight lines between independent points of two circles and a checkerboard (above) mix the circles; "
+    "the ODE of their mean velocity (below) has the same density at every time and keeps neighbours together."
 )
 N, STEPS, REACH = 1500, 40, 2.4
 SHOWN = (0, 10, 20, 30, 40)
@@ -71,7 +71,7 @@ def pairs(noise: jax.Array, data: jax.Array) -> jax.Array:
 
 
 def draw() -> Figure:
-    """A row for the pairs and one for the ODE, a column for each time."""
+    """A row for the pairs and one for the ODE, a column for each time; eight points show their way."""
     figure = page(4.35, CAPTION)
     axes = figure.subplots(2, len(SHOWN), sharex=True, sharey=True)
     noise_key, data_key = jax.random.split(jax.random.key(0))
@@ -86,6 +86,8 @@ def draw() -> Figure:
             plane(ax, REACH)
             for some, color in ((outer, BLUE), (~outer, RED)):
                 ax.plot(*x[step, some].T, ".", color=color, markersize=2, markeredgewidth=0)
+            ax.plot(*x[: step + 1, :8].transpose(2, 0, 1), color=INK, linewidth=0.7)
+            ax.plot(*x[step, :8].T, ".", color=INK, markersize=5, markeredgewidth=0)
     for ax, step in zip(axes[0], SHOWN, strict=True):
         ax.set_title(f"t = {step / STEPS:g}")
     return figure

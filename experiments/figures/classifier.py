@@ -1,7 +1,8 @@
 r"""Classifier guidance against classifier-free guidance, from the same noise.
 
-With the exact classifier p_t(y | x) of noisy points the two fields are one, by Bayes' rule. A classifier
-that is wrong about noisy points guides elsewhere.
+With the exact classifier p_t(y | x) of noisy points the two fields are one, by Bayes' rule. One of clean
+data, log p_1(y | .), is wrong at t < 1: of E[data | x] it neglects the spread of the data about its
+mean, and of x itself its gradient does not vanish at t = 0, where it meets an infinite factor.
 
 Source: "Building an Image Generator" (arXiv 2506.02070), classifier and classifier-free guidance.
 """
@@ -13,26 +14,24 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.figures.style import INK, RED, lattice, page, plane, shade
+from experiments.figures.style import GRAY, INK, RED, lattice, page, plane, shade
 from jaxflow import guidance, mixtures, paths, sampling, times
 
 CAPTION = (
-    "With the exact classifier of noisy points guidance (black) is classifier-free guidance (red) to "
-    "rounding; one that knows clean data only is thrown off at the start, where its gradient meets an "
-    "infinite factor, and one that is half as sure leads elsewhere (below: median distance of the two)."
+    "With the exact classifier of noisy points, classifier guidance (black) is classifier-free guidance "
+    "(red) to rounding; a classifier of clean data leads elsewhere if shown the predicted data, and far off "
+    "if shown the noisy points (below: median distance)."
 )
 PATH = paths.Linear()
-W, LABEL, STEPS, REACH = 2.0, 0, 100, 3.2
+W, LABEL, STEPS, REACH = 2.0, 0, 100, 2.8
 
 
 def mixture() -> mixtures.Mixture:
     """Three classes in the plane."""
     return mixtures.Mixture(
         weights=jnp.array([0.4, 0.35, 0.25]),
-        means=jnp.array([[1.2, 1.0], [-1.5, 0.5], [0.5, -1.5]]),
-        covariances=jnp.array(
-            [[[0.4, -0.2], [-0.2, 0.3]], [[0.2, 0.0], [0.0, 0.5]], [[0.5, 0.1], [0.1, 0.2]]]
-        ),
+        means=jnp.array([[0.9, 0.7], [-1.2, 0.4], [0.3, -1.2]]),
+        covariances=jnp.broadcast_to(0.3 * jnp.eye(2), (3, 2, 2)),
     )
 
 
@@ -43,16 +42,16 @@ def classifiers() -> dict[str, Callable]:
     def exact(x, t, y):
         return _of(mixtures.class_log_prob(law, PATH, x, t), y)
 
-    def clean_only(x, t, y):
+    def of_noisy(x, t, y):
         return exact(x, jnp.ones_like(t), y)
 
-    def half_as_sure(x, t, y):
-        return _of(jax.nn.log_softmax(mixtures.class_log_prob(law, PATH, x, t) / 2), y)
+    def of_predicted(x, t, y):
+        return of_noisy(mixtures.denoise(law, PATH, x, t), t, y)
 
     return {
         "exact classifier": exact,
-        "classifier of clean data": clean_only,
-        "classifier half as sure": half_as_sure,
+        "clean-data classifier of predicted data": of_predicted,
+        "clean-data classifier of noisy points": of_noisy,
     }
 
 
@@ -97,8 +96,9 @@ def draw() -> Figure:
         plane(above, REACH)
         above.set_title(name)
         shade(above, data, REACH)
-        above.plot(*free[:, :30].transpose(2, 0, 1), color=RED, linewidth=2.2, alpha=0.4)
-        above.plot(*x[:, :30].transpose(2, 0, 1), color=INK, linewidth=0.7)
+        above.plot(*free[:, :25].transpose(2, 0, 1), color=RED, linewidth=2.2, alpha=0.4)
+        above.plot(*x[:, :25].transpose(2, 0, 1), color=INK, linewidth=0.7)
+        above.plot(*free[0, :25].T, ".", color=GRAY, markersize=5, markeredgewidth=0)
         apart = np.linalg.norm(x - free, axis=-1)
         below.semilogy(np.linspace(0, 1, STEPS + 1)[1:], np.median(apart, axis=1)[1:], color=INK, linewidth=1)
         below.set_xlabel("t")

@@ -14,27 +14,27 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.figures.style import BLUE, RED, page
+from experiments.figures.style import BLUE, GRAY, RED, page
 from jaxflow import mixtures, paths, sampling, times
 from jaxflow.guidance import classifier_free
 
 CAPTION = (
-    "Classifier-free guidance towards one of three classes (gray: all data) agrees with the tilted density "
-    "p(x) p(y | x)^w at w = 0 and w = 1 only, and beyond that pushes an outer class past its data and "
-    "narrows a middle one more."
+    "Classifier-free guidance towards one of three classes (gray) samples the tilted density p(x) p(y | x)^w "
+    "at w = 0 and w = 1 only, and beyond that pushes an outer class past its data and narrows a middle one "
+    "too much (var: variance)."
 )
 PATH = paths.Linear()
-SCALES = (0.0, 1.0, 2.0, 3.0)
+SCALES = (0.0, 1.0, 2.0, 4.0)
 CLASSES = {"outer class": 2, "middle class": 1}
-NOISE = np.linspace(-6, 6, 2001, dtype=np.float32)
+NOISE = LINE = np.linspace(-6, 6, 2001, dtype=np.float32)
 
 
 def mixture() -> mixtures.Mixture:
     """Three classes on a line."""
     return mixtures.Mixture(
         weights=jnp.full(3, 1 / 3),
-        means=jnp.array([[-1.5], [0.0], [1.5]]),
-        covariances=jnp.full((3, 1, 1), 0.4),
+        means=jnp.array([[-1.0], [0.0], [1.0]]),
+        covariances=jnp.full((3, 1, 1), 0.6),
     )
 
 
@@ -72,43 +72,44 @@ def guided(label: int) -> list[Law]:
 
 def tilted(label: int) -> list[Law]:
     """p(x) p(y | x)^w for each w, normalised."""
-    law = mixture()
-    x = jnp.linspace(-6, 6, 4001)
-    end = jnp.ones_like(x)
-    all_data = np.asarray(mixtures.log_prob(law, PATH, x[:, None], end), float)
-    of_class = np.asarray(mixtures.class_log_prob(law, PATH, x[:, None], end)[:, label], float)
-    densities = [np.exp(all_data + w * of_class) for w in SCALES]
-    return [Law(np.asarray(x), density / np.trapezoid(density, x)) for density in densities]
+    all_data, classifier = exact()
+    densities = [np.exp(all_data + w * classifier[:, label]) for w in SCALES]
+    return [Law(LINE, density / np.trapezoid(density, LINE)) for density in densities]
+
+
+def exact() -> tuple[np.ndarray, np.ndarray]:
+    """The data's log p(x) and log p(y | x) along LINE, (n,) and (n, classes)."""
+    x = jnp.asarray(LINE)
+    of_data = mixture(), PATH, x[:, None], jnp.ones_like(x)
+    return (
+        np.asarray(mixtures.log_prob(*of_data), float),
+        np.asarray(mixtures.class_log_prob(*of_data), float),
+    )
 
 
 def draw() -> Figure:
     """A row for each class, a column for each w."""
     figure = page(4.4, CAPTION)
-    axes = figure.subplots(len(CLASSES), len(SCALES), sharex=True, sharey=True)
+    axes = figure.subplots(len(CLASSES), len(SCALES), sharex=True, sharey="row")
+    all_data, classifier = exact()
+    classes = np.exp(all_data[:, None] + classifier)
     for row, (name, label) in zip(axes, CLASSES.items(), strict=True):
         laws = guided(label), tilted(label)
         row[0].set_ylabel(name)
         for ax, samples, tilt in zip(row, *laws, strict=True):
-            ax.fill_between(laws[1][0].x, laws[1][0].density, color="#e3e6ea", linewidth=0)
-            ax.plot(tilt.x, tilt.density, color=BLUE, linewidth=1.2, label="tilted density")
-            ax.plot(samples.x, samples.density, color=RED, linewidth=1.2, label="guided samples")
-            ax.text(
-                0.02,
-                0.88,
-                f"variance {samples.variance():.2f}",
-                color=RED,
-                transform=ax.transAxes,
-                fontsize=8,
-            )
-            ax.text(
-                0.02, 0.76, f"variance {tilt.variance():.2f}", color=BLUE, transform=ax.transAxes, fontsize=8
-            )
+            for one in classes.T:
+                ax.fill_between(LINE, one, color=GRAY, alpha=0.25, linewidth=0)
+            ax.plot(tilt.x, tilt.density, color=BLUE, linewidth=3, alpha=0.5)
+            ax.plot(samples.x, samples.density, color=RED, linewidth=1.2)
+            for height, kind, law, color in ((0.9, "guided", samples, RED), (0.78, "tilted", tilt, BLUE)):
+                text = f"{kind}: var {law.variance():.2f}"
+                ax.text(0.02, height, text, color=color, transform=ax.transAxes, fontsize=8)
             ax.set_yticks([])
             ax.spines["left"].set_visible(False)
     for ax, w in zip(axes[0], SCALES, strict=True):
         ax.set_title(f"w = {w:g}")
-    axes[0, 0].set(xlim=(-4, 4), ylim=(0, 1.7))
-    axes[0, 0].legend(fontsize=8, loc="upper left", bbox_to_anchor=(-0.02, 0.72))
+    axes[0, 0].set(xlim=(-4, 4), ylim=(0, None))
+    axes[1, 0].set_ylim(0, None)
     for ax in axes[-1]:
         ax.set_xlabel("x")
     return figure

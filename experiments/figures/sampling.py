@@ -15,9 +15,9 @@ from jaxflow import mixtures, paths, times
 from jaxflow.sampling import sample_ode, sample_sde
 
 CAPTION = (
-    "From the same noise at the top, the ODE and three SDEs fall along ever rougher trajectories through the "
-    "same densities, and end in the same histogram, whose greatest distance D from the exact distribution "
-    "function is that of a finite sample."
+    "From the same noise at the top the ODE and three SDEs move to the data along ever rougher trajectories "
+    "(one of them in red), through the same densities and to the same histogram, whose Kolmogorov distance D "
+    "from the exact law is as small as that of 20,000 independent draws."
 )
 PATH = paths.Linear()
 SIGMAS = (0.0, 0.5, 1.0, 2.0)
@@ -80,8 +80,8 @@ def draw() -> Figure:
     grid = np.asarray(times.cosine(STEPS))
     for sigma, x, (above, below) in zip(SIGMAS, np.asarray(trajectories()), axes.T, strict=True):
         above.set_title(rf"$\sigma$ = {sigma:g}" + (" (ODE)" if sigma == 0 else ""))
-        above.pcolormesh(line, t, p, cmap=DENSITY, vmin=0, vmax=1, rasterized=True)
-        above.plot(x[:, 1:12], grid, color=INK, linewidth=0.5, alpha=0.6)
+        above.contourf(line, t, p, levels=np.linspace(0.02, 0.9, 10), cmap=DENSITY, extend="max")
+        above.plot(x[:, 1:9], grid, color=INK, linewidth=0.45)
         above.plot(x[:, 0], grid, color=RED, linewidth=1)
         below.hist(x[-1], bins=80, range=(-REACH, REACH), density=True, color="#c9ced6")
         below.plot(line, p[-1], color=BLUE, linewidth=1.2)

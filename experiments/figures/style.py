@@ -33,8 +33,8 @@ matplotlib.rcParams.update(
 
 def page(height: float, caption: str) -> Figure:
     """A figure 9 inches wide with its caption under it."""
-    figure = Figure(figsize=(9, height), layout="constrained", dpi=130)
-    figure.supxlabel(textwrap.fill(caption, 125), fontsize=8.5, color=INK, x=0.01, ha="left")
+    figure = Figure(figsize=(9, height), layout="constrained", dpi=115)
+    figure.supxlabel(textwrap.fill(caption, 140), fontsize=8.5, color=INK, x=0.01, ha="left")
     return figure
 
 

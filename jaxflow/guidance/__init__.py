@@ -26,8 +26,8 @@ a Gaussian of variance V^(1 - w) v^w.
     rectified             the difference half a step ahead, by a second call
 
 A rule takes the scale w as a number, one number per example, or a function of t. Each makes one
-batched call of the field where one is enough, and none whose weight is known to be zero: at w = 1, as
-a number or by a function of t, the conditional model alone is called.
+batched call of the field where one is enough. Where w is 1, as a number or by a function of t, the
+conditional model alone is called (by `several` and `projected`: where it is the number 0 and 1).
 
 Other conventions: `guidance_scale` of diffusers, Stable Diffusion, DiT, SiT = w; Ho and Salimans'
 paper counts w - 1.

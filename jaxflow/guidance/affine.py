@@ -19,11 +19,12 @@ def affine(
 ) -> Float[Array, "b *event"]:
     """(1 - w) unguided + w guided, the rule that all conversions between predictions commute with.
 
-    A side with no weight is not looked at: 0 times an infinite value would be nan.
+    Where a side has no weight its infinities and nans do not count: 0 times them would be nan.
     """
     scale = expand(scales.at(w, t), guided)
-    mixed = unguided + scale * (guided - unguided)
-    return jnp.where(scale == 0, unguided, jnp.where(scale == 1, guided, mixed))
+    unguided = jnp.where((scale == 1) & ~jnp.isfinite(unguided), 0, unguided)
+    guided = jnp.where((scale == 0) & ~jnp.isfinite(guided), 0, guided)
+    return (1 - scale) * unguided + scale * guided
 
 
 def null_like(y: Condition, null: Condition) -> Condition:
@@ -47,15 +48,16 @@ def pair(field: GuidedField, y: Condition, null: Condition) -> Pair:
 
 
 def shortest(
-    w: Scale, mixed: VectorField, *, at_1: VectorField, at_0: VectorField | None = None
+    w: Scale, mixed: VectorField, *, at_1: VectorField | None = None, at_0: VectorField | None = None
 ) -> VectorField:
     """The field `mixed`, or a cheaper one that equals it: `at_1` where w is 1, `at_0` where w is 0.
 
     Known before tracing, if w is a number; while the program runs, if w is a function of t, which a
-    sampler asks for at one time for all examples. An array w is not looked at.
+    sampler asks for at one time for all examples. An array w is not looked at. (`jax.vmap` over a number in
+    the function computes both, and selects.)
     """
     scales.check(w)
-    if scales.is_number(w, 1):
+    if at_1 is not None and scales.is_number(w, 1):
         return at_1
     if at_0 is not None and scales.is_number(w, 0):
         return at_0
@@ -64,9 +66,14 @@ def shortest(
 
     def by_time(x: Array, t: Array) -> Array:
         scale = w(t)
-        otherwise = mixed
-        if at_0 is not None:
-            otherwise = lambda x, t: jax.lax.cond(jnp.all(scale == 0), at_0, mixed, x, t)  # noqa: E731
-        return jax.lax.cond(jnp.all(scale == 1), at_1, otherwise, x, t)
+        chosen = mixed
+        for value, cheaper in ((0, at_0), (1, at_1)):
+            if cheaper is not None:
+                chosen = _either(jnp.all(scale == value), cheaper, chosen)
+        return chosen(x, t)
 
     return by_time
+
+
+def _either(condition: Array, one: VectorField, other: VectorField) -> VectorField:
+    return lambda x, t: jax.lax.cond(condition, one, other, x, t)

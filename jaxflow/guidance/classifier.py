@@ -7,8 +7,9 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from jaxflow.guidance import scales
-from jaxflow.paths import coefficients
+from jaxflow.guidance.affine import shortest
 from jaxflow.per_example import expand
+from jaxflow.predictions import score_weight
 from jaxflow.typing import Condition, Path, Scale, VectorField
 
 
@@ -27,24 +28,20 @@ def classifier(
     Args:
         field: unguided field (x, t) -> (b, *event).
         path: the Gaussian path of the field.
-        log_prob: the classifier of noisy data, (x, t, y) -> log p_t(y | x), (b,), in nats.
+        log_prob: the classifier of noisy data, (x, t, y) -> log p_t(y | x), (b,), in nats. One of clean data,
+            that is, one which ignores t, has a gradient at the noise, which b throws out of all bounds.
         y: condition, a pytree with a leading axis of b examples.
         w: a number, one number per example (b,), or a function of t (b,).
 
     Raises:
         ValueError: w is not finite.
     """
-    scales.check(w)
-    if scales.is_number(w, 0):
-        return field
 
     def gradient(x: Array, t: Array) -> Array:
         return jax.grad(lambda x: jnp.sum(log_prob(x, t, y)))(x)
 
     def inside(x: Array, t: Array) -> Array:
-        alpha, beta, d_alpha, d_beta = coefficients(path, t)
-        b = (d_alpha * beta**2 - d_beta * beta * alpha) / alpha
-        return expand(b, x) * gradient(x, t)
+        return expand(score_weight(path, t), x) * gradient(x, t)
 
     def from_start(x: Array, t: Array) -> Array:
         _, slope = jax.jvp(lambda t: gradient(x, t), (t,), (jnp.ones_like(t),))
@@ -57,4 +54,4 @@ def classifier(
         term = jax.lax.cond(jnp.any(path.alpha(t) == 0), from_start, inside, x, t)
         return field(x, t) + expand(scales.at(w, t), x) * term
 
-    return guided
+    return shortest(w, guided, at_0=field)

@@ -33,7 +33,8 @@ def projected(
     """Adaptive projected guidance as a field with memory; one call with 2b examples.
 
     At w = 1 it is the conditional field; parallel = 1 with neither limit nor momentum is
-    classifier-free guidance.
+    classifier-free guidance. The momentum advances with each call of the field, which is each step with the
+    one-call solvers of the paper (`solvers.euler`, `adams_bashforth2`, `dpm_solver_2m`).
 
     Args:
         field: guided field (x, t, y) -> (b, *event).

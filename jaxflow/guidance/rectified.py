@@ -31,7 +31,8 @@ def rectified(
         null: the condition that says nothing, for one example.
         w: a number, one number per example (b,), or a function of t (b,).
         ahead: length of the look ahead in t, a number or a function of t (b,); cut at t = 1.
-        decay: gamma in the paper, where the factor of the difference is lambda_max (1 - t)^gamma.
+        decay: gamma of the paper's factor lambda_max (1 - t)^gamma, with our t and lambda_max = w - 1: for a
+            positive one guidance fades towards the data.
 
     Raises:
         ValueError: w is not finite, or `ahead` is negative.

@@ -16,7 +16,8 @@ def zero_star(
 
     s u(x) is the projection of the conditional velocity on the unguided one; an underfitted model is
     least right near the noise, where it is better not to move. At w = 1 the field is the
-    conditional one from still_until on, at w = 0 the projection.
+    conditional one from still_until on, at w = 0 the projection. A step rests as a whole if all its
+    calls are before still_until: Euler's is one call, Heun's second is at the end of the step.
 
     Raises:
         ValueError: w is not finite, or still_until is outside [0, 1).

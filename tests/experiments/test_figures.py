@@ -6,11 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import assert_close
+from conftest import assert_close, assert_expected
 from PIL import Image
 
 from experiments.figures import __main__ as figures
-from experiments.figures import bridge, classifier, guidance, sampling
+from experiments.figures import bridge, classifier, guidance, path, sampling
+from jaxflow import mixtures, times
 
 ROOT = Path(__file__).parents[2]
 
@@ -38,6 +39,25 @@ def test_unknown_figure_is_one_line_and_exit_code_2():
     )
 
 
+@pytest.mark.parametrize("out", ["figure.docx", "figure", "taken/figure.png"])
+def test_bad_out_is_one_line_and_exit_code_2_before_anything_is_drawn(out, tmp_path, capsys):
+    (tmp_path / "taken").touch()
+    with pytest.raises(SystemExit, match="2"):
+        figures.main(["path", "--out", str(tmp_path / out)])
+    written = capsys.readouterr()
+    assert written.err.startswith("error: ")
+    assert written.err.count("\n") == 1
+    assert written.out == ""
+
+
+def test_the_path_to_one_data_point_is_straight():
+    point, label = next(iter(path.rows().values()))
+    noise = jax.random.normal(jax.random.key(0), (8, 2))
+    t = times.uniform(path.STEPS)[:, None, None]
+    x = path.carry(point, noise, jnp.array(label))
+    assert_close(x, (1 - t) * noise[None] + t * point.means[None], 1e-5)
+
+
 @pytest.mark.slow
 def test_sde_and_ode_end_in_the_exact_law():
     """Kolmogorov's distance for n = 20,000 is over 0.0175 by chance once in 200,000 draws."""
@@ -61,7 +81,9 @@ def test_densities_are_densities_and_agree_without_extrapolation():
 @pytest.mark.slow
 def test_the_exact_classifier_guides_as_classifier_free():
     free, with_classifier = classifier.trajectories(jax.random.normal(jax.random.key(0), (16, 2)))
-    assert_close(with_classifier["exact classifier"], free, 1e-4)
+    assert_close(with_classifier.pop("exact classifier"), free, 1e-4)
+    for wrong in with_classifier.values():
+        assert jnp.median(jnp.abs(wrong - free)[-1]) > 0.01
 
 
 def test_the_bridge_begins_on_circles_and_the_board_has_its_squares():
@@ -70,3 +92,17 @@ def test_the_bridge_begins_on_circles_and_the_board_has_its_squares():
     assert squares == {(i, j) for i in range(4) for j in range(4) if (i + j) % 2 == 0}
     radii = jnp.linalg.norm(bridge.circles().means, axis=1)
     assert set(np.round(np.asarray(radii), 4).tolist()) == {1.0, 2.0}
+
+
+def dark(x):
+    """Whether points lie on the dark squares."""
+    i, j = np.floor(np.asarray(x) + 2).T
+    return ((i + j) % 2 == 0) & (np.abs(x) < 2).all(axis=1)
+
+
+@pytest.mark.slow
+def test_the_bridge_ends_on_the_dark_squares_as_often_as_the_data():
+    noise_key, data_key = jax.random.split(jax.random.key(0))
+    noise, _ = mixtures.sample(noise_key, bridge.circles(), 500)
+    data, _ = mixtures.sample(data_key, bridge.checkerboard(), 100_000)
+    assert_expected(dark(bridge.trajectories(noise)[-1]).astype(float), dark(data).mean(), 5)
