@@ -9,6 +9,7 @@ test: how often it would fail by chance with another seed, and what difference i
 
 import os
 from collections import defaultdict
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import chex
@@ -51,6 +52,19 @@ def standard_promotion():
     """For what runs optax, whose schedules multiply floats by integers."""
     with jax.numpy_dtype_promotion("standard"):
         yield
+
+
+@contextmanager
+def compiling_nothing():
+    """Fails where XLA compiles anything inside."""
+    seen = []
+    listener = lambda name, _, **__: seen.append(name)  # noqa: E731
+    jax.monitoring.register_event_duration_secs_listener(listener)
+    try:
+        yield
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listener)
+    assert not [name for name in seen if name.endswith("backend_compile_duration")]
 
 
 def three_components() -> mixtures.Mixture:
