@@ -14,7 +14,7 @@ def test_it_learns_the_exact_classifier_of_noisy_points():
     mixture, path = three_components(), paths.Linear()
     points, labels = mixtures.sample(jax.random.key(0), mixture, 20_000)
     images = points.reshape(-1, 1, 2, 1)
-    log_prob = train_noisy_classifier(jax.random.key(1), path, images, labels, 3, steps=800, batch_size=512)
+    log_prob = train_noisy_classifier(jax.random.key(1), path, images, labels, 3, steps=400, batch_size=512)
 
     t = jnp.linspace(0.02, 0.98, 1000)
     noise = jax.random.normal(jax.random.key(2), images[:1000].shape)
