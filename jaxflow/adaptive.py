@@ -45,7 +45,7 @@ def sample_ode(
     """
     values = _solve(field, noise, start, end, tolerance, most_steps, diffrax.SaveAt(t1=True)).ys
     assert values is not None
-    return values[0]
+    return values[0].astype(noise.dtype)
 
 
 def solution(
@@ -63,7 +63,8 @@ def solution(
     >>> round(trajectory(jnp.array(0.5)).item(), 4)
     0.6065
     """
-    return _solve(field, noise, start, end, tolerance, most_steps, diffrax.SaveAt(dense=True)).evaluate
+    solved = _solve(field, noise, start, end, tolerance, most_steps, diffrax.SaveAt(dense=True))
+    return lambda t: solved.evaluate(t).astype(noise.dtype)
 
 
 def _solve(
@@ -77,10 +78,11 @@ def _solve(
 ) -> diffrax.Solution:
     if not tolerance > 0:
         raise ValueError(f"tolerance = {tolerance}: a positive number is needed")
-    dtype = precision(x.dtype)
+    narrow, dtype = x.dtype, precision(x.dtype)
 
     def slope(t, x, _):
-        return field(x, jnp.broadcast_to(jnp.asarray(t, dtype), x.shape[:1]))
+        # As in `sampling`: the field sees its own dtype, the state is float32 or wider.
+        return field(x.astype(narrow), jnp.broadcast_to(jnp.asarray(t, dtype), x.shape[:1])).astype(dtype)
 
     # diffrax promotes its own scalars to the dtype of x.
     with jax.numpy_dtype_promotion("standard"):
@@ -90,7 +92,7 @@ def _solve(
             t0=jnp.asarray(start, dtype),
             t1=jnp.asarray(end, dtype),
             dt0=None,
-            y0=x,
+            y0=x.astype(dtype),
             saveat=save,
             stepsize_controller=diffrax.PIDController(rtol=tolerance, atol=tolerance),
             max_steps=most_steps,

@@ -94,10 +94,8 @@ def adams_bashforth2() -> Solver:
         h, slope = t_next - t, field(x, t)
         last_slope, last_h = memory
         half = (h / last_h.astype(h.dtype) / 2).astype(x.dtype)
-        return x + h.astype(x.dtype) * ((1 + half) * slope - half * last_slope), (
-            slope,
-            h.astype(last_h.dtype),
-        )
+        x = x + h.astype(x.dtype) * ((1 + half) * slope - half * last_slope)
+        return x, (slope, h.astype(last_h.dtype))
 
     return Solver(step, order=2, evaluations=1, start=start)
 
@@ -122,12 +120,8 @@ def dpm_solver_2m(path: Path) -> Solver:
     def step(field, x, t, t_next, memory):
         data = parts(path, x, jnp.broadcast_to(t, x.shape[:1]), field(x, t)).data.astype(x.dtype)
         last_data, last_h = memory
-        alpha, beta, alpha_next, beta_next = (
-            path.alpha(t),
-            path.beta(t),
-            path.alpha(t_next),
-            path.beta(t_next),
-        )
+        alpha, beta = path.alpha(t), path.beta(t)
+        alpha_next, beta_next = path.alpha(t_next), path.beta(t_next)
         h = jnp.log(alpha_next * beta) - jnp.log(alpha * beta_next)
         half = jnp.where(jnp.isfinite(h), h / last_h.astype(h.dtype) / 2, 0).astype(x.dtype)
         ratio = beta_next / beta

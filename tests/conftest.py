@@ -98,11 +98,8 @@ measured: dict[str, list[Measured]] = defaultdict(list)
 statistics: dict[str, list[Statistic]] = defaultdict(list)
 
 
-def test_name() -> str:
+def current_test() -> str:
     return os.environ["PYTEST_CURRENT_TEST"].rsplit(" ", 1)[0]
-
-
-test_name.__test__ = False  # type: ignore[attr-defined]
 
 
 def assert_close(actual, expected, bound):
@@ -110,7 +107,7 @@ def assert_close(actual, expected, bound):
     chex.assert_trees_all_equal_structs(actual, expected)
     pairs = zip(*map(jax.tree.leaves, (actual, expected)), strict=True)
     error = float(np.max([_error(np.asarray(a), np.asarray(e)) for a, e in pairs]))  # nan wins
-    measured[test_name()].append(Measured(error, bound))
+    measured[current_test()].append(Measured(error, bound))
     if not error <= bound:
         chex.assert_trees_all_close(actual, expected, atol=bound, rtol=bound)
         raise AssertionError(f"error {error} over the bound {bound}")
@@ -125,7 +122,7 @@ def _error(actual, expected) -> float:
 
 def assert_below(value, bound):
     """A number that has to be small, such as a residual or a distance."""
-    measured[test_name()].append(Measured(float(value), bound))
+    measured[current_test()].append(Measured(float(value), bound))
     assert float(value) <= bound
 
 
@@ -134,8 +131,8 @@ def assert_expected(samples, expected, errors):
     samples, expected = np.asarray(samples, float), np.asarray(expected, float)
     standard_error = samples.std(axis=0, ddof=1) / len(samples) ** 0.5
     z = float(np.max(np.abs(samples.mean(axis=0) - expected) / standard_error))
-    measured[test_name()].append(Measured(z, errors))
-    statistics[test_name()].append(
+    measured[current_test()].append(Measured(z, errors))
+    statistics[current_test()].append(
         Statistic(standard_error.size, len(samples), errors, float(np.max(standard_error)))
     )
     assert z <= errors, f"mean {samples.mean(axis=0)}, expected {expected}, standard error {standard_error}"

@@ -267,6 +267,9 @@ def test_interval_guides_inside_and_calls_the_conditional_model_alone_elsewhere(
         ("rectified", 3.0, 0.5, [4, 8]),
         ("rectified", guidance.interval(3.0, 0.2, 0.7), 0.1, [4]),
         ("rescaled", guidance.interval(3.0, 0.2, 0.7), 0.1, [4]),
+        ("several", 1.0, 0.5, [4]),
+        ("several", 2.5, 0.5, [8]),
+        ("several", 0, 0.5, [4]),
         ("projected", 1, 0.5, [4]),
         ("projected", 3.0, 0.5, [8]),
     ],
@@ -284,6 +287,7 @@ def test_no_rule_calls_the_model_without_need(rule, w, t, sizes):
         "zero_star": lambda: guidance.zero_star(counting, y, null, w),
         "rectified": lambda: guidance.rectified(counting, y, null, w, ahead=0.05),
         "rescaled": lambda: guidance.rescaled(counting, y, null, w),
+        "several": lambda: guidance.several(counting, [y], null, [w]),
         "projected": lambda: guidance.projected(counting, paths.Linear(), y, null, w),
     }[rule]()
     call(guided, x, jnp.full(4, t))

@@ -311,6 +311,16 @@ def test_adaptive_steps_by_tolerance_and_number():
         adaptive.sample_ode(field, jnp.ones((1, 2)), tolerance=1e-6, most_steps=3)
 
 
+def test_adaptive_steps_are_taken_in_float32_for_a_bfloat16_model():
+    def field(x, t):
+        assert x.dtype == jnp.bfloat16
+        return -x
+
+    noise = jnp.ones((1, 1), jnp.bfloat16)
+    assert_close(adaptive.sample_ode(field, noise).astype(jnp.float32), jnp.full((1, 1), jnp.exp(-1.0)), 5e-3)
+    assert adaptive.solution(field, noise)(jnp.array(0.5)).dtype == jnp.bfloat16
+
+
 @pytest.mark.parametrize("eta", [-0.1, 1.5, float("nan")])
 def test_bad_eta_is_refused(eta):
     with pytest.raises(ValueError, match="eta = "):

@@ -27,7 +27,7 @@ a Gaussian of variance V^(1 - w) v^w.
 
 A rule takes the scale w as a number, one number per example, or a function of t. Each makes one
 batched call of the field where one is enough. Where w is 1, as a number or by a function of t, the
-conditional model alone is called (by `several` and `projected`: where it is the number 0 and 1).
+conditional model alone is called (by `several` and `projected`: where it is a number).
 
 Other conventions: `guidance_scale` of diffusers, Stable Diffusion, DiT, SiT = w; Ho and Salimans'
 paper counts w - 1.

@@ -49,8 +49,8 @@ def several(
 ) -> VectorField:
     """Several conditions at once: u~ = u(x) + sum_i w_i (u(x | y_i) - u(x)).
 
-    One call with (n + 1) b examples. Conditions independent given x multiply their densities; a
-    negative w_i pushes away from y_i. Conditions whose w_i is the number 0 are not called.
+    One call with (n + 1) b examples, less b for each weight that is the number 0, that of u(x) included.
+    Conditions independent given x multiply their densities; a negative w_i pushes away from y_i.
 
     Args:
         field: guided field (x, t, y) -> (b, *event).
@@ -74,17 +74,23 @@ def several(
         )
     for w in weights:
         scales.check(w)
-    used = [(y, w) for y, w in zip(conditions, weights, strict=True) if not scales.is_number(w, 0)]
-    stacked = [null_like(conditions[0], null), *(y for y, _ in used)]
-    together = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *stacked)
-    n = len(stacked)
+    terms = [(null_like(conditions[0], null), _rest(weights)), *zip(conditions, weights, strict=True)]
+    used = [(y, w) for y, w in terms if not scales.is_number(w, 0)] or terms[:1]
+    together = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *(y for y, _ in used))
+    n = len(used)
 
     def guided(x: Array, t: Array) -> Array:
-        velocities = field(jnp.concatenate([x] * n), jnp.concatenate([t] * n), together)
-        unguided, *conditional = jnp.split(velocities, n)
-        terms = (
-            expand(scales.at(w, t), x) * (u - unguided) for u, (_, w) in zip(conditional, used, strict=True)
+        velocities = jnp.split(field(jnp.concatenate([x] * n), jnp.concatenate([t] * n), together), n)
+        return sum(
+            (expand(scales.at(w, t), x) * u for u, (_, w) in zip(velocities, used, strict=True)),
+            start=jnp.zeros_like(x),
         )
-        return sum(terms, start=unguided)
 
     return guided
+
+
+def _rest(weights: Sequence[Scale]) -> Scale:
+    """The weight of null, 1 - sum_i w_i: a number where all are."""
+    if all(isinstance(w, (int, float)) for w in weights):
+        return 1 - sum(weights)  # type: ignore[arg-type]
+    return lambda t: jnp.asarray(1 - sum(scales.at(w, t) for w in weights))
