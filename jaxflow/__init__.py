@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from jaxflow import nn as nn
     from jaxflow import paths as paths
     from jaxflow import predictions as predictions
+    from jaxflow import pretrained as pretrained
     from jaxflow import sampling as sampling
     from jaxflow import solvers as solvers
     from jaxflow import sweeps as sweeps
@@ -38,6 +39,7 @@ __all__ = [
     "nn",
     "paths",
     "predictions",
+    "pretrained",
     "sampling",
     "solvers",
     "sweeps",

@@ -19,7 +19,7 @@ LEVELS = {
             ("paths", "nn", "data"),
             ("times", "mixtures"),
             ("predictions",),
-            ("solvers", "fields", "guidance", "losses"),
+            ("solvers", "fields", "guidance", "losses", "pretrained"),
             ("sampling", "adaptive", "training", "evaluation"),
             ("likelihood", "sweeps"),
         )
@@ -33,6 +33,10 @@ ONLY_IN = {
     "tensorflow_datasets": {"data"},
     "grain": {"data"},
     "sklearn": {"data"},
+    "tokenizers": {"pretrained"},
+    "safetensors": {"pretrained"},
+    "torch": set(),
+    "transformers": set(),
     "experiments": set(),
 }
 
@@ -73,7 +77,8 @@ def test_importing_the_library_is_light():
     code = """
 import sys, jaxflow
 from jax._src import xla_bridge
-heavy = {"tensorflow", "tensorflow_datasets", "grain", "flax", "optax", "orbax", "matplotlib", "sklearn"}
+heavy = {"tensorflow", "tensorflow_datasets", "grain", "flax", "optax", "orbax", "matplotlib", "sklearn",
+    "tokenizers", "safetensors", "torch", "transformers"}
 assert not heavy & set(sys.modules), heavy & set(sys.modules)
 jaxflow.paths, jaxflow.guidance, jaxflow.sampling, jaxflow.mixtures
 assert not heavy & set(sys.modules), heavy & set(sys.modules)

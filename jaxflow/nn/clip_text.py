@@ -1,0 +1,139 @@
+"""CLIP's text encoder: a causal pre-norm transformer over byte pairs, read at the end-of-text token.
+
+Each token sees itself and those before it, so that the end-of-text token has seen the whole text and what
+pads the text behind it changes nothing. Residual stream, normalisations and softmax are float32.
+
+Source: Radford et al. 2103.00020, section 2.4.
+"""
+
+from typing import NamedTuple
+
+import flax.linen as linen
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from jaxflow.nn.transformer import BiasedAttention
+
+
+class TextFeatures(NamedTuple):
+    """What a text encoder makes of b texts of n tokens; None is what it does not give."""
+
+    tokens: Float[Array, "b n c"]
+    pooled: Float[Array, "b c"] | None = None
+    """The text as one vector."""
+    projected: Float[Array, "b p"] | None = None
+    """`pooled` in the space that CLIP shares between texts and images."""
+
+
+def quick_gelu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """The approximation x sigmoid(1.702 x) of GELU, with which OpenAI's weights were trained."""
+    return x * jax.nn.sigmoid(1.702 * x)
+
+
+def gelu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """GELU itself, x Phi(x), with the distribution function of the normal distribution."""
+    return jax.nn.gelu(x, approximate=False)
+
+
+ACTIVATIONS = {"quick_gelu": quick_gelu, "gelu": gelu}
+
+
+class CLIPBlock(linen.Module):
+    """Attention and MLP, each behind a normalisation and added, (b, n, c) -> (b, n, c)."""
+
+    heads: int
+    hidden: int
+    activation: str
+    epsilon: float
+    dtype: str
+
+    @linen.compact
+    def __call__(self, x: Float[Array, "b n c"], mask: Bool[Array, "1 n n"]) -> Float[Array, "b n c"]:
+        c = x.shape[-1]
+        attention = BiasedAttention(
+            self.heads, c, (c // self.heads) ** -0.5, use_bias=True, dtype=self.dtype, name="attention"
+        )
+        x = x + attention(_norm(self.epsilon, "norm1")(x), mask).astype(jnp.float32)
+        h = linen.Dense(self.hidden, dtype=self.dtype, name="up")(_norm(self.epsilon, "norm2")(x))
+        h = linen.Dense(c, dtype=self.dtype, name="down")(ACTIVATIONS[self.activation](h))
+        return x + h.astype(jnp.float32)
+
+
+def _norm(epsilon: float, name: str) -> linen.LayerNorm:
+    # The fast variance, E x^2 - (E x)^2, cancels where a channel stands out, as some of CLIP's do.
+    return linen.LayerNorm(epsilon=epsilon, dtype=jnp.float32, use_fast_variance=False, name=name)
+
+
+class CLIPText(linen.Module):
+    """Token ids (b, n) -> `TextFeatures`; the attributes' defaults are those of CLIP ViT-L/14.
+
+    Attributes:
+        vocabulary: number of token ids.
+        width: channels of a token; a multiple of `heads`.
+        depth: number of blocks.
+        heads: attention heads.
+        hidden: width of the hidden layer of each block's MLP.
+        positions: longest text in tokens, with those of start and end.
+        activation: quick_gelu or gelu.
+        epsilon: of the normalisations.
+        end_token: id of the end-of-text token; None takes the largest id of a text, as the first files ask.
+        projection: width of `projected`; None leaves it out.
+        skip: number of last blocks that `tokens` leave out; `pooled` has always passed all.
+        final_norm: whether `tokens` pass the final normalisation. Stable Diffusion 1 and 2 take skip 0 and
+            True, with a `clip_skip` of diffusers that skip; Stable Diffusion XL takes skip 1 and False.
+        dtype: compute type, float32 or bfloat16.
+    """
+
+    vocabulary: int = 49408
+    width: int = 768
+    depth: int = 12
+    heads: int = 12
+    hidden: int = 3072
+    positions: int = 77
+    activation: str = "quick_gelu"
+    epsilon: float = 1e-5
+    end_token: int | None = None
+    projection: int | None = None
+    skip: int = 0
+    final_norm: bool = True
+    dtype: str = "float32"
+
+    @linen.compact
+    def __call__(self, ids: Int[Array, "b n"]) -> TextFeatures:
+        n = ids.shape[1]
+        self._check(n)
+        init = linen.initializers.normal(0.02)
+        places = self.param("position_embedding", init, (self.positions, self.width))
+        x = linen.Embed(self.vocabulary, self.width, embedding_init=init, name="token_embedding")(ids)
+        x = x + places[None, :n]
+        mask = jnp.tril(jnp.ones((1, n, n), bool))
+        tokens = x
+        for i in range(self.depth):
+            x = CLIPBlock(
+                self.heads, self.hidden, self.activation, self.epsilon, self.dtype, name=f"block_{i}"
+            )(x, mask)
+            tokens = x if i < self.depth - self.skip else tokens
+        norm = _norm(self.epsilon, "final_norm")
+        pooled = jnp.take_along_axis(norm(x), self._end(ids)[:, None, None], axis=1)[:, 0]
+        features = TextFeatures(norm(tokens) if self.final_norm else tokens, pooled)
+        if self.projection is None:
+            return features
+        project = linen.Dense(self.projection, use_bias=False, dtype=self.dtype, name="projection")
+        return features._replace(projected=project(pooled).astype(jnp.float32))
+
+    def _end(self, ids: Int[Array, "b n"]) -> Int[Array, " b"]:
+        """Place of the first end-of-text token."""
+        return jnp.argmax(ids if self.end_token is None else ids == self.end_token, axis=1)
+
+    def _check(self, n: int) -> None:
+        if n > self.positions:
+            raise ValueError(f"ids has {n} tokens: there are positions for {self.positions}")
+        if not 0 <= self.skip <= self.depth:
+            raise ValueError(
+                f"skip = {self.skip}: there are {self.depth} blocks, allowed are 0 to {self.depth}"
+            )
+        if self.width % self.heads:
+            raise ValueError(f"heads = {self.heads} does not divide width = {self.width}")
+        if self.activation not in ACTIVATIONS:
+            raise ValueError(f"activation = {self.activation!r}: there are {', '.join(ACTIVATIONS)}")

@@ -1,0 +1,11 @@
+"""Frozen text encoders, read from folders on disk in the layout of `transformers` and `diffusers`.
+
+`clip.load` and `t5.load` give a `PretrainedText`, whose `encode` turns prompts into arrays; `cached`
+keeps the arrays of many captions on disk. Nothing here opens a connection, reads a pickle or needs torch.
+"""
+
+from jaxflow.pretrained import clip, t5
+from jaxflow.pretrained.cache import cached
+from jaxflow.pretrained.text import Embeddings, PretrainedText
+
+__all__ = ["Embeddings", "PretrainedText", "cached", "clip", "t5"]

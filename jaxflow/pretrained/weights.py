@@ -1,0 +1,131 @@
+"""Weights of a folder as the parameters of a Flax module: one safetensors file, or several and an index.
+
+The module says which parameters it needs and of what shape; each is found by its name in the file. A
+torch layer keeps its matrix as (out, in), so what Flax calls `kernel` is transposed. Everything is read as
+float32.
+
+Source: the safetensors format, https://huggingface.co/docs/safetensors.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Float
+from safetensors import SafetensorError, safe_open
+
+from jaxflow.pretrained.folders import read_json
+
+FILES = ("model.safetensors", "model.fp16.safetensors")
+INDICES = ("model.safetensors.index.json", "model.safetensors.index.fp16.json")
+FLOATS = ("F64", "F32", "F16", "BF16")
+
+
+def find_tensors(folder: Path) -> dict[str, Path]:
+    """Which file of the folder holds each tensor, by the tensor's name.
+
+    Raises:
+        FileNotFoundError: no weights, or a file is missing that the index names.
+        ValueError: the weights are there as a pickle only, or a file is damaged.
+    """
+    for name in FILES:
+        if (folder / name).is_file():
+            with _open(folder / name) as file:
+                return dict.fromkeys(file.keys(), folder / name)
+    for name in INDICES:
+        if (folder / name).is_file():
+            return _sharded(folder / name)
+    pickles = sorted(file.name for file in folder.glob("pytorch_model*.bin"))
+    if pickles:
+        raise ValueError(
+            f"{folder} has {pickles[0]} and no model.safetensors: pickle files are not read (they run code);"
+            " convert it to safetensors: from_pretrained(folder).save_pretrained(folder) in transformers"
+        )
+    raise FileNotFoundError(f"{folder} has no weights: expected is one of {', '.join(FILES + INDICES)}")
+
+
+def _sharded(index: Path) -> dict[str, Path]:
+    names = read_json(index).get("weight_map")
+    if not isinstance(names, dict):
+        raise ValueError(f"{index} has no weight_map: the names of the tensors and their files are needed")
+    missing = sorted({name for name in names.values() if not (index.parent / name).is_file()})
+    if missing:
+        raise FileNotFoundError(f"{index.parent / missing[0]} does not exist: {index.name} names it")
+    return {key: index.parent / name for key, name in names.items()}
+
+
+def _open(file: Path) -> Any:
+    try:
+        return safe_open(file, framework="numpy")
+    except SafetensorError as error:
+        raise ValueError(
+            f"{file} ({file.stat().st_size} bytes) is not a whole safetensors file: {error};"
+            " fetch it again, with git lfs if it came by git"
+        ) from None
+
+
+def name_of(path: tuple[str, ...], names: Mapping[str, str]) -> str:
+    """The tensor's name for a parameter of the module, part by part; `block_` names the blocks.
+
+    >>> name_of(("block_3", "up", "kernel"), {"block_": "layers.", "up": "fc1", "kernel": "weight"})
+    'layers.3.fc1.weight'
+    """
+    parts = (
+        names["block_"] + part[6:] if part.startswith("block_") else names.get(part, part) for part in path
+    )
+    return ".".join(parts)
+
+
+def read_params(tensors: Mapping[str, Path], shapes: Any, names: Mapping[str, str], blocks: str) -> Any:
+    """The parameters of a module, on the default device.
+
+    Args:
+        tensors: where each tensor is, from `find_tensors`.
+        shapes: the parameters as shapes, from `jax.eval_shape`.
+        names: the module's names to those of the file, for `name_of`.
+        blocks: how the names of the blocks' tensors begin; the module has to need all of those.
+
+    Raises:
+        ValueError: a tensor is missing, of another shape or not of floats, or one is left over.
+    """
+    leaves, tree = jax.tree_util.tree_flatten_with_path(shapes)
+    paths = [tuple(part.key for part in path) for path, _ in leaves]
+    keys = [name_of(path, names) for path in paths]
+    missing = [key for key in keys if key not in tensors]
+    if missing:
+        raise ValueError(f"{_home(tensors)} has no tensor {missing[0]!r}, which its config.json asks for")
+    left = sorted(key for key in tensors if key.startswith(blocks) and key not in keys)
+    if left:
+        raise ValueError(
+            f"{tensors[left[0]]} has the tensor {left[0]!r}, for which its config.json has no place"
+        )
+    arrays = [
+        _read(tensors[key], key, leaf.shape, path[-1] == "kernel")
+        for key, path, (_, leaf) in zip(keys, paths, leaves, strict=True)
+    ]
+    return jax.device_put(jax.tree.unflatten(tree, arrays))
+
+
+def _home(tensors: Mapping[str, Path]) -> Path:
+    """The one file, or the folder of several."""
+    files = set(tensors.values())
+    return files.pop() if len(files) == 1 else next(iter(files)).parent
+
+
+def _read(file: Path, key: str, shape: tuple[int, ...], transposed: bool) -> Float[np.ndarray, "..."]:
+    with _open(file) as opened:
+        if key not in opened.keys():  # noqa: SIM118 (safe_open has no `in`)
+            raise ValueError(f"{file} has no tensor {key!r}, which the index places there")
+        found = opened.get_slice(key)
+        stored = tuple(found.get_shape())
+        if stored != (shape[::-1] if transposed else shape):
+            raise ValueError(
+                f"{file}: tensor {key!r} has the shape {stored}, config.json asks for"
+                f" {shape[::-1] if transposed else shape}"
+            )
+        if found.get_dtype() not in FLOATS:
+            raise ValueError(f"{file}: tensor {key!r} is {found.get_dtype()}: read are {', '.join(FLOATS)}")
+        array = np.asarray(opened.get_tensor(key)).astype(np.float32)
+    return array.T if transposed else array
