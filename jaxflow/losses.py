@@ -48,7 +48,7 @@ def drop_condition(key: Keys, y: Condition, null: Condition, rate: float | int) 
     Args:
         key: one key, or one key per example (b,).
         y: condition, a pytree with a leading axis of b examples.
-        null: the same structure for one example.
+        null: the same structure for one example, or for b of them.
         rate: the probability eta, in [0, 1].
 
     Raises:
@@ -63,9 +63,9 @@ def drop_condition(key: Keys, y: Condition, null: Condition, rate: float | int) 
 
     def replace(leaf, nothing):
         mask = dropped.reshape((b,) + (1,) * (leaf.ndim - 1))
-        return jnp.where(mask, jnp.asarray(nothing, leaf.dtype), leaf)
+        return jnp.where(mask, nothing, leaf)
 
-    return jax.tree.map(replace, y, null)
+    return jax.tree.map(replace, y, per_example.null_like(y, null))
 
 
 def classifier_free(loss: Loss, null: Condition, rate: float | int) -> Loss:

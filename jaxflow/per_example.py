@@ -1,4 +1,4 @@
-"""One number or one random key for each example of a batch.
+"""One number, one null condition or one random key for each example of a batch.
 
 The randomness of example i comes from `fold_in(key, i)`: what an example gets depends
 neither on the size of the batch that it is in nor on the number of devices.
@@ -8,13 +8,22 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, Shaped
 
-from jaxflow.typing import Keys
+from jaxflow.typing import Condition, Keys
 
 
 def expand(value: Shaped[Array, "..."], x: Shaped[Array, "b *event"]) -> Array:
     """Give a scalar or a (b,) array the rank and dtype of `x`, so that the two multiply."""
     value = jnp.asarray(value, x.dtype)
     return value if value.ndim == 0 else value.reshape(value.shape + (1,) * (x.ndim - 1))
+
+
+def null_like(y: Condition, null: Condition) -> Condition:
+    """`null` for each example of y; a null with a leading axis of examples is kept as it is."""
+
+    def fill(leaf, nothing):
+        return jnp.broadcast_to(jnp.asarray(nothing, leaf.dtype), leaf.shape)
+
+    return jax.tree.map(fill, y, null)
 
 
 def keys(key: Keys, n: int) -> Key[Array, " b"]:

@@ -78,6 +78,14 @@ def three_components() -> mixtures.Mixture:
     )
 
 
+def disturbed(params, size=0.1):
+    """Parameters away from the zeros of their initialisation."""
+    leaves, tree = jax.tree.flatten(params)
+    keys = jax.random.split(jax.random.key(2), len(leaves))
+    pairs = zip(leaves, keys, strict=True)
+    return jax.tree.unflatten(tree, [leaf + size * jax.random.normal(key, leaf.shape) for leaf, key in pairs])
+
+
 class Measured(NamedTuple):
     """One comparison of a test."""
 

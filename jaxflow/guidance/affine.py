@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxflow.guidance import scales
-from jaxflow.per_example import expand
+from jaxflow.per_example import expand, null_like
 from jaxflow.typing import Condition, GuidedField, Scale, VectorField
 
 Pair = Callable[[Array, Array], tuple[Array, Array]]
@@ -27,20 +27,16 @@ def affine(
     return (1 - scale) * unguided + scale * guided
 
 
-def null_like(y: Condition, null: Condition) -> Condition:
-    """`null` for each example of y; a null with a leading axis of examples is kept as it is."""
-
-    def fill(leaf: Array, nothing: Array) -> Array:
-        return jnp.broadcast_to(jnp.asarray(nothing, leaf.dtype), leaf.shape)
-
-    return jax.tree.map(fill, y, null)
+def null_at(t: Array, y: Condition, null: Condition | Callable[[Array], Condition]) -> Condition:
+    """The null condition of each example of y at the times t: of one example, of each, or a function of t."""
+    return null_like(y, null(t) if callable(null) else null)
 
 
 def pair(field: GuidedField, y: Condition, null: Condition) -> Pair:
     """Both velocities by one call with 2b examples."""
-    both = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), null_like(y, null), y)
 
     def velocities(x: Array, t: Array) -> tuple[Array, Array]:
+        both = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), null_at(t, y, null), y)
         unguided, conditional = jnp.split(field(jnp.concatenate([x, x]), jnp.concatenate([t, t]), both), 2)
         return unguided, conditional
 

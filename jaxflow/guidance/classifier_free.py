@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from jaxflow.guidance import scales
-from jaxflow.guidance.affine import affine, null_like, pair, shortest
+from jaxflow.guidance.affine import affine, null_at, pair, shortest
 from jaxflow.per_example import expand
 from jaxflow.typing import Condition, GuidedField, Scale, VectorField
 
@@ -23,7 +23,8 @@ def classifier_free(field: GuidedField, y: Condition, null: Condition, w: Scale)
     Args:
         field: guided field (x, t, y) -> (b, *event).
         y: condition, a pytree with a leading axis of b examples.
-        null: the condition that says nothing, the same structure for one example, or for b of them.
+        null: the condition that says nothing, the same structure for one example, or for b of them; or a
+            function from t (b,) to one of these.
         w: a number, one number per example (b,), or a function of t (b,).
 
     Raises:
@@ -40,7 +41,7 @@ def classifier_free(field: GuidedField, y: Condition, null: Condition, w: Scale)
         return affine(*velocities(x, t), w, t)
 
     return shortest(
-        w, mixed, at_1=lambda x, t: field(x, t, y), at_0=lambda x, t: field(x, t, null_like(y, null))
+        w, mixed, at_1=lambda x, t: field(x, t, y), at_0=lambda x, t: field(x, t, null_at(t, y, null))
     )
 
 
@@ -55,7 +56,7 @@ def several(
     Args:
         field: guided field (x, t, y) -> (b, *event).
         conditions: the y_i, each a pytree with a leading axis of b examples.
-        null: the condition that says nothing, for one example.
+        null: the condition that says nothing, as in `classifier_free`.
         weights: the w_i, as many.
 
     Raises:
@@ -74,12 +75,12 @@ def several(
         )
     for w in weights:
         scales.check(w)
-    terms = [(null_like(conditions[0], null), _rest(weights)), *zip(conditions, weights, strict=True)]
-    used = [(y, w) for y, w in terms if not scales.is_number(w, 0)] or terms[:1]
-    together = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *(y for y, _ in used))
-    n = len(used)
 
     def guided(x: Array, t: Array) -> Array:
+        terms = [(null_at(t, conditions[0], null), _rest(weights)), *zip(conditions, weights, strict=True)]
+        used = [(y, w) for y, w in terms if not scales.is_number(w, 0)] or terms[:1]
+        together = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *(y for y, _ in used))
+        n = len(used)
         velocities = jnp.split(field(jnp.concatenate([x] * n), jnp.concatenate([t] * n), together), n)
         return sum(
             (expand(scales.at(w, t), x) * u for u, (_, w) in zip(velocities, used, strict=True)),

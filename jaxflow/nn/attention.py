@@ -1,24 +1,148 @@
-"""Self-attention of tokens: every token attends to all tokens of its example."""
+"""Attention of tokens: softmax(q k^T / sqrt(d)) v, one way in for every device.
+
+`attend` chooses among the implementations of `IMPLEMENTATIONS`: XLA's, the fused kernel of cuDNN, and
+for CPUs plain matrix products with the heads as a leading axis, which is the layout that they are fast in.
+Query, key and value have projections of their own, since on a CPU the parts of a joint one must be copied.
+
+Normalisation and softmax are float32 in every compute type.
+"""
+
+from collections.abc import Callable
+from functools import partial
 
 import flax.linen as linen
 import jax
-from jaxtyping import Array, Float
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+Heads = Float[Array, "b _ heads d"]
+Mask = Bool[Array, "b m"]
 
 
-class SelfAttention(linen.Module):
-    """Multi-head self-attention, (b, tokens, c) -> (b, tokens, c)."""
+def _matmul(query: Array, key: Array, value: Array, *, mask: Array | None) -> Array:
+    query, key, value = (a.swapaxes(1, 2) for a in (query, key, value))
+    logits = jnp.matmul(query, key.swapaxes(2, 3), preferred_element_type=jnp.float32)
+    logits = logits * query.shape[-1] ** -0.5
+    if mask is not None:
+        logits = jnp.where(mask, logits, jnp.finfo(jnp.float32).min)
+    weights = jax.nn.softmax(logits, axis=-1).astype(value.dtype)
+    return (weights @ value).swapaxes(1, 2)
+
+
+IMPLEMENTATIONS: dict[str, Callable[..., Array]] = {
+    "matmul": _matmul,
+    "xla": partial(jax.nn.dot_product_attention, implementation="xla"),
+    "cudnn": partial(jax.nn.dot_product_attention, implementation="cudnn"),
+}
+"""(query, key, value, *, mask) -> (b, n, heads, d); a new one is a line here."""
+
+
+def attend(
+    query: Float[Array, "b n heads d"],
+    key: Float[Array, "b m heads d"],
+    value: Float[Array, "b m heads d"],
+    mask: Mask | None = None,
+    *,
+    implementation: str = "auto",
+) -> Float[Array, "b n heads d"]:
+    """Each query's mean of the values, weighted by softmax(q k^T / sqrt(d)) over the keys.
+
+    Args:
+        query: (b, n, heads, d).
+        key: (b, m, heads, d).
+        value: (b, m, heads, d).
+        mask: which keys count, (b, m); one of them at least in each example. A masked one has no influence.
+        implementation: by name; `auto` is cuDNN on a GPU in 16 bits, matmul on a CPU, else XLA. `jax.vmap`
+            over something that only some of the operands depend on needs xla or matmul: cuDNN may crash there.
+
+    Raises:
+        ValueError: there is no such implementation.
+    """
+    name = _fastest(query.dtype) if implementation == "auto" else implementation
+    if name not in IMPLEMENTATIONS:
+        raise ValueError(f"implementation = {name!r}: there are auto, {', '.join(IMPLEMENTATIONS)}")
+    return IMPLEMENTATIONS[name](query, key, value, mask=None if mask is None else mask[:, None, None])
+
+
+def _fastest(dtype: jnp.dtype) -> str:
+    platform = jax.default_backend()
+    if platform == "gpu" and dtype in (jnp.bfloat16, jnp.float16):
+        return "cudnn"
+    return "matmul" if platform == "cpu" else "xla"
+
+
+Rotation = Callable[[Heads], Heads]
+"""Turns queries and keys by their place, `embeddings.rotary`."""
+
+
+class Project(linen.Module):
+    """Tokens (b, n, c) -> (b, n, heads, d), normalised over d with `norm` (root mean square, float32)."""
 
     heads: int
+    channels: int
+    norm: bool = False
     kernel_init: linen.initializers.Initializer = linen.initializers.xavier_uniform()
-    out_init: linen.initializers.Initializer = linen.initializers.xavier_uniform()
+    dtype: str = "float32"
 
     @linen.compact
-    def __call__(self, tokens: Float[Array, "b n c"]) -> Float[Array, "b n c"]:
-        channels = tokens.shape[-1]
-        if channels % self.heads:
-            raise ValueError(f"heads = {self.heads} does not divide the {channels} channels")
-        shape = (3, self.heads, channels // self.heads)
-        qkv = linen.Dense(3 * channels, kernel_init=self.kernel_init)(tokens)
-        query, key, value = (qkv.reshape(*tokens.shape[:2], *shape)[:, :, i] for i in range(3))
-        mixed = jax.nn.dot_product_attention(query, key, value)
-        return linen.Dense(channels, kernel_init=self.out_init)(mixed.reshape(tokens.shape))
+    def __call__(self, tokens: Float[Array, "b n c"]) -> Heads:
+        if self.channels % self.heads:
+            raise ValueError(f"heads = {self.heads} does not divide the {self.channels} channels")
+        projected = linen.Dense(self.channels, kernel_init=self.kernel_init, dtype=self.dtype)(tokens)
+        split = projected.reshape(*tokens.shape[:2], self.heads, self.channels // self.heads)
+        return linen.RMSNorm()(split.astype(jnp.float32)).astype(self.dtype) if self.norm else split
+
+
+class Attention(linen.Module):
+    """Multi-head attention of tokens to tokens, (b, n, c) -> (b, n, c); to themselves, or to others.
+
+    Attributes:
+        heads: number of heads; divides the channels.
+        qk_norm: normalise queries and keys, which keeps large models from diverging (Dehghani et al. 2302.05442).
+        out_init: initialiser of the last layer.
+        dtype: compute type, float32 or bfloat16.
+        implementation: of `attend`.
+    """
+
+    heads: int
+    qk_norm: bool = False
+    out_init: linen.initializers.Initializer = linen.initializers.xavier_uniform()
+    dtype: str = "float32"
+    implementation: str = "auto"
+
+    @linen.compact
+    def __call__(
+        self,
+        tokens: Float[Array, "b n c"],
+        others: Float[Array, "b m e"] | None = None,
+        mask: Mask | None = None,
+        rotate: Rotation | None = None,
+    ) -> Float[Array, "b n c"]:
+        query, key, value = Projections(self.heads, tokens.shape[-1], self.qk_norm, self.dtype)(
+            tokens, tokens if others is None else others
+        )
+        if rotate is not None:
+            query, key = rotate(query), rotate(key)
+        mixed = attend(query, key, value, mask, implementation=self.implementation)
+        out = linen.Dense(tokens.shape[-1], kernel_init=self.out_init, dtype=self.dtype)
+        return out(mixed.reshape(tokens.shape))
+
+
+class Projections(linen.Module):
+    """Queries of some tokens, or none, and keys and values of others."""
+
+    heads: int
+    channels: int
+    qk_norm: bool = False
+    dtype: str = "float32"
+
+    @linen.compact
+    def __call__(
+        self, tokens: Float[Array, "b n c"] | None, others: Float[Array, "b m e"]
+    ) -> tuple[Heads | None, Heads, Heads]:
+        project = partial(Project, self.heads, self.channels, dtype=self.dtype)
+        return (
+            None if tokens is None else project(norm=self.qk_norm, name="query")(tokens),
+            project(norm=self.qk_norm, name="key")(others),
+            project(name="value")(others),
+        )

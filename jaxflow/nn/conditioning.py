@@ -1,15 +1,34 @@
-"""Encoders of the condition: y -> one vector per example.
+"""The first of two steps of conditioning: y is encoded, as one vector, a sequence of tokens, or both.
 
-A network takes its encoder as an attribute, so that what y is (a class, a vector, a text) and
-how it enters a block are chosen apart.
+The second step is the network's: it adds the vector to the embedding of time, by which its blocks are
+modulated, and its tokens attend to the sequence. A network takes its encoder as an attribute, so that what
+y is and how it enters a block are chosen apart.
+
+Each encoder has a null condition of its own, distinct from every real one.
+
+Source: "Building an Image Generator", sections on encoding and embedding the condition.
 """
 
+from typing import NamedTuple
+
 import flax.linen as linen
-from jaxtyping import Array, Float, Int
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from jaxflow.typing import Condition
+
+
+class Encoded(NamedTuple):
+    """What an encoder makes of b conditions; None is what it does not give."""
+
+    vector: Float[Array, "b width"] | None = None
+    tokens: Float[Array, "b m c"] | None = None
+    mask: Bool[Array, "b m"] | None = None
+    """Which tokens count; all, where it is None."""
 
 
 class ClassTable(linen.Module):
-    """A learned vector per class, and one for the null class, whose index is `classes`."""
+    """y: classes (b,). A learned vector per class, and one for the null class, whose index is `classes`."""
 
     classes: int
 
@@ -19,5 +38,92 @@ class ClassTable(linen.Module):
         return self.classes
 
     @linen.compact
-    def __call__(self, y: Int[Array, " b"], width: int) -> Float[Array, "b width"]:
-        return linen.Embed(self.classes + 1, width, embedding_init=linen.initializers.normal(0.02))(y)
+    def __call__(self, y: Int[Array, " b"], width: int) -> Encoded:
+        table = linen.Embed(self.classes + 1, width, embedding_init=linen.initializers.normal(0.02))
+        return Encoded(vector=table(y))
+
+
+class GivenVector(NamedTuple):
+    """A vector as condition, which may be missing: then its numbers have no influence."""
+
+    value: Float[Array, "*b size"]
+    given: Bool[Array, "*b"]
+
+
+class VectorMLP(linen.Module):
+    """y: `GivenVector`, (b, size). A two-layer MLP of it, or a learned vector where none is given."""
+
+    size: int
+
+    @property
+    def null(self) -> GivenVector:
+        """No vector."""
+        return GivenVector(jnp.zeros(self.size), jnp.array(False))
+
+    @linen.compact
+    def __call__(self, y: GivenVector, width: int) -> Encoded:
+        # Selected before and after: a nan that is not given reaches neither output nor gradient.
+        value = jnp.where(y.given[:, None], y.value, 0)
+        hidden = linen.Dense(width)(linen.silu(linen.Dense(width)(value)))
+        nothing = self.param("null", linen.initializers.normal(0.02), (width,))
+        return Encoded(vector=jnp.where(y.given[:, None], hidden, nothing[None]))
+
+
+class Sequence(NamedTuple):
+    """A sequence as condition: embeddings of words, say, of a frozen text encoder."""
+
+    tokens: Float[Array, "*b m c"]
+    mask: Bool[Array, "*b m"]
+    """Which of them count; the null condition has none."""
+    pooled: Float[Array, "*b d"]
+    """The sequence as one vector."""
+
+
+class TokenSequence(linen.Module):
+    """y: `Sequence`. Its tokens, normalised and mapped to the network's width, and its pooled vector by an MLP."""
+
+    @linen.compact
+    def __call__(self, y: Sequence, width: int) -> Encoded:
+        tokens = linen.Dense(width)(linen.LayerNorm()(y.tokens.astype(jnp.float32)))
+        vector = linen.Dense(width)(
+            linen.silu(linen.Dense(width)(linen.LayerNorm()(y.pooled.astype(jnp.float32))))
+        )
+        empty = ~jnp.any(y.mask, axis=1)
+        nothing = self.param("null", linen.initializers.normal(0.02), (width,))
+        vector = jnp.where(empty[:, None], nothing[None], vector)
+        return Encoded(vector, *NullToken()(tokens, y.mask))
+
+
+class NullToken(linen.Module):
+    """Gives a sequence of which nothing counts a learned token in the first place."""
+
+    @linen.compact
+    def __call__(
+        self, tokens: Float[Array, "b m c"], mask: Bool[Array, "b m"]
+    ) -> tuple[Float[Array, "b m c"], Bool[Array, "b m"]]:
+        nothing = self.param("null", linen.initializers.normal(0.02), (tokens.shape[-1],))
+        first = jnp.arange(mask.shape[1]) == 0
+        filled = ~jnp.any(mask, axis=1, keepdims=True) & first[None]
+        return jnp.where(filled[..., None], nothing[None, None], tokens), mask | filled
+
+
+class Several(linen.Module):
+    """y: a tuple with the condition of each encoder. Their vectors are added, their tokens joined end to end."""
+
+    encoders: tuple[linen.Module, ...]
+
+    @linen.compact
+    def __call__(self, y: tuple[Condition, ...], width: int) -> Encoded:
+        if len(y) != len(self.encoders):
+            raise ValueError(
+                f"y has {len(y)} conditions for {len(self.encoders)} encoders: one for each is needed"
+            )
+        parts = [encode(part, width) for encode, part in zip(self.encoders, y, strict=True)]  # type: ignore[operator]
+        vectors = [part.vector for part in parts if part.vector is not None]
+        sequences = [part for part in parts if part.tokens is not None]
+        vector = sum(vectors[1:], start=vectors[0]) if vectors else None
+        if not sequences:
+            return Encoded(vector)
+        tokens = [linen.Dense(width)(part.tokens) for part in sequences]
+        masks = [jnp.ones(p.tokens.shape[:2], bool) if p.mask is None else p.mask for p in sequences]
+        return Encoded(vector, jnp.concatenate(tokens, axis=1), jnp.concatenate(masks, axis=1))

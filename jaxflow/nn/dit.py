@@ -1,91 +1,145 @@
 """Diffusion transformer: the image as a sequence of patches, all of which attend to all.
 
-Each block is modulated by time and condition through adaLN-Zero: scale and shift after each
-normalisation, and a gate before each addition that is zero at initialisation, so that a block
-begins as the identity and the network as zero.
+Time and the vector of the condition modulate each block (`adaln`); a sequence of tokens, such as the words
+of a caption, is attended to across, or jointly with the image.
 
 Source: "Building an Image Generator", section on diffusion transformers; Peebles and Xie 2212.09748.
 """
 
+from functools import partial
+from typing import Any, Literal
+
 import flax.linen as linen
-import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxflow.nn.attention import SelfAttention
+from jaxflow.nn.adaln import Block, JointBlock, Modulation, Tokens, modulate
+from jaxflow.nn.conditioning import Encoded
 from jaxflow.nn.embeddings import TimeEmbedding, grid_positions
 from jaxflow.nn.patches import from_patches, to_patches
 from jaxflow.typing import Condition, Times
-
-Tokens = Float[Array, "b n c"]
-Embedding = Float[Array, "b d"]
-
-
-class Modulation(linen.Module):
-    """`parts` vectors of `channels` numbers per example, (b, 1, channels) each; zero at initialisation."""
-
-    parts: int
-    channels: int
-
-    @linen.compact
-    def __call__(self, embedding: Embedding) -> list[Float[Array, "b 1 c"]]:
-        dense = linen.Dense(self.parts * self.channels, kernel_init=linen.initializers.zeros)
-        return jnp.split(dense(linen.silu(embedding))[:, None], self.parts, axis=-1)
-
-
-def _modulate(x: Tokens, shift: Float[Array, "b 1 c"], scale: Float[Array, "b 1 c"]) -> Tokens:
-    return linen.LayerNorm(use_scale=False, use_bias=False)(x) * (1 + scale) + shift
-
-
-class Block(linen.Module):
-    """Attention and MLP with adaLN-Zero; the identity at initialisation."""
-
-    heads: int
-    mlp_ratio: int
-    dropout: float
-
-    @linen.compact
-    def __call__(self, x: Tokens, embedding: Embedding, train: bool) -> Tokens:
-        c = x.shape[-1]
-        shift1, scale1, gate1, shift2, scale2, gate2 = Modulation(6, c)(embedding)
-        x = x + gate1 * SelfAttention(self.heads)(_modulate(x, shift1, scale1))
-        init = linen.initializers.xavier_uniform()
-        h = linen.Dense(self.mlp_ratio * c, kernel_init=init)(_modulate(x, shift2, scale2))
-        h = linen.Dropout(self.dropout, deterministic=not train)(linen.gelu(h, approximate=True))
-        return x + gate2 * linen.Dense(c, kernel_init=init)(h)
 
 
 class DiT(linen.Module):
     """Diffusion transformer (x, t, y) -> array of x's shape, zero at initialisation.
 
     Attributes:
-        encode: module (y, width) -> (b, width), the encoder of the condition.
+        encode: encoder of the condition, (y, width) -> `Encoded`; None for a network that ignores y.
         patch: side of a patch in pixels; divides the image size.
         width: channels of a token; a multiple of 4 and of `heads`.
         depth: number of blocks.
         heads: attention heads.
         mlp_ratio: width of the hidden layer of each block's MLP, in units of `width`.
         dropout: rate of dropout inside the MLPs.
+        text: how the encoder's tokens enter: not at all, by cross-attention, or by joint attention.
+        positions: of the patches: sinusoidal, learned (for one image size), or rotary in the attention.
+        qk_norm: normalise queries and keys.
+        time: sinusoidal or learned Fourier features of t.
+        frequencies: number of those features.
+        learned_variance: a second output per channel, as published; it is left out of what is returned.
+        remat: compute the blocks again in the backward pass instead of keeping what they computed.
+        dtype: compute type, float32 or bfloat16; parameters, norms, softmax and t are float32.
+        attention: implementation of `attention.attend`.
     """
 
-    encode: linen.Module
+    encode: linen.Module | None
     patch: int = 2
     width: int = 256
     depth: int = 6
     heads: int = 4
     mlp_ratio: int = 4
     dropout: float = 0.0
+    text: Literal["none", "cross", "joint"] = "none"
+    positions: Literal["sinusoidal", "learned", "rotary"] = "sinusoidal"
+    qk_norm: bool = False
+    time: Literal["sinusoidal", "fourier"] = "sinusoidal"
+    frequencies: int = 128
+    learned_variance: bool = False
+    remat: bool = False
+    dtype: str = "float32"
+    attention: str = "auto"
 
     @linen.compact
     def __call__(
         self, x: Float[Array, "b h w c"], t: Times, y: Condition, *, train: bool = False
     ) -> Float[Array, "b h w c"]:
-        embedding = TimeEmbedding(self.width)(t) + self.encode(y, self.width)  # type: ignore[operator]
+        encoded = Encoded() if self.encode is None else self.encode(y, self.width)  # type: ignore[operator]
+        embedding = TimeEmbedding(self.width, self.frequencies, self.time == "fourier")(t)
+        if encoded.vector is not None:
+            embedding = embedding + encoded.vector
         patches = to_patches(x, self.patch)
         b, rows, columns, d = patches.shape
-        tokens = linen.Dense(self.width)(patches.reshape(b, rows * columns, d))
-        tokens = tokens + grid_positions(rows, columns, self.width)[None]
-        for _ in range(self.depth):
-            tokens = Block(self.heads, self.mlp_ratio, self.dropout)(tokens, embedding, train)
+        tokens = linen.Dense(self.width, dtype=self.dtype)(patches.reshape(b, rows * columns, d))
+        tokens = self._placed(tokens, rows, columns)
+        tokens = self._blocks(tokens, embedding, encoded, (rows, columns), train)
         shift, scale = Modulation(2, self.width)(embedding)
-        out = linen.Dense(d, kernel_init=linen.initializers.zeros)(_modulate(tokens, shift, scale))
-        return from_patches(out.reshape(b, rows, columns, d), self.patch)
+        outputs = d * (2 if self.learned_variance else 1)
+        last = linen.Dense(outputs, kernel_init=linen.initializers.zeros, dtype=self.dtype)
+        out = last(modulate(tokens, shift, scale)).reshape(b, rows, columns, outputs)
+        return from_patches(out, self.patch)[..., : x.shape[-1]].astype(x.dtype)
+
+    def _placed(self, tokens: Tokens, rows: int, columns: int) -> Tokens:
+        """Tokens with their place added, unless the attention looks to it."""
+        if self.positions == "rotary":
+            return tokens
+        if self.positions == "learned":
+            init = linen.initializers.normal(0.02)
+            places = self.param("places", init, (rows * columns, self.width))
+        else:
+            places = grid_positions(rows, columns, self.width)
+        return tokens + places[None].astype(tokens.dtype)
+
+    def _blocks(
+        self, tokens: Tokens, embedding: Array, encoded: Encoded, grid: tuple[int, int], train: bool
+    ) -> Tokens:
+        if self.text != "none" and encoded.tokens is None:
+            raise ValueError(
+                f"text = {self.text!r}: the encoder {type(self.encode).__name__} gives no tokens"
+            )
+        kind = JointBlock if self.text == "joint" else Block
+        block = partial(
+            linen.remat(kind) if self.remat else kind,
+            heads=self.heads,
+            mlp_ratio=self.mlp_ratio,
+            dropout=self.dropout,
+            qk_norm=self.qk_norm,
+            grid=grid if self.positions == "rotary" else None,
+            dtype=self.dtype,
+            attention=self.attention,
+            train=train,
+        )
+        if self.text == "joint":
+            others = linen.Dense(self.width, dtype=self.dtype)(encoded.tokens)
+            for i in range(self.depth):
+                last = i == self.depth - 1
+                tokens, others = block(last=last, name=f"block_{i}")(tokens, embedding, others, encoded.mask)
+            return tokens
+        others, mask = (encoded.tokens, encoded.mask) if self.text == "cross" else (None, None)
+        for i in range(self.depth):
+            tokens = block(name=f"block_{i}")(tokens, embedding, others, mask)
+        return tokens
+
+
+SIZES: dict[str, dict[str, int]] = {
+    "S": {"depth": 12, "width": 384, "heads": 6},
+    "B": {"depth": 12, "width": 768, "heads": 12},
+    "L": {"depth": 24, "width": 1024, "heads": 16},
+    "XL": {"depth": 28, "width": 1152, "heads": 16},
+}
+"""The published sizes, Peebles and Xie, table 1."""
+
+
+def published(size: str, patch: int, encode: linen.Module, **options: Any) -> DiT:
+    """DiT-S, B, L or XL with this patch size, as published but for `options`.
+
+    Args:
+        size: S, B, L or XL.
+        patch: side of a patch: 2, 4 or 8 were published.
+        encode: encoder of the condition.
+        options: attributes of `DiT` that differ; published are learned_variance=True and 256 frequencies.
+
+    Raises:
+        ValueError: there is no such size.
+    """
+    if size not in SIZES:
+        raise ValueError(f"size = {size!r}: published are {', '.join(SIZES)}")
+    return DiT(encode=encode, patch=patch, **{"frequencies": 256, **SIZES[size], **options})

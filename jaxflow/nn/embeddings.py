@@ -11,26 +11,79 @@ def sinusoidal(position: Shaped[Array, " n"], width: int, *, longest: float) -> 
 
     Source: Vaswani et al. 1706.03762, section 3.5.
     """
-    frequencies = jnp.exp(-np.log(longest) * jnp.arange(width // 2, dtype=jnp.float32) / (width // 2))
-    angles = position[:, None].astype(jnp.float32) * frequencies[None]
+    angles = _angles(position, width // 2, longest)
     return jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=-1)
+
+
+def _angles(position: Array, n: int, longest: float) -> Array:
+    frequencies = jnp.exp(-np.log(longest) * jnp.arange(n, dtype=jnp.float32) / n)
+    return position[:, None].astype(jnp.float32) * frequencies[None]
+
+
+def _grid(height: int, width: int) -> tuple[Array, Array]:
+    """Row and column of each place of a grid, row by row."""
+    rows, columns = jnp.meshgrid(jnp.arange(height), jnp.arange(width), indexing="ij")
+    return rows.ravel(), columns.ravel()
 
 
 def grid_positions(height: int, width: int, channels: int) -> Float[Array, "tokens channels"]:
     """Sinusoidal embedding of the places of a grid, row by row: half the channels each for row and column."""
-    rows, columns = jnp.meshgrid(jnp.arange(height), jnp.arange(width), indexing="ij")
-    halves = [sinusoidal(axis.ravel(), channels // 2, longest=1e4) for axis in (rows, columns)]
+    halves = [sinusoidal(axis, channels // 2, longest=1e4) for axis in _grid(height, width)]
     return jnp.concatenate(halves, axis=-1)
 
 
+def rotate(x: Float[Array, "b n heads d"], height: int, width: int) -> Float[Array, "b n heads d"]:
+    """Queries or keys of a grid turned by their place: their products depend on differences of place only.
+
+    The channels of a head are pairs, each turned by an angle: a half of them by the row times a frequency,
+    the other by the column, frequencies geometric from 1 down to 1 / 10,000.
+
+    Raises:
+        ValueError: the channels of a head are not a multiple of 4.
+
+    Source: Su et al. 2104.09864, section 3.2, once for each axis.
+    """
+    d = x.shape[-1]
+    if d % 4:
+        raise ValueError(f"{d} channels in a head: rotary positions need a multiple of 4")
+    angles = jnp.concatenate([_angles(axis, d // 4, 1e4) for axis in _grid(height, width)], axis=-1)
+    cos, sin = (f(angles)[None, :, None] for f in (jnp.cos, jnp.sin))
+    first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+    turned = jnp.concatenate([first * cos - second * sin, first * sin + second * cos], axis=-1)
+    return turned.astype(x.dtype)
+
+
 class TimeEmbedding(linen.Module):
-    """t in [0, 1] as a vector: sinusoids of 1000 t, then a two-layer MLP. Always float32 inside."""
+    """t in [0, 1] as a vector: sinusoids, then a two-layer MLP. Always float32 inside.
+
+    Attributes:
+        width: of the vector.
+        frequencies: number of sinusoids; even.
+        learned: sqrt 2 [sin, cos](2 pi w t) with frequencies w that begin as standard normal numbers and are
+            learned, as in the chapter, instead of cosines and sines of 1000 t at geometric frequencies.
+    """
 
     width: int
     frequencies: int = 128
+    learned: bool = False
 
     @linen.compact
     def __call__(self, t: Float[Array, " b"]) -> Float[Array, "b width"]:
-        features = sinusoidal(1000 * t, self.frequencies, longest=1e4)
+        if self.learned:
+            features = Fourier(self.frequencies)(t)
+        else:
+            features = sinusoidal(1000 * t, self.frequencies, longest=1e4)
         hidden = linen.silu(linen.Dense(self.width)(features))
         return linen.Dense(self.width)(hidden)
+
+
+class Fourier(linen.Module):
+    """sqrt 2 [sin, cos](2 pi w t) at width / 2 learned frequencies w; its mean square is 1 for every t."""
+
+    width: int
+
+    @linen.compact
+    def __call__(self, t: Float[Array, " b"]) -> Float[Array, "b width"]:
+        w = self.param("w", linen.initializers.normal(1.0), (self.width // 2,))
+        angles = 2 * np.pi * t[:, None] * w[None]
+        return np.sqrt(2.0).astype(np.float32) * jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)

@@ -1,0 +1,164 @@
+"""Transformer blocks with adaLN-Zero: modulated by a vector, the identity at initialisation.
+
+    x + gate(e) f(scale(e) norm(x) + shift(e))
+
+for attention and then for an MLP, with scale - 1, shift and gate linear in silu(e) and zero at first.
+
+`Block` sees the vector, and can attend to a sequence of tokens beside it. `JointBlock` has two streams,
+image and text, of which each has weights of its own, and in which all tokens attend to all of both.
+
+Norms and modulation are float32 in every compute type.
+
+Source: Peebles and Xie 2212.09748 (adaLN-Zero); Chen et al. 2310.00426 (cross-attention); Esser et al.
+2403.03206 (joint attention).
+"""
+
+from functools import partial
+
+import flax.linen as linen
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from jaxflow.nn.attention import Attention, Heads, Projections, attend
+from jaxflow.nn.embeddings import rotate
+
+Tokens = Float[Array, "b n c"]
+Embedding = Float[Array, "b d"]
+Part = Float[Array, "b 1 c"]
+
+
+class Modulation(linen.Module):
+    """`parts` vectors of `channels` numbers per example, (b, 1, channels) each; zero at initialisation."""
+
+    parts: int
+    channels: int
+
+    @linen.compact
+    def __call__(self, embedding: Embedding) -> list[Part]:
+        dense = linen.Dense(self.parts * self.channels, kernel_init=linen.initializers.zeros)
+        return jnp.split(dense(linen.silu(embedding))[:, None], self.parts, axis=-1)
+
+
+def modulate(x: Tokens, shift: Part, scale: Part) -> Tokens:
+    """The normalised tokens, scaled and shifted, in float32 and returned in the type of x."""
+    norm = linen.LayerNorm(use_scale=False, use_bias=False, dtype=jnp.float32)
+    return (norm(x.astype(jnp.float32)) * (1 + scale) + shift).astype(x.dtype)
+
+
+class MLP(linen.Module):
+    """Two layers with a GELU between, (b, n, c) -> (b, n, c)."""
+
+    ratio: int = 4
+    dropout: float = 0.0
+    train: bool = False
+    dtype: str = "float32"
+
+    @linen.compact
+    def __call__(self, x: Tokens) -> Tokens:
+        dense = partial(linen.Dense, kernel_init=linen.initializers.xavier_uniform(), dtype=self.dtype)
+        h = linen.gelu(dense(self.ratio * x.shape[-1])(x), approximate=True)
+        h = linen.Dropout(self.dropout, deterministic=not self.train)(h)
+        return dense(x.shape[-1])(h)
+
+
+class Block(linen.Module):
+    """Attention and MLP with adaLN-Zero; between them attention to `others`, if there are any.
+
+    Attributes:
+        heads: attention heads.
+        mlp_ratio: width of the MLP's hidden layer in units of the tokens' channels.
+        dropout: rate of dropout inside the MLP.
+        qk_norm: normalise queries and keys.
+        grid: rows and columns of the tokens, for rotary positions; None for none.
+        dtype: compute type.
+        attention: implementation of `attention.attend`.
+        train: whether dropout is on.
+    """
+
+    heads: int
+    mlp_ratio: int = 4
+    dropout: float = 0.0
+    qk_norm: bool = False
+    grid: tuple[int, int] | None = None
+    dtype: str = "float32"
+    attention: str = "auto"
+    train: bool = False
+
+    @linen.compact
+    def __call__(
+        self,
+        x: Tokens,
+        embedding: Embedding,
+        others: Float[Array, "b m e"] | None = None,
+        mask: Bool[Array, "b m"] | None = None,
+    ) -> Tokens:
+        shift1, scale1, gate1, shift2, scale2, gate2 = Modulation(6, x.shape[-1])(embedding)
+        attention = partial(
+            Attention, self.heads, self.qk_norm, dtype=self.dtype, implementation=self.attention
+        )
+        turn = None if self.grid is None else partial(_rotate, self.grid)
+        x = _add(x, gate1, attention()(modulate(x, shift1, scale1), rotate=turn))
+        if others is not None:
+            queries = linen.LayerNorm(dtype=jnp.float32)(x.astype(jnp.float32)).astype(x.dtype)
+            x = x + attention(out_init=linen.initializers.zeros, name="cross")(queries, others, mask)
+        mlp = MLP(self.mlp_ratio, self.dropout, self.train, self.dtype)
+        return _add(x, gate2, mlp(modulate(x, shift2, scale2)))
+
+
+class JointBlock(linen.Module):
+    """Image tokens x and text tokens `others` in two streams that attend to each other and themselves.
+
+    Attributes are those of `Block`, and:
+        last: the text has done its work after the attention, and is not carried on.
+    """
+
+    heads: int
+    mlp_ratio: int = 4
+    dropout: float = 0.0
+    qk_norm: bool = False
+    grid: tuple[int, int] | None = None
+    dtype: str = "float32"
+    attention: str = "auto"
+    train: bool = False
+    last: bool = False
+
+    @linen.compact
+    def __call__(
+        self, x: Tokens, embedding: Embedding, others: Float[Array, "b m c"], mask: Bool[Array, "b m"] | None
+    ) -> tuple[Tokens, Float[Array, "b m c"]]:
+        n, c = x.shape[1:]
+        image = Modulation(6, c, name="image_modulation")(embedding)
+        text = Modulation(2 if self.last else 6, c, name="text_modulation")(embedding)
+        project = partial(Projections, self.heads, c, self.qk_norm, self.dtype)
+        own, other = modulate(x, *image[:2]), modulate(others, *text[:2])
+        query, key, value = project(name="image")(own, own)
+        if self.grid is not None:
+            query, key = _rotate(self.grid, query), _rotate(self.grid, key)
+        text_query, text_key, text_value = project(name="text")(None if self.last else other, other)
+        if mask is not None:
+            mask = jnp.concatenate([jnp.ones(x.shape[:2], bool), mask], axis=1)
+        mixed = attend(
+            query if self.last else jnp.concatenate([query, text_query], axis=1),
+            jnp.concatenate([key, text_key], axis=1),
+            jnp.concatenate([value, text_value], axis=1),
+            mask,
+            implementation=self.attention,
+        ).reshape(x.shape[0], -1, c)
+        x = self._finish("image", x, mixed[:, :n], image[2:])
+        return x, others if self.last else self._finish("text", others, mixed[:, n:], text[2:])
+
+    def _finish(self, stream: str, x: Tokens, mixed: Tokens, modulation: list[Part]) -> Tokens:
+        gate1, shift2, scale2, gate2 = modulation
+        init = linen.initializers.xavier_uniform()
+        out = linen.Dense(x.shape[-1], kernel_init=init, dtype=self.dtype, name=f"{stream}_out")
+        x = _add(x, gate1, out(mixed))
+        mlp = MLP(self.mlp_ratio, self.dropout, self.train, self.dtype, name=f"{stream}_mlp")
+        return _add(x, gate2, mlp(modulate(x, shift2, scale2)))
+
+
+def _rotate(grid: tuple[int, int], x: Heads) -> Heads:
+    return rotate(x, *grid)
+
+
+def _add(x: Tokens, gate: Part, change: Tokens) -> Tokens:
+    return x + (gate * change.astype(gate.dtype)).astype(x.dtype)

@@ -1,0 +1,148 @@
+import itertools
+
+import jax
+import jax.numpy as jnp
+import pytest
+from conftest import assert_below, assert_close, disturbed
+
+from jaxflow import nn
+from jaxflow.nn.adaln import Block, JointBlock
+from jaxflow.nn.dit import published
+from jaxflow.nn.embeddings import Fourier, rotate
+
+KEY = jax.random.key(0)
+X, T, Y = jax.random.normal(KEY, (2, 8, 8, 3)), jnp.array([0.1, 0.9]), jnp.array([0, 3])
+WORDS = jnp.array([[1, 2, 0], [0, 0, 0]])
+"""Two captions, of which one is empty."""
+
+
+def count(network, size, channels):
+    shapes = jax.eval_shape(network.init, KEY, jnp.zeros((1, size, size, channels)), T[:1], Y[:1])
+    return sum(leaf.size for leaf in jax.tree.leaves(shapes))
+
+
+@pytest.mark.requirement("R52")
+@pytest.mark.parametrize(("size", "millions"), [("S", 33), ("B", 130), ("L", 458), ("XL", 675)])
+def test_published_parameter_counts(size, millions):
+    """Table 4 of 2212.09748: latents of 32 x 32 x 4, 1,000 classes; the positions are not learned."""
+    network = published(size, 2, nn.ClassTable(1000), learned_variance=True)
+    found = count(network, 32, 4)
+    assert round(found / 1e6) == millions
+    if size == "XL":  # published with the 256 fixed positions of 1152 numbers
+        assert found + 256 * 1152 == 675_129_632
+
+
+def test_larger_patches_change_nothing_but_the_first_and_last_layer():
+    counts = {p: count(published("S", p, nn.ClassTable(1000)), 32, 4) for p in (1, 2, 4, 8)}
+    for p, found in counts.items():
+        assert found - counts[1] == (p**2 - 1) * 4 * (384 + 385)
+
+
+def test_no_such_size():
+    with pytest.raises(ValueError, match="size = 'M': published are S, B, L, XL"):
+        published("M", 2, nn.ClassTable(10))
+
+
+@pytest.mark.requirement("R52")
+def test_blocks_are_the_identity_at_initialisation():
+    x, others = jax.random.normal(KEY, (2, 9, 16)), jax.random.normal(KEY, (2, 4, 16))
+    embedding, mask = jnp.ones((2, 8)), jnp.ones((2, 4), bool)
+    for arguments in ((x, embedding), (x, embedding, others, mask)):
+        block = Block(heads=2)
+        assert_close(block.init_with_output(KEY, *arguments)[0], x, 0)
+    block = JointBlock(heads=2)
+    assert_close(block.init_with_output(KEY, x, embedding, others, mask)[0], (x, others), 0)
+
+
+OPTIONS = [
+    dict(zip(("text", "positions", "time", "qk_norm"), values, strict=True))
+    for values in itertools.product(
+        ("none", "cross", "joint"), ("sinusoidal", "learned", "rotary"), ("fourier",), (True,)
+    )
+]
+
+
+def small(**options):
+    encode = nn.TextEncoder(vocabulary=4, channels=8, depth=1, heads=2)
+    return nn.DiT(encode=encode, width=16, depth=2, heads=2, **options)
+
+
+def trained(network):
+    return disturbed(jax.jit(network.init)(KEY, X, T, WORDS)["params"], 0.2)
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=lambda o: "-".join(map(str, o.values())))
+def test_options_begin_at_zero_and_every_parameter_has_a_gradient(options):
+    network = small(**options)
+    begin, _ = jax.jit(network.init_with_output)(KEY, X, T, WORDS)
+    assert_close(begin, jnp.zeros_like(X), 0)
+    loss = lambda params: jnp.sum(jnp.sin(network.apply({"params": params}, X, T, WORDS)))  # noqa: E731
+    gradients = jax.jit(jax.grad(loss))(trained(network))
+    for path, leaf in jax.tree_util.tree_leaves_with_path(gradients):
+        name = jax.tree_util.keystr(path)
+        # A bias of all keys, or of all tokens before a normalisation, changes nothing.
+        if "['key']['Dense_0']['bias']" in name:
+            continue
+        assert float(jnp.abs(leaf).max()) > 0, name
+
+
+@pytest.mark.parametrize("text", ["none", "joint"])
+def test_rematerialised_gradients_are_the_same(text):
+    plain, again = small(text=text), small(text=text, remat=True)
+    params = trained(plain)
+
+    def gradient(network):
+        loss = lambda params: jnp.sum(jnp.sin(network.apply({"params": params}, X, T, WORDS)))  # noqa: E731
+        return jax.jit(jax.grad(loss))(params)
+
+    assert_close(gradient(again), gradient(plain), 1e-4)
+
+
+@pytest.mark.parametrize("text", ["cross", "joint"])
+def test_16_bits_compute_near_32_with_32_bit_parameters(text):
+    params = trained(small(text=text))
+    half = small(text=text, dtype="bfloat16", qk_norm=False)
+    assert all(
+        leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(jax.eval_shape(half.init, KEY, X, T, WORDS))
+    )
+    out, exact = (jax.jit(net.apply)({"params": params}, X, T, WORDS) for net in (half, small(text=text)))
+    assert out.dtype == jnp.float32
+    assert_below(jnp.sqrt(jnp.mean((out - exact) ** 2) / jnp.mean(exact**2)), 0.05)
+
+
+def test_time_near_one_is_told_apart_in_16_bits():
+    """bfloat16 would round 0.999 and 1 to one number."""
+    network = small(dtype="bfloat16")
+    params = trained(network)
+    apply = jax.jit(network.apply)
+    out = [apply({"params": params}, X, jnp.full(2, t), WORDS) for t in (0.999, 1.0)]
+    assert float(jnp.abs(out[0] - out[1]).max()) > 1e-3
+
+
+def test_learned_variance_is_computed_and_left_out():
+    network = small(learned_variance=True)
+    out, variables = jax.eval_shape(network.init_with_output, KEY, X, T, WORDS)
+    assert out.shape == X.shape
+    assert variables["params"]["Dense_1"]["kernel"].shape == (16, 2 * 2 * 2 * 3)
+
+
+def test_rotary_products_depend_on_differences_of_place():
+    """A grid of one vector everywhere: the product of two places depends on their difference alone."""
+    rows, columns = 4, 5
+    q, k = (jnp.broadcast_to(v, (1, rows * columns, 1, 8)) for v in jax.random.normal(KEY, (2, 1, 1, 1, 8)))
+    q, k = rotate(q, rows, columns), rotate(k, rows, columns)
+    products = jnp.einsum("bnhd,bmhd->nm", q, k, precision="highest").reshape(rows, columns, rows, columns)
+    for r, c in itertools.product(range(rows - 1), range(columns - 1)):
+        assert_close(products[r, c, r + 1, c + 1], products[0, 0, 1, 1], 1e-5)
+        assert_close(products[r + 1, c, r, c + 1], products[1, 0, 0, 1], 1e-5)
+    assert abs(float(products[0, 0, 0, 1] - products[0, 0, 1, 0])) > 1e-3  # rows and columns differ
+    assert_close(jnp.sum(q**2, -1), jnp.full((1, 20, 1), jnp.sum(q[0, 0] ** 2)), 1e-5)
+
+
+@pytest.mark.requirement("R53")
+def test_fourier_features_have_mean_square_one():
+    out, variables = Fourier(40).init_with_output(KEY, jnp.linspace(0, 1, 7))
+    assert variables["params"]["w"].shape == (20,)
+    assert_close(jnp.mean(out**2, axis=1), jnp.ones(7), 1e-5)
+    w = variables["params"]["w"]
+    assert_close(out[3, :20], jnp.sqrt(2.0) * jnp.sin(jnp.pi * w), 1e-5)
