@@ -13,9 +13,13 @@ A classifier trained here, on real training images only, judges. Per w:
 
 The line `real` has what real data get in the place of generated: held-out images, and for `frechet
 pixels` the other half. Both sides of a comparison have the same sizes in that line and in the others.
+
+A run of `shapes` has captions instead of classes: the reader of its scenes says which claims of a caption are
+true of its image, see `experiments/alignment.py`.
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,10 +27,11 @@ import jax
 import numpy as np
 import tyro
 
-from experiments import runs
+from experiments import alignment, runs
 from experiments.cli import refusing
-from experiments.generate import check, generator
+from experiments.generate import Generator, check, generator
 from experiments.pictures import curves_over_w
+from experiments.runs import Run
 from jaxflow.data.batches import load
 from jaxflow.evaluation.frechet import frechet_distance
 from jaxflow.evaluation.judge import Judge, train_judge
@@ -46,6 +51,8 @@ class Arguments:
     """Guidance scales."""
     per_label: int = 100
     """Images of each class."""
+    captions: int = 500
+    """Captions of each split, for a run of captions."""
     steps: int = 10
     """Steps of the solver."""
     solver: str = "heun"
@@ -65,18 +72,30 @@ def main(argv: list[str] | None = None) -> None:
         run = runs.open_run(arguments.run)
         check(run.experiment, arguments.w, arguments.steps, arguments.solver, arguments.per_label)
         params = runs.trained_params(arguments.run, run)
-        train, test = (jax.device_get(load(run.open_split(s, arguments.data_dir))) for s in ("train", "test"))
+        generate = generator(run, params, steps=arguments.steps, solver=arguments.solver, seed=arguments.seed)
+        if run.experiment.dataset == "shapes":
+            report = alignment.report(arguments.run, run, arguments.w, arguments.captions, arguments.data_dir)
+        else:
+            report = report_on_classes(run, arguments)
+    report(generate)
 
-    generate = generator(run, params, steps=arguments.steps, solver=arguments.solver, seed=arguments.seed)
-    labels = np.tile(np.arange(run.null), arguments.per_label)
-    key = jax.random.key(arguments.seed)
-    judge = train_judge(key, train["image"], train["label"], run.null, steps=arguments.judge_steps)
-    measure = Measure(judge, train["image"], test["image"], len(labels))
 
-    real = measure.real(test["label"])
-    rows = [measure(generate(labels, w), labels) for w in arguments.w]
-    table = {"w": list(arguments.w)} | {name: [row[name] for row in rows] for name in real}
-    write(arguments.run, table, real, len(labels))
+def report_on_classes(run: Run, arguments: Arguments) -> Callable[[Generator], None]:
+    """Read the data of a run of classes; what comes back measures its images and writes the tables."""
+    classes = len(run.classes)
+    train, test = (jax.device_get(load(run.open_split(s, arguments.data_dir))) for s in ("train", "test"))
+    labels = np.tile(np.arange(classes, dtype=np.int32), arguments.per_label)
+
+    def report(generate: Generator) -> None:
+        key = jax.random.key(arguments.seed)
+        judge = train_judge(key, train["image"], train["y"], classes, steps=arguments.judge_steps)
+        measure = Measure(judge, train["image"], test["image"], len(labels))
+        real = measure.real(test["y"])
+        rows = [measure(generate(labels, w), labels) for w in arguments.w]
+        table = {"w": list(arguments.w)} | {name: [row[name] for row in rows] for name in real}
+        write(arguments.run, table, real, len(labels))
+
+    return report
 
 
 class Measure:

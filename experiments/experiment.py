@@ -7,7 +7,9 @@ from typing import Any, Literal
 import flax.linen as linen
 import tyro
 
+from experiments.frozen_text import FrozenText
 from jaxflow import nn, paths
+from jaxflow.data.conditions import Captions, Classes, Condition
 from jaxflow.typing import Path as ProbabilityPath
 
 
@@ -16,8 +18,9 @@ class Experiment:
     """Everything that a run depends on, but for its data."""
 
     dataset: str
-    """TFDS name of the data set."""
+    """TFDS name of the data set, or `folder`."""
     network: tyro.conf.Suppress[linen.Module]
+    """Its encoder is None where it depends on the data; `fitted` fills it in."""
     path: tyro.conf.Suppress[ProbabilityPath]
     steps: int
     """Training steps."""
@@ -35,6 +38,10 @@ class Experiment:
     """Probability eta that an example's condition is replaced by null."""
     time_law: Literal["uniform", "logit_normal"] = "uniform"
     """Law of t in training."""
+    image_size: int | None = None
+    """Side to which the pictures of a folder are brought; other data sets have theirs."""
+    text_encoder: str | None = None
+    """Folder of a pretrained CLIP or T5 encoder for the captions; a small one is trained if left out."""
     seed: int = 0
     checkpoint_every: int = 500
     """Steps between checkpoints; at most this much work is lost."""
@@ -56,13 +63,28 @@ class Experiment:
             raise ValueError(f"seed = {self.seed}: a seed is not negative")
 
 
+def fitted(experiment: Experiment, condition: Condition | FrozenText) -> Experiment:
+    """The experiment with the encoder that its data need, where the preset leaves it open."""
+    network: Any = experiment.network
+    if network.encode is not None:
+        return experiment
+    if isinstance(condition, Classes):
+        network = network.clone(encode=nn.ClassTable(len(condition.names)))
+    elif isinstance(condition, Captions):
+        network = network.clone(encode=nn.TextEncoder(condition.vocabulary), text="cross")
+    else:
+        network = network.clone(encode=nn.TokenSequence(), text="cross")
+    return dataclasses.replace(experiment, network=network)
+
+
 RESUMABLE = ("steps", "learning_rate", "checkpoint_every", "log_every")
 """What may differ between a run and its continuation."""
 
 CLASSES = {
     cls.__name__: cls
     for cls in (
-        *(Experiment, nn.ClassTable, nn.DiT, nn.UNet),
+        *(Experiment, Classes, Captions, FrozenText, nn.DiT, nn.UNet),
+        *(nn.ClassTable, nn.VectorMLP, nn.TextEncoder, nn.TokenSequence, nn.Several),
         *(paths.Cosine, paths.Linear, paths.SquareRoot, paths.VariancePreserving),
     )
 }

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 from math import isfinite
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -25,12 +26,21 @@ SOLVERS: dict[str, Callable[[Path], solvers.Solver]] = {
     "dpm_solver_2m": solvers.dpm_solver_2m,
 }
 
-Generator = Callable[[np.ndarray, float], np.ndarray]
-"""(labels (n,), w) -> uint8 images (n, h, w, c)."""
+Generator = Callable[[Any, float], np.ndarray]
+"""(conditions of n images, w) -> uint8 images (n, h, w, c)."""
 
 
-def generator(run: Run, params: Params, *, steps: int, solver: str, seed: int, block: int = 256) -> Generator:
-    """Images of given labels at a guidance scale; image i starts from the same noise for every w.
+def generator(
+    run: Run,
+    params: Params,
+    *,
+    steps: int,
+    solver: str,
+    seed: int,
+    negative: Any = None,
+    block: int = 256,
+) -> Generator:
+    """Images of given conditions at a guidance scale; image i starts from the same noise for every w.
 
     Args:
         run: the run that was trained.
@@ -38,13 +48,15 @@ def generator(run: Run, params: Params, *, steps: int, solver: str, seed: int, b
         steps: steps of the solver.
         solver: its name, one of `SOLVERS`.
         seed: of the noise.
+        negative: what guidance leads away from, for one image; null if left out.
         block: images that are made together.
     """
     grid, method = times.uniform(steps), SOLVERS[solver](run.experiment.path)
+    away = run.null if negative is None else negative
 
-    def make(params, keys, labels, w):
+    def make(params, keys, y, w):
         noise = per_example.normal(keys, run.image_shape)
-        velocity = guidance.classifier_free(run.field(params), labels, jnp.asarray(run.null), w)
+        velocity = guidance.classifier_free(run.field(params), y, away, w)
         images = sampling.sample_ode(velocity, noise, grid, solver=method)
         return to_uint8(images), jnp.all(jnp.isfinite(images))
 
@@ -52,15 +64,17 @@ def generator(run: Run, params: Params, *, steps: int, solver: str, seed: int, b
     programs = {w: jax.jit(partial(make, w=w)) for w in (0.0, 1.0)}
     of_any_scale = jax.jit(make)
 
-    def generate(labels: np.ndarray, w: float) -> np.ndarray:
-        n = len(labels)
+    def generate(y: Any, w: float) -> np.ndarray:
+        n = len(jax.tree.leaves(y)[0])
         size = min(block, n)
-        filled = np.resize(np.asarray(labels, np.int32), -(-n // size) * size)
-        keys = per_example.keys(jax.random.key(seed), len(filled))
+        whole = -(-n // size) * size
+        filled = jax.tree.map(lambda leaf: np.resize(leaf, (whole, *leaf.shape[1:])), y)
+        keys = per_example.keys(jax.random.key(seed), whole)
         program = programs.get(w) or partial(of_any_scale, w=jnp.float32(w))
         parts = []
-        for start in tqdm(range(0, len(filled), size), desc=f"sample w = {w:g}", unit="block", leave=False):
-            images, finite = program(params, keys[start : start + size], filled[start : start + size])
+        for start in tqdm(range(0, whole, size), desc=f"sample w = {w:g}", unit="block", leave=False):
+            part = jax.tree.map(lambda leaf: leaf[start : start + size], (keys, filled))  # noqa: B023
+            images, finite = program(params, *part)
             if not finite:
                 raise FloatingPointError(f"w = {w:g}: the images are not finite; more --steps or a smaller w")
             parts.append(np.asarray(images))

@@ -1,5 +1,6 @@
 """Pictures of the scripts."""
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,7 +25,9 @@ def guidance_grid(panels: dict[float, np.ndarray], row_names: Sequence[str], fil
     mosaics = {w: _mosaic(images, len(row_names)) for w, images in panels.items()}
     height, width = next(iter(mosaics.values())).shape[:2]
     panel_width = 3.2
-    size = (panel_width * len(mosaics) + 0.5, panel_width * height / width + 0.4)
+    row_names = [textwrap.fill(name, 24) for name in row_names]
+    margin = 0.5 if max(map(len, row_names)) < 10 else 1.8
+    size = (panel_width * len(mosaics) + margin, panel_width * height / width + 0.4)
     figure = Figure(figsize=size, layout="constrained", dpi=150)
     axes = figure.subplots(1, len(mosaics), squeeze=False)[0]
     rows = len(row_names)
@@ -67,6 +70,22 @@ def curves_over_w(
         ax.set_title(name)
         ax.set_xlabel("w")
     axes[0].legend(frameon=False)
+    figure.savefig(file)
+
+
+def alignment_over_w(scales: Sequence[float], table: dict[str, list[dict[str, float]]], file: Path) -> None:
+    """A panel for each split, in it a curve over w for each kind of claim; in black that of all together."""
+    figure = Figure(figsize=(9, 4), layout="constrained", dpi=150)
+    axes = figure.subplots(1, len(table), sharey=True, squeeze=False)[0]
+    for ax, (split, rows) in zip(axes, table.items(), strict=True):
+        for name in rows[0]:
+            style = {"color": "black", "linewidth": 2.5} if name == "all" else {}
+            ax.plot(scales, [row[name] for row in rows], marker="o", markersize=3, label=name, **style)
+        ax.set_title(f"{split} combinations")
+        ax.set_xlabel("w")
+        ax.set_ylim(0, 1.02)
+    axes[0].set_ylabel("share of captions that are true")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", frameon=False)
     figure.savefig(file)
 
 

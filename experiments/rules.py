@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from jaxflow import guidance
 from jaxflow.training.noisy_classifier import LogProb
-from jaxflow.typing import GuidedField, Path, Scale, StatefulField, VectorField
+from jaxflow.typing import Condition, GuidedField, Path, Scale, StatefulField, VectorField
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Models:
 
     field: GuidedField
     path: Path
-    null: int
+    null: Condition
     steps: int
     """Of the sampler, on a uniform grid."""
     worse: GuidedField | None = None

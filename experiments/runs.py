@@ -1,6 +1,7 @@
 """A run folder: what was trained, on what, and what came of it.
 
-config.json     the experiment, the data set's shape and class names, the data folder
+config.json     the experiment, the shape of the images, what is said of them, the data folder
+data.png        pictures of a folder as they were read
 metrics.jsonl   a line every few steps
 checkpoints/    the training state, by step
 samples/        grids and arrays of `sample`
@@ -8,14 +9,18 @@ evaluation.*    table and curves of `evaluate`
 """
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from experiments.experiment import Experiment, decode, differences, encode
+from experiments.frozen_text import FrozenText, with_embeddings
 from jaxflow import fields
+from jaxflow.data.conditions import Classes, Condition
 from jaxflow.data.datasets import Dataset, data_directory, open_dataset
 from jaxflow.training.checkpoint import Checkpoints
 from jaxflow.training.step import Params
@@ -29,16 +34,31 @@ class Run:
     experiment: Experiment
     data_dir: str
     image_shape: tuple[int, int, int]
-    class_names: tuple[str, ...]
+    condition: Condition | FrozenText
+    """What is said of the images: classes or captions."""
 
     @property
-    def null(self) -> int:
-        """The label that says nothing, one past the last class."""
-        return len(self.class_names)
+    def null(self) -> Any:
+        """The condition that says nothing, for one example."""
+        return self.condition.null
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes.
+
+        Raises:
+            ValueError: the run is of captions.
+        """
+        if not isinstance(self.condition, Classes):
+            raise ValueError(
+                f"the run is of {self.experiment.dataset}, whose images have captions, not classes"
+            )
+        return self.condition.names
 
     def initial_params(self, key: jax.Array) -> Params:
         """Parameters of the network before training."""
-        x, t, y = jnp.zeros((1, *self.image_shape)), jnp.zeros(1), jnp.zeros(1, jnp.int32)
+        x, t = jnp.zeros((1, *self.image_shape)), jnp.zeros(1)
+        y = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], self.null)
         return self.experiment.network.init(key, x, t, y)["params"]
 
     def field(self, params: Params) -> GuidedField:
@@ -47,7 +67,16 @@ class Run:
 
     def open_split(self, split: str, data_dir: str | None = None) -> Dataset:
         """A split of the run's data set."""
-        return open_dataset(self.experiment.dataset, split, data_dir or self.data_dir)
+        return open_data(self.experiment, split, data_dir or self.data_dir)
+
+
+def open_data(experiment: Experiment, split: str, data_dir: str | None) -> Dataset:
+    """A split of an experiment's data set, its captions as embeddings where it has a frozen text encoder."""
+    dataset = open_dataset(experiment.dataset, split, data_dir, image_size=experiment.image_size)
+    if experiment.text_encoder is None:
+        return dataset
+    cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "jaxflow" / "captions"
+    return with_embeddings(dataset, FrozenText(str(Path(experiment.text_encoder).absolute())), cache)
 
 
 def start_or_resume(directory: Path, experiment: Experiment, dataset: Dataset, data_dir: str | None) -> Run:
@@ -58,7 +87,7 @@ def start_or_resume(directory: Path, experiment: Experiment, dataset: Dataset, d
         OSError: the folder cannot be written.
     """
     folder = str(data_directory(data_dir).absolute())
-    run = Run(experiment, folder, dataset.image_shape, dataset.class_names)
+    run = Run(experiment, folder, dataset.image_shape, dataset.condition)
     jax.eval_shape(run.initial_params, jax.random.key(0))  # the network fits the images
     directory.mkdir(parents=True, exist_ok=True)
     config = directory / "config.json"
@@ -86,7 +115,7 @@ def open_run(directory: Path) -> Run:
             f"{directory} is not a run folder: it has no config.json; train one with --out"
         )
     fields = json.loads(config.read_text())
-    return Run(*(decode(fields[name]) for name in ("experiment", "data_dir", "image_shape", "class_names")))
+    return Run(*(decode(fields[name]) for name in ("experiment", "data_dir", "image_shape", "condition")))
 
 
 def trained_params(directory: Path, run: Run) -> Params:

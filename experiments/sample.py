@@ -1,13 +1,16 @@
 """Guided images of a trained run: the chapter's figure, and the images as arrays.
 
     python -m experiments.sample DIR --w 0 1 2 4 [--labels ...] [--per-label N] [--steps N] [--solver NAME]
+    python -m experiments.sample DIR --w 1 3 6 --prompt "a red circle" "a blue square" [--negative "..."]
 
-Writes to DIR/samples a grid.png, with a panel per w and in each a row per label and a row for null,
-and a file w=W.npz per w with `images` uint8 (n, h, w, c) and `labels` (n,).
+Writes to DIR/samples a grid.png, with a panel per w and in each a row per label or prompt and a row for
+null, and a file w=W.npz per w with `images` uint8 (n, h, w, c) and `labels` (n,) or `prompts` (n,).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import tyro
@@ -16,6 +19,7 @@ from experiments import runs
 from experiments.cli import refusing
 from experiments.generate import check, generator
 from experiments.pictures import guidance_grid
+from jaxflow.data.conditions import Classes, stack
 
 
 @dataclass(frozen=True)
@@ -28,8 +32,12 @@ class Arguments:
     """Guidance scales."""
     labels: tuple[int, ...] | None = None
     """Classes by number; all if left out."""
+    prompt: tuple[str, ...] = ()
+    """What the images shall show, for a run of captions."""
+    negative: str | None = None
+    """A prompt that guidance leads away from, in the place of the empty one."""
     per_label: int = 10
-    """Images of each label."""
+    """Images of each label or prompt."""
     steps: int = 10
     """Steps of the solver."""
     solver: str = "heun"
@@ -38,29 +46,68 @@ class Arguments:
     """Of the noise."""
 
 
+class Rows(NamedTuple):
+    """What is asked for: a row of images for each condition."""
+
+    conditions: Sequence[Any]
+    """y of one image, for each row."""
+    names: Sequence[str]
+    key: str
+    """What the rows are called in the files."""
+    values: np.ndarray
+    """Of each row in the files."""
+
+
 def main(argv: list[str] | None = None) -> None:
     """Run the script."""
     arguments = tyro.cli(Arguments, args=argv, prog="python -m experiments.sample")
     with refusing():
         run = runs.open_run(arguments.run)
         check(run.experiment, arguments.w, arguments.steps, arguments.solver, arguments.per_label)
-        classes = range(run.null) if arguments.labels is None else arguments.labels
-        for i, label in enumerate(classes):
-            if not 0 <= label < run.null:
-                raise ValueError(f"labels[{i}] = {label}: the classes are 0 to {run.null - 1}")
+        rows = (
+            classes_of(run, arguments) if isinstance(run.condition, Classes) else prompts_of(run, arguments)
+        )
         params = runs.trained_params(arguments.run, run)
         folder = arguments.run / "samples"
         folder.mkdir(exist_ok=True)
 
     n = arguments.per_label
-    labels = np.repeat(np.array([*classes, run.null], np.int32), n)
-    generate = generator(run, params, steps=arguments.steps, solver=arguments.solver, seed=arguments.seed)
-    panels = {w: generate(labels, w) for w in arguments.w}
+    y = stack([condition for condition in (*rows.conditions, run.null) for _ in range(n)])
+    negative = None if arguments.negative is None else run.condition.encode(arguments.negative)
+    generate = generator(
+        run, params, steps=arguments.steps, solver=arguments.solver, seed=arguments.seed, negative=negative
+    )
+    panels = {w: generate(y, w) for w in arguments.w}
+    values = {rows.key: np.repeat(rows.values, n)}
     for w, images in panels.items():
-        np.savez_compressed(folder / f"w={w:g}.npz", images=images[:-n], labels=labels[:-n])
-    names = [*(run.class_names[label] for label in classes), "null"]
-    guidance_grid(panels, names, folder / "grid.png")
-    print(f"{folder / 'grid.png'}\n{folder}/w=*.npz: {len(labels) - n} images for each w in {[*panels]}")
+        np.savez_compressed(folder / f"w={w:g}.npz", images=images[:-n], **values)
+    guidance_grid(panels, [*rows.names, "null"], folder / "grid.png")
+    total = n * len(rows.names)
+    print(f"{folder / 'grid.png'}\n{folder}/w=*.npz: {total} images for each w in {[*panels]}")
+
+
+def classes_of(run: runs.Run, arguments: Arguments) -> Rows:
+    """A row for each class that is asked for."""
+    if arguments.prompt or arguments.negative is not None:
+        raise ValueError(f"prompt: the run is of the classes {', '.join(run.classes)}; choose by --labels")
+    classes = range(len(run.classes)) if arguments.labels is None else arguments.labels
+    for i, label in enumerate(classes):
+        if not 0 <= label < len(run.classes):
+            raise ValueError(f"labels[{i}] = {label}: the classes are 0 to {len(run.classes) - 1}")
+    labels = np.array(classes, np.int32)
+    return Rows(labels, [run.classes[label] for label in labels], "labels", labels)
+
+
+def prompts_of(run: runs.Run, arguments: Arguments) -> Rows:
+    """A row for each prompt."""
+    if arguments.labels is not None:
+        raise ValueError("labels: the run is of captions; say what the images shall show with --prompt")
+    if not arguments.prompt:
+        raise ValueError('prompt is missing: say what the images shall show, --prompt "..." "..."')
+    for prompt in (*arguments.prompt, *([arguments.negative] if arguments.negative else [])):
+        run.condition.check(prompt)
+    conditions = [run.condition.encode(prompt) for prompt in arguments.prompt]
+    return Rows(conditions, arguments.prompt, "prompts", np.array(arguments.prompt))
 
 
 if __name__ == "__main__":

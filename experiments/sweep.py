@@ -75,14 +75,15 @@ def main(argv: list[str] | None = None) -> None:
     with refusing():
         run = runs.open_run(arguments.run)
         check(run.experiment, arguments.w, arguments.steps, arguments.solver, arguments.per_label)
+        classes = len(run.classes)
         names = chosen_rules(arguments)
         params = runs.trained_params(arguments.run, run)
         worse = worse_model(arguments.worse, run)
         train, test = (jax.device_get(load(run.open_split(s, arguments.data_dir))) for s in ("train", "test"))
 
     key = jax.random.key(arguments.seed)
-    labels = np.tile(np.arange(run.null, dtype=np.int32), arguments.per_label)
-    judge = train_judge(key, train["image"], train["label"], run.null, steps=arguments.judge_steps)
+    labels = np.tile(np.arange(classes, dtype=np.int32), arguments.per_label)
+    judge = train_judge(key, train["image"], train["y"], classes, steps=arguments.judge_steps)
     measure = Measure(judge, train["image"], test["image"], len(labels))
     log_prob = None
     if "classifier" in names:
@@ -90,8 +91,8 @@ def main(argv: list[str] | None = None) -> None:
             jax.random.fold_in(key, 1),
             run.experiment.path,
             to_float(jnp.asarray(train["image"])),
-            jnp.asarray(train["label"]),
-            run.null,
+            jnp.asarray(train["y"]),
+            classes,
             steps=arguments.classifier_steps,
         )
 
@@ -105,7 +106,7 @@ def main(argv: list[str] | None = None) -> None:
                     f"{column} {rows[-1][column]:.4g}" for column in rows[-1] if column != "rule"
                 )
                 print(f"{name:16} {figures}")
-    write(arguments.run, rows, measure.real(test["label"]), len(labels))
+    write(arguments.run, rows, measure.real(test["y"]), len(labels))
 
 
 def chosen_rules(arguments: Arguments) -> tuple[str, ...]:

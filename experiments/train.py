@@ -21,10 +21,10 @@ import tyro
 
 from experiments import presets, runs
 from experiments.cli import refusing
-from experiments.experiment import Experiment
+from experiments.contact_sheet import contact_sheet
+from experiments.experiment import Experiment, fitted
 from jaxflow import losses, times
 from jaxflow.data.batches import batches, order
-from jaxflow.data.datasets import open_dataset
 from jaxflow.data.images import to_float
 from jaxflow.training import optimizer, parallel
 from jaxflow.training.checkpoint import Checkpoints
@@ -50,11 +50,15 @@ def main(argv: list[str] | None = None) -> None:
         arguments = parse(sys.argv[1:] if argv is None else argv)
         experiment, out = arguments.experiment, arguments.out
         experiment.check()
-        dataset = open_dataset(experiment.dataset, "train", arguments.data_dir)
+        dataset = runs.open_data(experiment, "train", arguments.data_dir)
+        experiment = fitted(experiment, dataset.condition)
         order(len(dataset.source), experiment.seed, experiment.batch_size)
         examples = parallel.over_examples()
         parallel.check_divides(examples, experiment.batch_size)
         run = runs.start_or_resume(out, experiment, dataset, arguments.data_dir)
+        if experiment.dataset == "folder":
+            contact_sheet(dataset, out / "data.png", getattr(dataset.source, "notes", ()))
+            print(f"{out / 'data.png'}: what was read")
 
     transform = optimizer_of(experiment)
     init_key, key = jax.random.split(jax.random.key(experiment.seed))
@@ -122,7 +126,7 @@ def guided_loss(run: runs.Run) -> Loss:
     def loss(params, key, batch):
         drop_key, match_key, dropout_key = jax.random.split(key, 3)
         data = to_float(batch["image"])
-        y = losses.drop_condition(drop_key, batch["label"], run.null, experiment.condition_dropout)
+        y = losses.drop_condition(drop_key, batch["y"], run.null, experiment.condition_dropout)
 
         def field(x, t, y):
             rngs = {"dropout": dropout_key}

@@ -47,11 +47,11 @@ def main(argv: list[str] | None = None) -> None:
         run = runs.open_run(arguments.run)
         params = runs.trained_params(arguments.run, run)
     noise = jax.random.normal(jax.random.key(0), (arguments.images, *run.image_shape))
-    labels = jnp.arange(arguments.images, dtype=jnp.int32) % run.null
+    labels = jnp.arange(arguments.images, dtype=jnp.int32) % len(run.classes)
     scales = jnp.linspace(0.5, 8.0, arguments.scales)
 
     def sample(params, w):
-        guided = guidance.classifier_free(run.field(params), labels, jnp.asarray(run.null), w)
+        guided = guidance.classifier_free(run.field(params), labels, run.null, w)
         return sampling.sample_ode(guided, noise, times.uniform(arguments.steps))
 
     single = jax.jit(sample)

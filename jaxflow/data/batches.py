@@ -1,4 +1,4 @@
-"""Batches of labelled images on the device; batch n is a pure function of (seed, n).
+"""Batches of images and their conditions on the device; batch n is a pure function of (seed, n).
 
 The order is Grain's: all examples shuffled anew in each epoch, epochs end to end, cut into batches.
 Resuming at step n is starting at batch n, on any machine.
@@ -9,16 +9,18 @@ same batches.
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import grain
 import jax
 import numpy as np
 from jaxtyping import Array, Int
 
+from jaxflow.data.conditions import stack
 from jaxflow.data.datasets import Dataset
 
-Batch = dict[str, Array]
-"""{"image": uint8 (b, h, w, c), "label": int32 (b,)}."""
+Batch = dict[str, Any]
+"""{"image": uint8 (b, h, w, c), "y": condition, a pytree with a leading axis of b examples}."""
 
 RESIDENT_BYTES = 2**30
 
@@ -50,7 +52,7 @@ def batches(
     """Batch `start`, `start` + 1, ... without end.
 
     Args:
-        dataset: labelled images.
+        dataset: images and their conditions.
         seed: of the order.
         batch_size: examples in a batch.
         start: number of the first batch, for resuming.
@@ -59,7 +61,8 @@ def batches(
     """
     size = len(dataset.source)
     if resident is None:
-        resident = size * int(np.prod(dataset.image_shape)) <= RESIDENT_BYTES
+        condition_bytes = sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(dataset.condition.null))
+        resident = size * (int(np.prod(dataset.image_shape)) + condition_bytes) <= RESIDENT_BYTES
     positions = order(size, seed, batch_size)[start:]
     if not resident:
         read = _read_ahead(positions.map(lambda batch: _read(dataset, batch)))
@@ -75,11 +78,11 @@ def load(dataset: Dataset) -> Batch:
     return jax.device_put(_read(dataset, np.arange(len(dataset.source))))
 
 
-def _read(dataset: Dataset, positions: np.ndarray) -> dict[str, np.ndarray]:
+def _read(dataset: Dataset, positions: np.ndarray) -> Batch:
     examples = dataset.source.__getitems__(positions.tolist())
     return {
         "image": np.stack([example["image"] for example in examples]),
-        "label": np.array([example["label"] for example in examples], np.int32),
+        "y": stack([dataset.condition.of(example) for example in examples]),
     }
 
 

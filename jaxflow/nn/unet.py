@@ -1,8 +1,7 @@
 """U-Net: an encoder that shrinks the image, a midcoder, a decoder that grows it back.
 
-Each residual block of the encoder hands its output to the block of the decoder that stands
-opposite to it. Time and condition modulate every block (scale and shift after its second
-normalisation); the last layer of each block and of the network is zero at initialisation.
+Each block of the encoder hands its output to the block of the decoder that stands opposite to it. Time
+and condition enter as a vector, which modulates the blocks, and as tokens, to which they attend.
 
 Where a pixel is too fine a unit, the stem groups patches of pixels into channels first, so that
 all convolutions work at low resolution, where they cost least for what they learn.
@@ -11,155 +10,216 @@ Source: "Building an Image Generator", section on U-Nets; Ronneberger et al. 150
 Dhariwal and Nichol 2105.05233.
 """
 
-import flax.linen as linen
-import jax
-import jax.numpy as jnp
-from jaxtyping import Array, Float
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Literal
 
-from jaxflow.nn.attention import SelfAttention
+import flax.linen as linen
+import jax.numpy as jnp
+
+from jaxflow.nn.conditioning import Encoded
+from jaxflow.nn.convolution import Convolution
 from jaxflow.nn.embeddings import TimeEmbedding
 from jaxflow.nn.patches import from_patches, to_patches
+from jaxflow.nn.unet_blocks import Block, Down, Image, Up, group_norm
 from jaxflow.typing import Condition, Times
 
-Image = Float[Array, "b _ _ _"]
-"""(b, h, w, c), of any resolution and number of channels."""
-Embedding = Float[Array, "b d"]
+Levels = tuple[tuple[int, bool, bool], ...]
+"""Channels, self-attention and cross-attention at each resolution, from the highest down."""
 
-
-def _convolution(channels: int, **options) -> linen.Conv:
-    return linen.Conv(channels, (3, 3), **options)
-
-
-class ResidualBlock(linen.Module):
-    """x + f(x, embedding): two convolutions, the second modulated and zero at initialisation."""
-
-    channels: int
-    dropout: float
-
-    @linen.compact
-    def __call__(self, x: Image, embedding: Embedding, train: bool) -> Image:
-        h = _convolution(self.channels)(linen.silu(linen.GroupNorm(num_groups=None, group_size=16)(x)))
-        modulation = linen.Dense(2 * self.channels)(linen.silu(embedding))[:, None, None]
-        scale, shift = jnp.split(modulation, 2, axis=-1)
-        h = linen.silu(linen.GroupNorm(num_groups=None, group_size=16)(h) * (1 + scale) + shift)
-        h = linen.Dropout(self.dropout, deterministic=not train)(h)
-        h = _convolution(self.channels, kernel_init=linen.initializers.zeros)(h)
-        return h + (x if x.shape[-1] == self.channels else linen.Dense(self.channels)(x))
-
-
-class AttentionBlock(linen.Module):
-    """x + attention over all places of the image, zero at initialisation."""
-
-    heads: int = 4
-
-    @linen.compact
-    def __call__(self, x: Image) -> Image:
-        tokens = linen.GroupNorm(num_groups=None, group_size=16)(x).reshape(x.shape[0], -1, x.shape[-1])
-        return x + SelfAttention(self.heads, out_init=linen.initializers.zeros)(tokens).reshape(x.shape)
-
-
-class Level(linen.Module):
-    """One block at one resolution: a residual block, then attention where it is asked for."""
-
-    channels: int
-    attention: bool
-    dropout: float
-
-    @linen.compact
-    def __call__(self, x: Image, embedding: Embedding, train: bool) -> Image:
-        x = ResidualBlock(self.channels, self.dropout)(x, embedding, train)
-        return AttentionBlock()(x) if self.attention else x
+OPTIONS = {
+    "down": ("strided", "average", "max"),
+    "up": ("nearest", "bilinear", "transposed"),
+    "skips": ("concatenate", "add"),
+    "modulation": ("scale_shift", "pointwise"),
+    "modulated": ("blocks", "midcoder"),
+    "time": ("sinusoidal", "fourier"),
+    "dtype": ("float32", "bfloat16"),
+}
+"""What the attributes of `UNet` that are names may be."""
 
 
 class Encoder(linen.Module):
-    """Image -> its smallest form, and the outputs on the way for the decoder."""
+    """Image -> its smallest form, and the outputs of all blocks for the decoder."""
 
-    channels: tuple[int, ...]
-    attention: tuple[bool, ...]
+    levels: Levels
     blocks: int
-    dropout: float
+    block: Callable[..., linen.Module]
+    down: Callable[..., linen.Module]
 
     @linen.compact
-    def __call__(self, x: Image, embedding: Embedding, train: bool) -> tuple[Image, list[Image]]:
+    def __call__(self, x: Image, condition: Encoded) -> tuple[Image, list[Image]]:
         skips = []
-        for i, (channels, attention) in enumerate(zip(self.channels, self.attention, strict=True)):
+        for i, level in enumerate(self.levels):
             if i:
-                x = _convolution(channels, strides=2)(x)
-            for _ in range(self.blocks):
-                x = Level(channels, attention, self.dropout)(x, embedding, train)
+                x = self.down(level[0])(x)
+            for j in range(self.blocks):
+                x = self.block(*level, name=f"block_{i}_{j}")(x, condition)
                 skips.append(x)
         return x, skips
 
 
 class Midcoder(linen.Module):
-    """Two blocks at the lowest resolution with attention between them."""
+    """Two blocks at the lowest resolution, with the attention of that resolution between them."""
 
-    channels: int
-    dropout: float
+    level: tuple[int, bool, bool]
+    block: Callable[..., linen.Module]
 
     @linen.compact
-    def __call__(self, x: Image, embedding: Embedding, train: bool) -> Image:
-        x = Level(self.channels, True, self.dropout)(x, embedding, train)
-        return ResidualBlock(self.channels, self.dropout)(x, embedding, train)
+    def __call__(self, x: Image, condition: Encoded) -> Image:
+        x = self.block(*self.level, name="block_0")(x, condition)
+        return self.block(self.level[0], name="block_1")(x, condition)
 
 
 class Decoder(linen.Module):
     """The encoder backwards; each block sees the encoder's output opposite to it."""
 
-    channels: tuple[int, ...]
-    attention: tuple[bool, ...]
+    levels: Levels
     blocks: int
-    dropout: float
+    block: Callable[..., linen.Module]
+    up: Callable[..., linen.Module]
+    skips: str
 
     @linen.compact
-    def __call__(self, x: Image, skips: list[Image], embedding: Embedding, train: bool) -> Image:
-        levels = list(zip(self.channels, self.attention, strict=True))
+    def __call__(self, x: Image, skips: list[Image], condition: Encoded) -> Image:
         skips = list(skips)
-        for i, (channels, attention) in enumerate(reversed(levels)):
-            if i:
-                x = _enlarge(x, skips[-1].shape)
-                x = _convolution(channels)(x)
-            for _ in range(self.blocks):
-                x = jnp.concatenate([x, skips.pop()], axis=-1)
-                x = Level(channels, attention, self.dropout)(x, embedding, train)
+        for i, level in reversed(list(enumerate(self.levels))):
+            if i < len(self.levels) - 1:
+                x = self.up(level[0])(x)
+            for j in range(self.blocks):
+                skip = skips.pop()
+                x = x + skip if self.skips == "add" else jnp.concatenate([x, skip], axis=-1)
+                x = self.block(*level, name=f"block_{i}_{j}")(x, condition)
         return x
-
-
-def _enlarge(x: Image, shape: tuple[int, ...]) -> Image:
-    """Nearest-neighbour interpolation to the height and width of `shape`."""
-    return jax.image.resize(x, (*shape[:3], x.shape[-1]), "nearest")
 
 
 class UNet(linen.Module):
     """U-Net (x, t, y) -> array of x's shape, zero at initialisation.
 
+    Height and width of the image are multiples of patch 2^(len(channels) - 1).
+
     Attributes:
-        encode: module (y, width) -> (b, width), the encoder of the condition.
-        channels: channels at each resolution, from the highest down; multiples of 16.
-        attention: whether the blocks of that resolution have self-attention.
+        encode: encoder of the condition, (y, width) -> `Encoded`; None for a network that ignores y.
+        channels: channels at each resolution, from the highest down.
+        attention: whether the blocks of that resolution have self-attention; () for nowhere. The midcoder has
+            the attention of the lowest.
+        cross_attention: whether the blocks of that resolution attend to the encoder's tokens; () for nowhere.
         blocks: residual blocks at each resolution, on the way down and on the way up.
-        patch: side of the pixel groups that the stem makes into channels; divides the image size.
+        patch: side of the pixel groups that the stem makes into channels.
         embedding: width of the vector that carries time and condition.
+        heads: attention heads.
+        down: to half the resolution by a strided convolution, average or max pooling.
+        up: to twice the resolution by nearest or bilinear interpolation, or a transposed convolution.
+        skips: whether the encoder's outputs are concatenated or added in the decoder.
+        modulation: by scale and shift after the second norm of each block, or pointwise, added before it.
+        modulated: which blocks the vector modulates: all, or those of the midcoder.
+        time: sinusoidal or learned Fourier features of t.
         dropout: rate of dropout inside the residual blocks.
+        remat: compute the blocks again in the backward pass instead of keeping what they computed.
+        dtype: compute type, float32 or bfloat16; parameters, norms, modulation, softmax and t are float32.
+        attention_implementation: of `attention.attend`.
     """
 
-    encode: linen.Module
+    encode: linen.Module | None
     channels: tuple[int, ...] = (64, 128)
     attention: tuple[bool, ...] = (False, True)
+    cross_attention: tuple[bool, ...] = ()
     blocks: int = 2
     patch: int = 1
     embedding: int = 256
+    heads: int = 4
+    down: Literal["strided", "average", "max"] = "strided"
+    up: Literal["nearest", "bilinear", "transposed"] = "nearest"
+    skips: Literal["concatenate", "add"] = "concatenate"
+    modulation: Literal["scale_shift", "pointwise"] = "scale_shift"
+    modulated: Literal["blocks", "midcoder"] = "blocks"
+    time: Literal["sinusoidal", "fourier"] = "sinusoidal"
     dropout: float = 0.0
+    remat: bool = False
+    dtype: str = "float32"
+    attention_implementation: str = "auto"
 
     @linen.compact
     def __call__(self, x: Image, t: Times, y: Condition, *, train: bool = False) -> Image:
-        embedding = TimeEmbedding(self.embedding)(t) + self.encode(y, self.embedding)  # type: ignore[operator]
-        options = (tuple(self.channels), tuple(self.attention), self.blocks, self.dropout)
-        h = _convolution(self.channels[0])(to_patches(x, self.patch))
-        stem = h
-        h, skips = Encoder(*options)(h, embedding, train)
-        h = Midcoder(self.channels[-1], self.dropout)(h, embedding, train)
-        h = Decoder(*options)(h, skips, embedding, train)
-        h = linen.silu(linen.GroupNorm(num_groups=None, group_size=16)(h + stem))
-        out_channels = self.patch**2 * x.shape[-1]
-        return from_patches(_convolution(out_channels, kernel_init=linen.initializers.zeros)(h), self.patch)
+        levels = self._levels(x.shape[1], x.shape[2])
+        condition = self._condition(t, y)
+        outside = condition._replace(vector=None) if self.modulated == "midcoder" else condition
+        block, down, up = self._parts(train)
+        stem = Convolution(self.channels[0], dtype=self.dtype)(to_patches(x, self.patch))
+        h, skips = Encoder(levels, self.blocks, block, down)(stem, outside)
+        h = Midcoder(levels[-1], block)(h, condition)
+        h = Decoder(levels, self.blocks, block, up, self.skips)(h, skips, outside)
+        h = linen.silu(group_norm(self.channels[0])(h + stem))
+        zeros = linen.initializers.zeros
+        last = Convolution(self.patch**2 * x.shape[-1], kernel_init=zeros, dtype=self.dtype)
+        return from_patches(last(h), self.patch).astype(x.dtype)
+
+    def _condition(self, t: Times, y: Condition) -> Encoded:
+        """What the blocks see: the encoded condition, with time in its vector."""
+        encoded = Encoded() if self.encode is None else self.encode(y, self.embedding)  # type: ignore[operator]
+        gives = encoded.tokens is not None
+        if any(self.cross_attention) != gives and (not gives or encoded.vector is None):
+            what = f"{type(self.encode).__name__} gives {'only' if gives else 'no'} tokens"
+            raise ValueError(f"cross_attention = {self.cross_attention}: the encoder {what}")
+        embedding = TimeEmbedding(self.embedding, learned=self.time == "fourier")(t)
+        return encoded._replace(vector=embedding if encoded.vector is None else embedding + encoded.vector)
+
+    def _parts(self, train: bool) -> tuple[Callable[..., linen.Module], ...]:
+        """Blocks, and the ways down and up."""
+        block = partial(
+            linen.remat(Block) if self.remat else Block,
+            modulation=self.modulation,
+            heads=self.heads,
+            dropout=self.dropout,
+            dtype=self.dtype,
+            implementation=self.attention_implementation,
+            train=train,
+        )
+        down = partial(Down, method=self.down, dtype=self.dtype)
+        return block, down, partial(Up, method=self.up, dtype=self.dtype)
+
+    def _levels(self, height: int, width: int) -> Levels:
+        """The resolutions; raises a ValueError for attributes or an image size that do not fit."""
+        for name, values in OPTIONS.items():
+            if getattr(self, name) not in values:
+                raise ValueError(f"{name} = {getattr(self, name)!r}: there are {', '.join(values)}")
+        n = len(self.channels)
+        for name in ("attention", "cross_attention"):
+            if len(getattr(self, name)) not in (0, n):
+                raise ValueError(f"{name} = {getattr(self, name)}: one for each of {n} resolutions, or ()")
+        unit = self.patch * 2 ** (n - 1)
+        if height % unit or width % unit:
+            needed = f"{n} resolutions with patch = {self.patch} need multiples of {unit}"
+            raise ValueError(f"image size {height} x {width}: {needed}")
+        own, cross = (places or (False,) * n for places in (self.attention, self.cross_attention))
+        return tuple(zip(self.channels, own, cross, strict=True))
+
+
+def unet_32(encode: linen.Module, **options: Any) -> UNet:
+    """U-Net for 28 and 32 pixels, near that of Ho et al. 2006.11239 for CIFAR-10; `options` as of `UNet`."""
+    sizes = {"channels": (128, 256, 256), "attention": (False, True, True), "embedding": 512, "dropout": 0.1}
+    return UNet(encode=encode, **{**sizes, **options})
+
+
+def unet_64(encode: linen.Module, **options: Any) -> UNet:
+    """U-Net for 64 pixels, near that of Dhariwal and Nichol 2105.05233; `options` as of `UNet`."""
+    sizes = {
+        "channels": (192, 384, 576, 768),
+        "attention": (False, True, True, True),
+        "blocks": 3,
+        "embedding": 768,
+        "heads": 8,
+        "dropout": 0.1,
+    }
+    return UNet(encode=encode, **{**sizes, **options})
+
+
+def unet_256(encode: linen.Module, **options: Any) -> UNet:
+    """U-Net of the chapter: 256 x 256 x 3 -> 32 x 32 x 512 -> 32 x 32 x 512 -> 256 x 256 x 3."""
+    sizes = {
+        "channels": (64, 128, 256, 512),
+        "attention": (False, False, False, True),
+        "embedding": 512,
+        "heads": 8,
+    }
+    return UNet(encode=encode, **{**sizes, **options})

@@ -30,8 +30,8 @@ def test_digits_are_the_real_ones(data_dir):
         return {(bytes(image), int(label)) for image, label in zip(images, labels, strict=True)}
 
     levels = np.round(real.images * (255 / 16)).astype(np.uint8)
-    ours = as_set(np.asarray(train["image"]), train["label"]) | as_set(
-        np.asarray(held_out["image"]), held_out["label"]
+    ours = as_set(np.asarray(train["image"]), train["y"]) | as_set(
+        np.asarray(held_out["image"]), held_out["y"]
     )
     assert ours == as_set(levels, real.target)
 
@@ -52,7 +52,7 @@ def test_resident_and_streamed_batches_are_the_same(digits):
         ]
         for one, other in itertools.islice(zip(*both, strict=True), 3):
             np.testing.assert_array_equal(one["image"], other["image"])
-            np.testing.assert_array_equal(one["label"], other["label"])
+            np.testing.assert_array_equal(one["y"], other["y"])
 
 
 def test_batch_n_is_a_function_of_seed_and_n(digits):
@@ -73,10 +73,10 @@ def test_each_epoch_has_each_example_once_in_a_new_order():
 def test_images_stay_with_their_labels(digits):
     everything = load(digits)
     label_of = dict(
-        zip(map(bytes, np.asarray(everything["image"])), everything["label"].tolist(), strict=True)
+        zip(map(bytes, np.asarray(everything["image"])), everything["y"].tolist(), strict=True)
     )
     batch = next(batches(digits, seed=0, batch_size=256))
-    assert [label_of[bytes(image)] for image in np.asarray(batch["image"])] == batch["label"].tolist()
+    assert [label_of[bytes(image)] for image in np.asarray(batch["image"])] == batch["y"].tolist()
 
 
 @pytest.mark.requirement("R26")

@@ -8,7 +8,9 @@ import jax.numpy as jnp
 import pytest
 
 from experiments import generate, presets
-from experiments.experiment import Experiment, decode, differences, encode
+from experiments.experiment import Experiment, decode, differences, encode, fitted
+from experiments.runs import Run
+from jaxflow.data.conditions import Captions, Classes
 
 NAMES = [module.name for module in iter_modules(presets.__path__)]
 
@@ -18,7 +20,7 @@ def preset(name) -> Experiment:
 
 
 def test_there_are_the_presets():
-    assert set(NAMES) == {"digits", "mnist"}
+    assert set(NAMES) == {"digits", "folder", "mnist", "shapes"}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -27,12 +29,26 @@ def test_a_preset_survives_json(name):
     preset(name).check()
 
 
-@pytest.mark.parametrize(("name", "shape"), [("digits", (8, 8, 1)), ("mnist", (28, 28, 1))])
-def test_a_preset_fits_its_images(name, shape):
-    network = preset(name).network
-    x, t, y = jnp.zeros((2, *shape)), jnp.zeros(2), jnp.zeros(2, jnp.int32)
-    out = jax.eval_shape(lambda key: network.init_with_output(key, x, t, y)[0], jax.random.key(0))
-    assert out.shape == x.shape
+CLASSES, CAPTIONS = Classes(("a", "b")), Captions(("red", "circle"), 4)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "condition"),
+    [
+        ("digits", (8, 8, 1), CLASSES),
+        ("mnist", (28, 28, 1), CLASSES),
+        ("shapes", (32, 32, 3), CAPTIONS),
+        ("folder", (64, 64, 3), CLASSES),
+        ("folder", (64, 64, 3), CAPTIONS),
+    ],
+)
+def test_a_preset_fits_its_images(name, shape, condition):
+    run = Run(fitted(preset(name), condition), "", shape, condition)
+    params = jax.eval_shape(run.initial_params, jax.random.key(0))
+    x, t = jnp.zeros((2, *shape)), jnp.zeros(2)
+    y = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), condition.null)
+    assert jax.eval_shape(lambda params: run.field(params)(x, t, y), params).shape == x.shape
+    assert decode(json.loads(json.dumps(encode(run.experiment)))) == run.experiment
 
 
 @pytest.mark.parametrize(

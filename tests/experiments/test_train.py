@@ -12,6 +12,7 @@ from experiments.experiment import Experiment
 from experiments.runs import Run
 from experiments.train import guided_loss, optimizer_of
 from jaxflow import nn, paths
+from jaxflow.data.conditions import Classes
 from jaxflow.training.step import initial_state, train_step
 
 pytestmark = pytest.mark.usefixtures("standard_promotion")
@@ -20,12 +21,12 @@ pytestmark = pytest.mark.usefixtures("standard_promotion")
 def run_with(**numbers) -> Run:
     network = nn.DiT(encode=nn.ClassTable(3), width=16, depth=1, heads=2, dropout=0.1)
     experiment = Experiment(dataset="none", network=network, path=paths.Linear(), steps=10, **numbers)
-    return Run(experiment, "", (4, 4, 1), ("a", "b", "c"))
+    return Run(experiment, "", (4, 4, 1), Classes(("a", "b", "c")))
 
 
 def batch(n=8):
     images = jax.random.randint(jax.random.key(0), (n, 4, 4, 1), 0, 256).astype(jnp.uint8)
-    return {"image": images, "label": jnp.arange(n) % 3}
+    return {"image": images, "y": jnp.arange(n) % 3}
 
 
 def test_one_compilation_and_no_hidden_transfer():

@@ -1,0 +1,71 @@
+"""How well a run's images follow their captions for each w, measured by the reader of the shapes.
+
+Captions of two splits are drawn: `test`, of the same law as the training, and `held_out`, of which each names
+or shows a pair of colour and shape that the training never had. Writes evaluation.json and evaluation.png.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from experiments.generate import Generator
+from experiments.pictures import alignment_over_w
+from experiments.runs import Run
+from jaxflow.data.conditions import stack
+from jaxflow.evaluation.alignment import alignment
+
+SPLITS = {"test": "seen", "held_out": "held out"}
+
+Shares = dict[str, float]
+"""Share of the captions that are true of their images, for each kind of claim."""
+
+
+class Captioned:
+    """The first n captions of a split and their real images."""
+
+    def __init__(self, run: Run, split: str, n: int, data_dir: str | None):
+        dataset = run.open_split(split, data_dir)
+        examples = dataset.source.__getitems__(list(range(min(n, len(dataset.source)))))
+        self.captions = [example["caption"].decode() for example in examples]
+        self.y = stack([dataset.condition.of(example) for example in examples])
+        self.real = alignment(np.stack([example["image"] for example in examples]), self.captions)
+
+
+def report(
+    folder: Path, run: Run, scales: Sequence[float], n: int, data_dir: str | None
+) -> Callable[[Generator], None]:
+    """Read the captions of a run; what comes back measures its images and writes the tables.
+
+    Raises:
+        ValueError: n is below 1.
+    """
+    if n < 1:
+        raise ValueError(f"captions = {n}: at least 1 is needed")
+    splits = {name: Captioned(run, split, n, data_dir) for split, name in SPLITS.items()}
+
+    def report(generate: Generator) -> None:
+        table = {
+            name: [alignment(generate(split.y, w), split.captions) for w in scales]
+            for name, split in splits.items()
+        }
+        write(folder, scales, table, {name: split.real for name, split in splits.items()}, n)
+
+    return report
+
+
+def write(
+    folder: Path, scales: Sequence[float], table: dict[str, list[Shares]], real: dict[str, Shares], n: int
+) -> None:
+    """Print the tables; leave them as JSON and as curves."""
+    for split, rows in table.items():
+        names = [name for name in rows[0] if name != "all"] + ["all"]
+        print(f"\n{split}: share of {n} captions that are true of their images\n{'w':>6}", end="")
+        print("".join(f"{name:>12}" for name in names))
+        for label, row in [*zip((f"{w:g}" for w in scales), rows, strict=True), ("real", real[split])]:
+            print(f"{label:>6}" + "".join(f"{row[name]:>12.3f}" for name in names))
+    result = {"captions": n, "w": list(scales), "table": table, "real": real}
+    (folder / "evaluation.json").write_text(json.dumps(result, indent=2) + "\n")
+    alignment_over_w(scales, table, folder / "evaluation.png")
+    print(f"{folder / 'evaluation.png'}\n{folder / 'evaluation.json'}")

@@ -1,0 +1,23 @@
+"""Your own pictures, in a folder: a subfolder for each class, or a caption file beside each picture.
+
+python -m experiments.train folder --data-dir PICTURES --out DIR [--image-size 64]
+"""
+
+from experiments.experiment import Experiment
+from jaxflow import nn, paths
+
+
+def experiment() -> Experiment:
+    """Diffusion transformer over patches of 4 x 4, conditioned on what the folder says of its pictures."""
+    return Experiment(
+        dataset="folder",
+        network=nn.DiT(encode=None, patch=4, width=384, depth=8, heads=6, qk_norm=True),
+        path=paths.Linear(),
+        time_law="logit_normal",
+        image_size=64,
+        steps=20_000,
+        batch_size=32,
+        learning_rate=3e-4,
+        warmup=500,
+        ema=0.999,
+    )

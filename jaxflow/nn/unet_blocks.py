@@ -1,0 +1,165 @@
+"""What a U-Net is built of: residual and attention blocks, and the ways down and up in resolution.
+
+    residual block    x + conv(silu(modulated(norm(conv(silu(norm(x)))))))
+    attention block   x + attention(norm(x)), of all places to all places, or to the tokens of the condition
+
+Modulation, by the vector e of time and condition, is one of
+
+    scale_shift       (1 + scale(e)) norm(h) + shift(e), linear in silu(e)
+    pointwise         norm(h + MLP(e)), the same for all places
+
+Each block is the identity at initialisation where it keeps the channels. Norms and modulation are float32 in
+every compute type.
+
+Source: "Building an Image Generator", section on U-Nets; Dhariwal and Nichol 2105.05233.
+"""
+
+from math import gcd
+
+import flax.linen as linen
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jaxflow.nn.attention import Attention
+from jaxflow.nn.conditioning import Encoded
+from jaxflow.nn.convolution import Convolution
+from jaxflow.nn.patches import from_patches
+
+Image = Float[Array, "b _ _ _"]
+"""(b, h, w, c), of any resolution and number of channels."""
+
+
+def group_norm(channels: int) -> linen.GroupNorm:
+    """Norm over groups of 16 channels, or of as many as divide both 16 and `channels`."""
+    return linen.GroupNorm(num_groups=None, group_size=gcd(16, channels), dtype=jnp.float32)
+
+
+class ResidualBlock(linen.Module):
+    """x + f(x, vector): two convolutions, the second modulated, unless vector is None, and zero at first.
+
+    Attributes:
+        channels: of the result.
+        modulation: scale_shift or pointwise.
+        dropout: rate of dropout before the second convolution.
+        dtype: compute type.
+        train: whether dropout is on.
+    """
+
+    channels: int
+    modulation: str = "scale_shift"
+    dropout: float = 0.0
+    dtype: str = "float32"
+    train: bool = False
+
+    @linen.compact
+    def __call__(self, x: Image, vector: Float[Array, "b d"] | None) -> Image:
+        h = linen.silu(group_norm(x.shape[-1])(x))
+        h = self._modulated(Convolution(self.channels, dtype=self.dtype)(h), vector)
+        h = linen.Dropout(self.dropout, deterministic=not self.train)(linen.silu(h))
+        h = Convolution(self.channels, kernel_init=linen.initializers.zeros, dtype=self.dtype)(h)
+        return h + (x if x.shape[-1] == self.channels else linen.Dense(self.channels, dtype=self.dtype)(x))
+
+    def _modulated(self, h: Image, vector: Array | None) -> Image:
+        norm = group_norm(self.channels)
+        if vector is None:
+            return norm(h)
+        if self.modulation == "pointwise":
+            shift = linen.Dense(self.channels)(linen.silu(linen.Dense(self.channels)(vector)))
+            return norm(h.astype(jnp.float32) + shift[:, None, None])
+        parts = linen.Dense(2 * self.channels)(linen.silu(vector))[:, None, None]
+        scale, shift = jnp.split(parts, 2, axis=-1)
+        return norm(h) * (1 + scale) + shift
+
+
+class AttentionBlock(linen.Module):
+    """x + attention over all places of the image, or to `others`; zero at initialisation."""
+
+    heads: int
+    dtype: str = "float32"
+    implementation: str = "auto"
+
+    @linen.compact
+    def __call__(self, x: Image, others: Array | None = None, mask: Array | None = None) -> Image:
+        tokens = group_norm(x.shape[-1])(x).reshape(x.shape[0], -1, x.shape[-1])
+        attention = Attention(
+            self.heads,
+            out_init=linen.initializers.zeros,
+            dtype=self.dtype,
+            implementation=self.implementation,
+        )
+        return x + attention(tokens.astype(x.dtype), others, mask).reshape(x.shape)
+
+
+class Block(linen.Module):
+    """A residual block, then attention where it is asked for, first to the image and then to the tokens.
+
+    Attributes are those of `ResidualBlock`, and:
+        attention: self-attention.
+        cross_attention: attention to the tokens of the condition.
+        heads: attention heads.
+        implementation: of `attention.attend`.
+    """
+
+    channels: int
+    attention: bool = False
+    cross_attention: bool = False
+    modulation: str = "scale_shift"
+    heads: int = 4
+    dropout: float = 0.0
+    dtype: str = "float32"
+    implementation: str = "auto"
+    train: bool = False
+
+    @linen.compact
+    def __call__(self, x: Image, condition: Encoded) -> Image:
+        residual = ResidualBlock(self.channels, self.modulation, self.dropout, self.dtype, self.train)
+        x = residual(x, condition.vector)
+        if self.attention:
+            x = AttentionBlock(self.heads, self.dtype, self.implementation, name="self")(x)
+        if self.cross_attention:
+            cross = AttentionBlock(self.heads, self.dtype, self.implementation, name="cross")
+            x = cross(x, condition.tokens, condition.mask)
+        return x
+
+
+class Down(linen.Module):
+    """Half the resolution: a strided convolution to `channels`, or average or greatest of 2 x 2 pixels."""
+
+    channels: int
+    method: str
+    dtype: str = "float32"
+
+    @linen.compact
+    def __call__(self, x: Image) -> Image:
+        if self.method == "strided":
+            return Convolution(self.channels, stride=2, dtype=self.dtype)(x)
+        b, h, w, c = x.shape
+        pool = jnp.mean if self.method == "average" else jnp.max
+        return pool(x.reshape(b, h // 2, 2, w // 2, 2, c), axis=(2, 4))
+
+
+class Up(linen.Module):
+    """Twice the resolution, with `channels`: interpolation and a convolution, or a transposed convolution.
+
+    The transposed convolution has kernels of 2 x 2 at stride 2, which do not overlap: each pixel becomes a
+    patch of four.
+    """
+
+    channels: int
+    method: str
+    dtype: str = "float32"
+
+    @linen.compact
+    def __call__(self, x: Image) -> Image:
+        if self.method == "transposed":
+            return from_patches(linen.Dense(4 * self.channels, use_bias=False, dtype=self.dtype)(x), 2)
+        return Convolution(self.channels, dtype=self.dtype)(enlarge(x, self.method))
+
+
+def enlarge(x: Image, method: str) -> Image:
+    """Twice the height and width, by nearest or bilinear interpolation."""
+    b, h, w, c = x.shape
+    if method == "bilinear":
+        return jax.image.resize(x, (b, 2 * h, 2 * w, c), "bilinear")
+    return jnp.broadcast_to(x[:, :, None, :, None], (b, h, 2, w, 2, c)).reshape(b, 2 * h, 2 * w, c)
