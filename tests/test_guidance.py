@@ -109,6 +109,26 @@ def test_condition_of_any_structure():
     assert_close(guided(jnp.zeros((2, 3)), jnp.zeros(2)), jnp.full((2, 3), 2.0), 0)
 
 
+@pytest.mark.parametrize("rule", ["classifier_free", "several", "rescaled"])
+def test_null_may_differ_by_sample_and_change_with_time(rule):
+    """Null is 0 or 1 by sample before t = 0.5, and 10 after it; the field leads to its condition."""
+    by_sample = jnp.array([0.0, 1.0])
+    later = lambda t: jnp.where(t < 0.5, by_sample, 10.0)  # noqa: E731
+    toward = lambda x, t, y: y[:, None] - x  # noqa: E731
+    y, x, w = jnp.array([3.0, 4.0]), jnp.zeros((2, 1)), 3.0
+    make = {
+        "classifier_free": lambda null: guidance.classifier_free(toward, y, null, w),
+        "several": lambda null: guidance.several(toward, [y], null, [w]),
+        "rescaled": lambda null: guidance.rescaled(toward, y, null, w, share=0.0),
+    }[rule]
+    for t, null in ((jnp.full(2, 0.2), by_sample), (jnp.full(2, 0.8), jnp.full(2, 10.0))):
+        expected = ((1 - w) * null + w * y)[:, None]
+        assert_close(make(later)(x, t), expected, 1e-6)
+        assert_close(make(null)(x, t), expected, 1e-6)
+    at_0 = guidance.classifier_free(toward, y, later, 0)
+    assert_close(at_0(x, jnp.full(2, 0.8)), jnp.full((2, 1), 10.0), 1e-6)
+
+
 def test_a_side_without_weight_may_be_infinite():
     unguided, guided, t = jnp.array([[1.0], [jnp.inf]]), jnp.array([[jnp.nan], [2.0]]), jnp.zeros(2)
     mixed = guidance.affine(unguided, guided, jnp.array([0.0, 1.0]), t)

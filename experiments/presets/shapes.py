@@ -8,12 +8,12 @@ def experiment() -> Experiment:
     """Diffusion transformer over 64 patches that attends to the caption's words; null is the empty one."""
     return Experiment(
         dataset="shapes",
-        network=nn.DiT(encode=None, patch=4, width=192, depth=6, heads=6, text="cross"),
+        network=nn.DiT(encode=None, patch=4, width=128, depth=6, heads=4, text="cross"),
         path=paths.Linear(),
         time_law="logit_normal",
-        steps=2500,
+        steps=4500,
         batch_size=64,
-        learning_rate=1e-3,
+        learning_rate=2e-3,
         warmup=200,
         ema=0.998,
     )

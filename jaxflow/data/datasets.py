@@ -88,9 +88,9 @@ def _open_prepared(name: str, split: str, directory: Path) -> Dataset:
 
 def _condition(name: str, features: dict[str, Any]) -> Condition | None:
     if name == "shapes":
-        from jaxflow.data import scenes
+        from jaxflow.data import scene_captions
 
-        return Captions(scenes.WORDS, scenes.LONGEST)
+        return Captions(scene_captions.WORDS, scene_captions.LONGEST)
     label = features.get("label")
     return Classes(tuple(label.names)) if isinstance(label, tfds.features.ClassLabel) else None
 

@@ -1,14 +1,8 @@
-"""A world of coloured shapes on a plain ground, with captions: drawn from an index, read back exactly.
+"""A world of coloured shapes on a plain ground: drawn from an index, read back exactly.
 
 A scene has one or two objects. `scene(index, split)` is a pure function on whole numbers, with a
 generator of its own, so that its bits are the same on every machine and with every version of
-numpy; `draw` makes the image of 32 x 32 pixels, `caption` says in words what is there, and `parse`
-says what such words claim. The language, with what may be left out in brackets:
-
-    caption := thing [joint thing | place] [ground]      thing := a [size] [colour] shape
-    joint   := left of | to the left of | right of | to the right of | above | over | below | under | and
-    place   := on the left | on the right | at the top | at the bottom | in the middle
-    ground  := on a (black | white | gray) background | on (black | white | gray)
+numpy; `draw` makes the image of 32 x 32 pixels. `scene_captions` has the language that describes them.
 
 Some pairs of colour and shape are never in training, each colour and each shape is.
 
@@ -16,7 +10,7 @@ Source: the generator is splitmix64, Steele, Lea and Flood, OOPSLA 2014.
 """
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,40 +36,6 @@ HELD_OUT = (("green", "circle"), ("yellow", "square"), ("blue", "triangle"), ("r
 """Pairs of colour and shape that no scene of `train` or `test` has."""
 SPLITS = ("train", "test", "held_out")
 
-RELATIONS = {
-    "left of": "left",
-    "to the left of": "left",
-    "right of": "right",
-    "to the right of": "right",
-    "above": "up",
-    "over": "up",
-    "below": "down",
-    "under": "down",
-}
-"""Where the first object lies, seen from the second."""
-PLACES = {
-    "on the left": "left",
-    "on the right": "right",
-    "at the top": "up",
-    "at the bottom": "down",
-    "in the middle": "middle",
-}
-"""Where the one object lies in the image."""
-GROUNDS = {f"on a {name} background": name for name in BACKGROUNDS} | {
-    f"on {name}": name for name in BACKGROUNDS
-}
-
-WORDS = tuple(
-    dict.fromkeys(
-        word
-        for phrase in ("a", *SIZES, *COLOURS, *SHAPES, *RELATIONS, "and", *PLACES, *GROUNDS)
-        for word in phrase.split(" ")
-    )
-)
-"""Every word of the language."""
-LONGEST = 16
-"""Words in the longest caption."""
-
 _PAIRS = tuple(itertools.product(COLOURS, SHAPES))
 _INSIDE: dict[str, Callable[[np.ndarray, np.ndarray, int], np.ndarray]] = {
     "circle": lambda y, x, r: y**2 + x**2 <= r**2,
@@ -88,10 +48,10 @@ _BORDER, _GAP = 4, 12
 """Least distances from the edge and between two objects, in quarters of a pixel."""
 _VERSION = 1
 """Another number, another world; to be raised together with the version of `Shapes`."""
-_CAPTION_STREAM, _TEST_STREAM = len(SPLITS), len(SPLITS) + 1
+CAPTION_STREAM, _TEST_STREAM = len(SPLITS), len(SPLITS) + 1
 _64_BITS = 2**64 - 1
 _GOLDEN = 0x9E3779B97F4A7C15
-_Pick = Callable[[int], int]
+Pick = Callable[[int], int]
 """n -> a random whole number from 0 to n - 1."""
 
 
@@ -122,32 +82,6 @@ class Scene:
     background: str
 
 
-@dataclass(frozen=True)
-class Thing:
-    """What a caption says of an object; None where it says nothing."""
-
-    shape: str
-    colour: str | None
-    size: str | None
-
-
-@dataclass(frozen=True)
-class Description:
-    """What a caption claims; None where it says nothing.
-
-    Attributes:
-        objects: the one or two things it names, in its order; there are no others.
-        relation: where the first is, seen from the second: left, right, up or down.
-        place: where the only one is in the image: left, right, up, down or middle.
-        background: one of `BACKGROUNDS`.
-    """
-
-    objects: tuple[Thing, ...]
-    relation: str | None
-    place: str | None
-    background: str | None
-
-
 def scene(index: int, split: str = "train") -> Scene:
     """Scene `index` of a split; `train` and `test` have the same law and no scene in common.
 
@@ -167,7 +101,7 @@ def scene(index: int, split: str = "train") -> Scene:
     """
     if split not in SPLITS:
         raise ValueError(f"split = {split!r}: allowed are {', '.join(SPLITS)}")
-    pick = _picks(SPLITS.index(split), index)
+    pick = picks(SPLITS.index(split), index)
     drawn = (_scene(pick, split) for _ in itertools.count())
     # Each possible scene belongs to one side, one in sixteen to `test`: no test image is met in training.
     return next(s for s in drawn if split == "held_out" or _is_test(s) == (split == "test"))
@@ -212,92 +146,6 @@ def coverage(shape: str, centre: tuple[float, float], radius: float) -> Int[np.n
     return in_rows.reshape(SIDE, SIDE, 4).sum(axis=2, dtype=np.int64)
 
 
-def caption(scene: Scene, choice: int) -> str:
-    """A caption that is true of the scene, in lower case, words separated by one space.
-
-    What it leaves out, which of two objects comes first and how it says it depends on `choice`:
-    the size is named in one of two cases, the colour in seven of eight, the background in one of
-    three, the place of a single object in one of two, the relation of two objects in five of six.
-
-    Args:
-        scene: a scene of `scene`.
-        choice: 0 to 2**63 - 1; another number, another caption.
-    """
-    pick = _picks(_CAPTION_STREAM, choice)
-    objects = scene.objects[::-1] if pick(2) else scene.objects
-    parts = [_phrase_thing(objects[0], pick)]
-    if len(objects) == 2:
-        joint = _phrase(RELATIONS, relation(*objects), pick) if pick(6) else "and"
-        parts += [joint, _phrase_thing(objects[1], pick)]
-    elif pick(2):
-        parts.append(_phrase(PLACES, place(objects[0]), pick))
-    if not pick(3):
-        parts.append(_phrase(GROUNDS, scene.background, pick))
-    return " ".join(parts)
-
-
-def parse(caption: str) -> Description:
-    """What a caption claims.
-
-    Raises:
-        ValueError: the caption is not of the language; the message names the word and its place.
-
-    >>> parse("a large red circle left of a square").relation
-    'left'
-    """
-    rest = caption.split(" ")
-    for word in rest:
-        if word not in WORDS:
-            raise ValueError(
-                f"caption {caption!r}: {word!r} is not a word of the language, those are {' '.join(WORDS)}"
-            )
-    things, where = [_take_thing(rest, caption)], None
-    joint = _take(rest, RELATIONS | {"and": "and"})
-    if joint:
-        things.append(_take_thing(rest, caption))
-    else:
-        where = _take(rest, PLACES)
-    background = _take(rest, GROUNDS)
-    if rest:
-        raise _misplaced(rest, caption, "the end, or a phrase that fits")
-    return Description(tuple(things), None if joint == "and" else joint, where, background)
-
-
-def _take_thing(rest: list[str], caption: str) -> Thing:
-    if not _take(rest, {"a": "a"}):
-        raise _misplaced(rest, caption, "a")
-    size, colour, shape = (_take(rest, {w: w for w in words}) for words in (SIZES, COLOURS, SHAPES))
-    if not shape:
-        raise _misplaced(rest, caption, "[size] [colour] shape")
-    return Thing(shape, colour, size)
-
-
-def _take(rest: list[str], phrases: Mapping[str, str]) -> str | None:
-    """The meaning of the phrase at the beginning, which is taken away; None if there is none."""
-    for phrase, meaning in phrases.items():
-        words = phrase.split(" ")
-        if rest[: len(words)] == words:
-            del rest[: len(words)]
-            return meaning
-    return None
-
-
-def _misplaced(rest: list[str], caption: str, expected: str) -> ValueError:
-    number = len(caption.split(" ")) - len(rest) + 1
-    found = repr(rest[0]) if rest else "the end"
-    return ValueError(f"caption {caption!r}: word {number} is {found}, expected {expected}")
-
-
-def _phrase_thing(o: Object, pick: _Pick) -> str:
-    size, colour = pick(2), pick(8)
-    return " ".join(["a"] + [o.size] * bool(size) + [o.colour] * bool(colour) + [o.shape])
-
-
-def _phrase(phrases: Mapping[str, str], meaning: str | None, pick: _Pick) -> str:
-    fitting = [phrase for phrase, its in phrases.items() if its == meaning]
-    return fitting[pick(len(fitting))]
-
-
 def _direction(rows: float, columns: float) -> str | None:
     """In a scene the larger component is 1.5 times the other; halfway to the diagonal nothing prevails."""
     small, great = sorted((abs(rows), abs(columns)))
@@ -308,7 +156,7 @@ def _direction(rows: float, columns: float) -> str | None:
     return "up" if rows < 0 else "down"
 
 
-def _scene(pick: _Pick, split: str) -> Scene:
+def _scene(pick: Pick, split: str) -> Scene:
     pairs = _pick_pairs(pick, split, 1 if pick(10) < 4 else 2)
     sizes = [tuple(SIZES)[pick(len(SIZES))] for _ in pairs]
     radii = [least + pick(greatest - least + 1) for least, greatest in (SIZES[size] for size in sizes)]
@@ -320,7 +168,7 @@ def _scene(pick: _Pick, split: str) -> Scene:
     return Scene(objects, tuple(BACKGROUNDS)[pick(len(BACKGROUNDS))])
 
 
-def _pick_pairs(pick: _Pick, split: str, count: int) -> list[tuple[str, str]]:
+def _pick_pairs(pick: Pick, split: str, count: int) -> list[tuple[str, str]]:
     """Colour and shape of the objects; two objects differ in one of them at least."""
     first_from = HELD_OUT if split == "held_out" else [p for p in _PAIRS if p not in HELD_OUT]
     first = first_from[pick(len(first_from))]
@@ -331,7 +179,7 @@ def _pick_pairs(pick: _Pick, split: str, count: int) -> list[tuple[str, str]]:
     return pairs[::-1] if pick(2) else pairs
 
 
-def _pick_one_centre(pick: _Pick, radius: int) -> list[tuple[int, int]]:
+def _pick_one_centre(pick: Pick, radius: int) -> list[tuple[int, int]]:
     """Within 2 pixels of the middle, or at least 6 away from it in one of four directions."""
     where, middle = pick(5), 2 * SIDE
     if where == 4:
@@ -342,7 +190,7 @@ def _pick_one_centre(pick: _Pick, radius: int) -> list[tuple[int, int]]:
     return [(along, across) if where < 2 else (across, along)]
 
 
-def _pick_two_centres(pick: _Pick, first: int, second: int) -> list[tuple[int, int]]:
+def _pick_two_centres(pick: Pick, first: int, second: int) -> list[tuple[int, int]]:
     """The first left of the second or above it, with two thirds as much across at the most."""
     side = 4 * SIDE
     slack = side - 2 * (_BORDER + first + second) - _GAP
@@ -357,7 +205,7 @@ def _pick_two_centres(pick: _Pick, first: int, second: int) -> list[tuple[int, i
     return centres if pick(2) else [(along, across) for across, along in centres]
 
 
-def _pick_between(pick: _Pick, low: int, high: int) -> int:
+def _pick_between(pick: Pick, low: int, high: int) -> int:
     return low + pick(high - low + 1)
 
 
@@ -369,7 +217,7 @@ def _is_test(scene: Scene) -> bool:
     return _hash(_TEST_STREAM, *numbers) % 16 == 0
 
 
-def _picks(stream: int, index: int) -> _Pick:
+def picks(stream: int, index: int) -> Pick:
     """The random numbers of an index: splitmix64 from a state that is a hash of both."""
     if not 0 <= index < 2**63:
         raise ValueError(f"index = {index}: allowed are 0 to 2**63 - 1")

@@ -9,7 +9,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from jaxflow.data.scenes import SIDE, caption, draw, scene
+from jaxflow.data.scene_captions import caption
+from jaxflow.data.scenes import SIDE, draw, scene
 
 SCENES = {"train": 50_000, "test": 2_000, "held_out": 1_000}
 """Scenes in each split."""

@@ -13,7 +13,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from jaxtyping import UInt8
 
-from jaxflow.data.scenes import Description, Object, Scene, Thing, parse, place, relation
+from jaxflow.data.scene_captions import Description, Thing, parse
+from jaxflow.data.scenes import Object, Scene, place, relation
 from jaxflow.evaluation.scene_reader import read
 
 ATTRIBUTES = ("shape", "colour", "size")
@@ -32,7 +33,7 @@ def alignment(images: UInt8[np.ndarray, "n 32 32 3"], captions: Sequence[str]) -
 
     Args:
         images: uint8, of the world's size.
-        captions: of the language of `jaxflow.data.scenes`, one for each image.
+        captions: of the language of `jaxflow.data.scene_captions`, one for each image.
 
     Raises:
         ValueError: a caption outside of the language, no captions, or not one for each image.

@@ -1,12 +1,12 @@
 """Networks: Flax modules (x, t, y, *, train) -> array of x's shape.
 
-They know no path and no prediction type. The condition enters in two steps, each of which can be chosen
-for itself: an encoder makes it a vector, a sequence of tokens, or both; the network is modulated by the sum of
-the vector and an embedding of t, and attends to the tokens.
+They know no path and no prediction type. The condition enters in two steps, each of which can be chosen for
+itself: an encoder makes it a vector, a sequence of tokens, or both; the network is modulated by the sum of the
+vector and an embedding of t, and attends to the tokens.
 """
 
 from jaxflow.nn.classifier import Classifier, NoisyClassifier
-from jaxflow.nn.conditioning import ClassTable, GivenVector, Several, Sequence, TokenSequence, VectorMLP
+from jaxflow.nn.conditioning import ClassTable, GivenVector, Sequence, Several, TokenSequence, VectorMLP
 from jaxflow.nn.dit import DiT
 from jaxflow.nn.text import TextEncoder
 from jaxflow.nn.unet import UNet

@@ -52,8 +52,8 @@ def attend(
         key: (b, m, heads, d).
         value: (b, m, heads, d).
         mask: which keys count, (b, m); one of them at least in each example. A masked one has no influence.
-        implementation: by name; `auto` is cuDNN on a GPU in 16 bits, matmul on a CPU, else XLA. `jax.vmap`
-            over something that only some of the operands depend on needs xla or matmul: cuDNN may crash there.
+        implementation: by name; `auto` is cuDNN on a GPU in 16 bits, matmul on a CPU, else XLA. `jax.vmap` over
+            what only some of the operands depend on needs xla or matmul: cuDNN may crash there.
 
     Raises:
         ValueError: there is no such implementation.
@@ -98,7 +98,7 @@ class Attention(linen.Module):
 
     Attributes:
         heads: number of heads; divides the channels.
-        qk_norm: normalise queries and keys, which keeps large models from diverging (Dehghani et al. 2302.05442).
+        qk_norm: normalise queries and keys, which keeps large models stable (Dehghani et al. 2302.05442).
         out_init: initialiser of the last layer.
         dtype: compute type, float32 or bfloat16.
         implementation: of `attend`.

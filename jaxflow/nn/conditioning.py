@@ -80,7 +80,7 @@ class Sequence(NamedTuple):
 
 
 class TokenSequence(linen.Module):
-    """y: `Sequence`. Its tokens, normalised and mapped to the network's width, and its pooled vector by an MLP."""
+    """y: `Sequence`. Its tokens, normalised and mapped to the width, and its pooled vector by an MLP."""
 
     @linen.compact
     def __call__(self, y: Sequence, width: int) -> Encoded:
@@ -108,7 +108,7 @@ class NullToken(linen.Module):
 
 
 class Several(linen.Module):
-    """y: a tuple with the condition of each encoder. Their vectors are added, their tokens joined end to end."""
+    """y: a tuple, a condition for each encoder. Their vectors are added, their tokens joined end to end."""
 
     encoders: tuple[linen.Module, ...]
 

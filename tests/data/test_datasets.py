@@ -72,9 +72,7 @@ def test_each_epoch_has_each_example_once_in_a_new_order():
 @pytest.mark.requirement("R26")
 def test_images_stay_with_their_labels(digits):
     everything = load(digits)
-    label_of = dict(
-        zip(map(bytes, np.asarray(everything["image"])), everything["y"].tolist(), strict=True)
-    )
+    label_of = dict(zip(map(bytes, np.asarray(everything["image"])), everything["y"].tolist(), strict=True))
     batch = next(batches(digits, seed=0, batch_size=256))
     assert [label_of[bytes(image)] for image in np.asarray(batch["image"])] == batch["y"].tolist()
 

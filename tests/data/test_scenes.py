@@ -7,24 +7,18 @@ from conftest import assert_expected
 from scipy import ndimage
 
 from jaxflow.data import scenes, shapes
+from jaxflow.data.scene_captions import LONGEST, RELATIONS, WORDS, Description, Thing, caption, parse
 from jaxflow.data.scenes import (
     BACKGROUNDS,
     COLOURS,
     HELD_OUT,
-    LONGEST,
-    RELATIONS,
     SHAPES,
     SIZES,
     SPLITS,
-    WORDS,
-    Description,
     Object,
-    Thing,
-    caption,
     coverage,
     draw,
     held_out,
-    parse,
     place,
     relation,
     scene,
@@ -48,7 +42,7 @@ def test_the_generator_is_splitmix64():
 
 def test_same_index_same_bits_in_another_process():
     code = (
-        "import sys; from jaxflow.data.scenes import *;"
+        "import sys; from jaxflow.data.scenes import *; from jaxflow.data.scene_captions import *;"
         "[sys.stdout.buffer.write(draw(scene(i, s)).tobytes() + caption(scene(i, s), i).encode())"
         " for s in SPLITS for i in (0, 1, 2**62)]"
     )
@@ -121,6 +115,15 @@ def test_held_out_pairs_are_in_their_split_only():
         assert not held_out(scene(i))
 
 
+def test_held_out_pairs_are_as_often_left_as_right():
+    """The first of two is the one drawn from the held-out pairs, or in half of the scenes the other."""
+    two = [s for i in range(1000) if len((s := scene(i, "held_out")).objects) == 2]
+    for k in (0, 1):
+        assert_expected(
+            [(s.objects[k].colour, s.objects[k].shape) in HELD_OUT for s in two], (1 + 3 / 23) / 2, 6
+        )
+
+
 def test_no_scene_is_both_in_train_and_in_test():
     """The side is a function of what is in the scene, not of its index; without that, a few would meet."""
     assert not any(scenes._is_test(scene(i)) for i in range(2000))
@@ -147,12 +150,16 @@ def test_images_have_the_colours_of_their_scenes(world):
     for s in world[::5]:
         image = draw(s)
         rest = np.ones(image.shape[:2], bool)
+        exact = np.full(image.shape, BACKGROUNDS[s.background], float)
         for o in s.objects:
             row, column = (int(c) for c in o.centre)
             assert tuple(image[row, column]) == COLOURS[o.colour]
             top, left = (int(np.floor(c - o.radius)) for c in o.centre)
             bottom, right = (int(np.ceil(c + o.radius)) for c in o.centre)
             rest[top:bottom, left:right] = False
+            covered = coverage(o.shape, o.centre, o.radius)[:, :, None] / 16
+            exact += covered * np.subtract(COLOURS[o.colour], BACKGROUNDS[s.background])
+        assert np.abs(image - exact).max() <= 0.5
         assert np.all(image[rest] == BACKGROUNDS[s.background])
 
 
@@ -233,7 +240,10 @@ def test_parse_says_what_a_caption_claims():
     assert parse("a small circle and a triangle") == Description(
         (Thing("circle", None, "small"), Thing("triangle", None, None)), None, None, None
     )
-    for phrase, meaning in RELATIONS.items():
+    said = {"left of": "left", "to the left of": "left", "right of": "right", "to the right of": "right"}
+    said |= {"above": "up", "over": "up", "below": "down", "under": "down"}
+    assert set(said) == set(RELATIONS)
+    for phrase, meaning in said.items():
         assert parse(f"a circle {phrase} a cross").relation == meaning
 
 

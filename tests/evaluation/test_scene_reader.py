@@ -4,17 +4,15 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from jaxflow.data.scene_captions import PLACES, RELATIONS, caption
 from jaxflow.data.scenes import (
     BACKGROUNDS,
     COLOURS,
-    PLACES,
-    RELATIONS,
     SHAPES,
     SIZES,
     SPLITS,
     Object,
     Scene,
-    caption,
     draw,
     place,
     relation,
@@ -227,6 +225,14 @@ def test_one_object_too_few_or_too_many():
     missing = figures([(one, SENTENCE)])
     assert missing["background"] == 1
     assert max(share for claim, share in missing.items() if claim != "background") == 0
+
+
+def test_things_are_matched_by_the_relation_where_attributes_leave_it_open():
+    circles = Scene((RED, replace(RED, colour="blue", centre=(16.0, 24.0))), "white")
+    assert figures([(circles, "a circle right of a circle")])["all"] == 1
+    assert figures([(circles, "a blue circle right of a circle")])["all"] == 1
+    found = figures([(circles, "a blue circle left of a circle")])
+    assert found == {"objects": 1, "shape": 1, "colour": 1, "relation": 0, "all": 0}
 
 
 def test_colours_on_the_wrong_objects_are_a_failure_of_binding():
