@@ -4,18 +4,20 @@ import textwrap
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from jaxflow.data.conditions import Classes
-from jaxflow.data.datasets import Dataset
+from jaxflow.data.dataset import Dataset
 
 MOST, COLUMNS = 40, 8
 """Images on the page, and in a row."""
-WIDTH, SIDE, LINE = 10.4, 1.2, 0.14
-"""Of the page, of an image, and the height of a line of text, in inches."""
+SIDE, GAP, LINE = 1.2, 0.1, 0.14
+"""Of an image, between two, and the height of a line of text, in inches."""
+WIDTH = COLUMNS * (SIDE + GAP) + GAP
 NOTE, CAPTION, LINES = 150, 22, 3
 """Characters in a line of a note and of a caption, and lines of a caption at most."""
 
@@ -28,28 +30,36 @@ def contact_sheet(dataset: Dataset, file: Path, notes: Sequence[str] = ()) -> No
         file: PNG to write.
         notes: sentences for the head of the page.
     """
-    total, (h, w, _) = len(dataset.source), dataset.image_shape
+    total = len(dataset.source)
     shown = np.linspace(0, total - 1, min(total, MOST)).round().astype(int)
     examples = dataset.source.__getitems__(shown.tolist())
     captions = [_wrapped(_said(dataset, example)) for example in examples]
-    head = "\n".join(line for note in notes for line in textwrap.wrap(note, NOTE))
-    head_height = 0.5 + LINE * (head.count("\n") + 1)
-    cell_height = SIDE + LINE * (max(caption.count("\n") for caption in captions) + 1) + 0.15
-    rows = -(-len(examples) // COLUMNS)
-    height = head_height + rows * cell_height
+    lines = [line for note in notes for line in textwrap.wrap(note, NOTE)]
+    top = 0.5 + LINE * len(lines)
+    row_height = SIDE + LINE * (2 + max(caption.count("\n") for caption in captions))
+    height = top + row_height * -(-len(examples) // COLUMNS)
     figure = Figure(figsize=(WIDTH, height), dpi=150)
-    title = f"{total:,} image{'s' * (total > 1)} of {h} x {w}" + f", {MOST} of them" * (total > MOST)
-    figure.text(0.015, 1 - 0.12 / height, title, size=12, weight="bold", va="top")
-    figure.text(0.015, 1 - 0.38 / height, head, size=8, color="0.3", va="top", parse_math=False)
+    _write(figure, 0.12, _title(dataset), size=12, weight="bold")
+    _write(figure, 0.38, "\n".join(lines), size=8, color="0.3")
     for i, (example, caption) in enumerate(zip(examples, captions, strict=True)):
         row, column = divmod(i, COLUMNS)
-        bottom = height - head_height - row * cell_height - SIDE
-        left = (column + 0.5) * WIDTH / COLUMNS - SIDE / 2
+        left, bottom = GAP + column * (SIDE + GAP), height - top - row * row_height - SIDE
         ax = figure.add_axes((left / WIDTH, bottom / height, SIDE / WIDTH, SIDE / height))
         _show(ax, example["image"], caption)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph")  # signs that the font lacks become boxes
         figure.savefig(file)
+
+
+def _title(dataset: Dataset) -> str:
+    total, (h, w, _) = len(dataset.source), dataset.image_shape
+    title = f"{total:,} image{'s' * (total > 1)} of {h} x {w}"
+    return f"{title}, {MOST} shown" if total > MOST else title
+
+
+def _write(figure: Figure, down: float, text: str, **style: Any) -> None:
+    height = figure.get_size_inches()[1]
+    figure.text(GAP / WIDTH, 1 - down / height, text, va="top", parse_math=False, **style)
 
 
 def _said(dataset: Dataset, example: dict) -> str:
@@ -66,14 +76,5 @@ def _wrapped(text: str) -> str:
 def _show(ax: Axes, image: np.ndarray, caption: str) -> None:
     ax.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
     ax.set_axis_off()
-    ax.text(
-        0.5,
-        -0.04,
-        caption,
-        size=7,
-        ha="center",
-        va="top",
-        linespacing=1.1,
-        transform=ax.transAxes,
-        parse_math=False,
-    )
+    style: dict[str, Any] = {"size": 7, "ha": "center", "va": "top", "linespacing": 1.1}
+    ax.text(0.5, -0.04, caption, transform=ax.transAxes, parse_math=False, **style)

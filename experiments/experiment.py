@@ -68,12 +68,16 @@ def fitted(experiment: Experiment, condition: Condition | FrozenText) -> Experim
     network: Any = experiment.network
     if network.encode is not None:
         return experiment
+    encode: linen.Module
     if isinstance(condition, Classes):
-        network = network.clone(encode=nn.ClassTable(len(condition.names)))
+        encode = nn.ClassTable(len(condition.names))
     elif isinstance(condition, Captions):
-        network = network.clone(encode=nn.TextEncoder(condition.vocabulary), text="cross")
+        encode = nn.TextEncoder(condition.vocabulary)
     else:
-        network = network.clone(encode=nn.TokenSequence(), text="cross")
+        encode = nn.TokenSequence()
+    network = network.clone(encode=encode)
+    if isinstance(network, nn.DiT) and not isinstance(condition, Classes) and network.text == "none":
+        network = network.clone(text="cross")
     return dataclasses.replace(experiment, network=network)
 
 

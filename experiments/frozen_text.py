@@ -11,10 +11,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from jaxflow.data.conditions import Captions
-from jaxflow.data.datasets import Dataset
+from jaxflow.data.dataset import Dataset
 from jaxflow.nn import Sequence as TokenSequence
 from jaxflow.pretrained import clip, t5
 from jaxflow.pretrained.cache import cached
@@ -49,14 +50,15 @@ class FrozenText:
     @cached_property
     def null(self) -> TokenSequence:
         """The empty caption."""
-        return self.encode("")
+        with jax.ensure_compile_time_eval():  # it may be asked for while a program is traced
+            return self.encode("")
 
     def of(self, example: Mapping[str, Any]) -> TokenSequence:
-        """Y of an example of `with_embeddings`."""
+        """The condition y of an example of `with_embeddings`."""
         return example["text"]
 
     def encode(self, caption: str) -> TokenSequence:
-        """Y of one caption."""
+        """The condition y of one caption."""
         return _row(self.encoder.encode([caption]), 0)
 
     def check(self, prompt: str) -> None:

@@ -21,7 +21,8 @@ from experiments.experiment import Experiment, decode, differences, encode
 from experiments.frozen_text import FrozenText, with_embeddings
 from jaxflow import fields
 from jaxflow.data.conditions import Classes, Condition
-from jaxflow.data.datasets import Dataset, data_directory, open_dataset
+from jaxflow.data.dataset import Dataset
+from jaxflow.data.datasets import data_directory, open_dataset
 from jaxflow.training.checkpoint import Checkpoints
 from jaxflow.training.step import Params
 from jaxflow.typing import GuidedField

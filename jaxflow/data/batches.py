@@ -17,12 +17,10 @@ import numpy as np
 from jaxtyping import Array, Int
 
 from jaxflow.data.conditions import stack
-from jaxflow.data.datasets import Dataset
+from jaxflow.data.dataset import RESIDENT_BYTES, Dataset
 
 Batch = dict[str, Any]
 """{"image": uint8 (b, h, w, c), "y": condition, a pytree with a leading axis of b examples}."""
-
-RESIDENT_BYTES = 2**30
 
 
 def order(size: int, seed: int, batch_size: int) -> grain.MapDataset:

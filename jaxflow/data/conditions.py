@@ -28,7 +28,7 @@ class Classes:
         return np.asarray(len(self.names), np.int32)
 
     def of(self, example: Mapping[str, Any]) -> Int[np.ndarray, ""]:
-        """Y of an example with a `label`."""
+        """The condition y of an example with a `label`."""
         return np.asarray(example["label"], np.int32)
 
 
@@ -62,7 +62,7 @@ class Captions:
         return self.encode("")
 
     def of(self, example: Mapping[str, Any]) -> Int[np.ndarray, " length"]:
-        """Y of an example with a `caption`."""
+        """The condition y of an example with a `caption`."""
         caption = example["caption"]
         return self.encode(caption if isinstance(caption, str) else caption.decode())
 

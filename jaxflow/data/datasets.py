@@ -7,25 +7,16 @@ with labels is read from where it was prepared, as ArrayRecord files; nothing he
 import os
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core import read_only_builder
 
 from jaxflow.data.conditions import Captions, Classes, Condition
+from jaxflow.data.dataset import Dataset
 
 OWN = {"digits": ("jaxflow.data.digits", "Digits"), "shapes": ("jaxflow.data.shapes", "Shapes")}
 """Data sets that ship with the package: module and builder."""
-
-
-class Dataset(NamedTuple):
-    """Images and what is said of them."""
-
-    source: Any
-    """Random access, `len` and `__getitems__`, to {"image": uint8 (h, w, c), ...}, decoded when asked for."""
-    image_shape: tuple[int, int, int]
-    condition: Condition
-    """Makes the condition y of an example."""
 
 
 def data_directory(data_dir: str | os.PathLike | None = None) -> Path:

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from jaxflow.nn.attention import Attention, Heads, Projections, attend
+from jaxflow.nn.dense import Dense
 from jaxflow.nn.embeddings import rotate
 
 Tokens = Float[Array, "b n c"]
@@ -35,7 +36,7 @@ class Modulation(linen.Module):
 
     @linen.compact
     def __call__(self, embedding: Embedding) -> list[Part]:
-        dense = linen.Dense(self.parts * self.channels, kernel_init=linen.initializers.zeros)
+        dense = Dense(self.parts * self.channels, kernel_init=linen.initializers.zeros)
         return jnp.split(dense(linen.silu(embedding))[:, None], self.parts, axis=-1)
 
 
@@ -55,7 +56,7 @@ class MLP(linen.Module):
 
     @linen.compact
     def __call__(self, x: Tokens) -> Tokens:
-        dense = partial(linen.Dense, kernel_init=linen.initializers.xavier_uniform(), dtype=self.dtype)
+        dense = partial(Dense, kernel_init=linen.initializers.xavier_uniform(), dtype=self.dtype)
         h = linen.gelu(dense(self.ratio * x.shape[-1])(x), approximate=True)
         h = linen.Dropout(self.dropout, deterministic=not self.train)(h)
         return dense(x.shape[-1])(h)
@@ -150,7 +151,7 @@ class JointBlock(linen.Module):
     def _finish(self, stream: str, x: Tokens, mixed: Tokens, modulation: list[Part]) -> Tokens:
         gate1, shift2, scale2, gate2 = modulation
         init = linen.initializers.xavier_uniform()
-        out = linen.Dense(x.shape[-1], kernel_init=init, dtype=self.dtype, name=f"{stream}_out")
+        out = Dense(x.shape[-1], kernel_init=init, dtype=self.dtype, name=f"{stream}_out")
         x = _add(x, gate1, out(mixed))
         mlp = MLP(self.mlp_ratio, self.dropout, self.train, self.dtype, name=f"{stream}_mlp")
         return _add(x, gate2, mlp(modulate(x, shift2, scale2)))

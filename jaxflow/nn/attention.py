@@ -15,6 +15,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from jaxflow.nn.dense import Dense
+
 Heads = Float[Array, "b _ heads d"]
 Mask = Bool[Array, "b m"]
 
@@ -88,7 +90,7 @@ class Project(linen.Module):
     def __call__(self, tokens: Float[Array, "b n c"]) -> Heads:
         if self.channels % self.heads:
             raise ValueError(f"heads = {self.heads} does not divide the {self.channels} channels")
-        projected = linen.Dense(self.channels, kernel_init=self.kernel_init, dtype=self.dtype)(tokens)
+        projected = Dense(self.channels, kernel_init=self.kernel_init, dtype=self.dtype)(tokens)
         split = projected.reshape(*tokens.shape[:2], self.heads, self.channels // self.heads)
         return linen.RMSNorm()(split.astype(jnp.float32)).astype(self.dtype) if self.norm else split
 
@@ -124,7 +126,7 @@ class Attention(linen.Module):
         if rotate is not None:
             query, key = rotate(query), rotate(key)
         mixed = attend(query, key, value, mask, implementation=self.implementation)
-        out = linen.Dense(tokens.shape[-1], kernel_init=self.out_init, dtype=self.dtype)
+        out = Dense(tokens.shape[-1], kernel_init=self.out_init, dtype=self.dtype)
         return out(mixed.reshape(tokens.shape))
 
 

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 
 from jaxflow.nn.adaln import Block, JointBlock, Modulation, Tokens, modulate
 from jaxflow.nn.conditioning import Encoded
+from jaxflow.nn.dense import Dense
 from jaxflow.nn.embeddings import TimeEmbedding, grid_positions
 from jaxflow.nn.patches import from_patches, to_patches
 from jaxflow.typing import Condition, Times
@@ -68,12 +69,12 @@ class DiT(linen.Module):
             embedding = embedding + encoded.vector
         patches = to_patches(x, self.patch)
         b, rows, columns, d = patches.shape
-        tokens = linen.Dense(self.width, dtype=self.dtype)(patches.reshape(b, rows * columns, d))
+        tokens = Dense(self.width, dtype=self.dtype)(patches.reshape(b, rows * columns, d))
         tokens = self._placed(tokens, rows, columns)
         tokens = self._blocks(tokens, embedding, encoded, (rows, columns), train)
         shift, scale = Modulation(2, self.width)(embedding)
         outputs = d * (2 if self.learned_variance else 1)
-        last = linen.Dense(outputs, kernel_init=linen.initializers.zeros, dtype=self.dtype)
+        last = Dense(outputs, kernel_init=linen.initializers.zeros, dtype=self.dtype)
         out = last(modulate(tokens, shift, scale)).reshape(b, rows, columns, outputs)
         return from_patches(out, self.patch)[..., : x.shape[-1]].astype(x.dtype)
 
@@ -108,7 +109,7 @@ class DiT(linen.Module):
             train=train,
         )
         if self.text == "joint":
-            others = linen.Dense(self.width, dtype=self.dtype)(encoded.tokens)
+            others = Dense(self.width, dtype=self.dtype)(encoded.tokens)
             for i in range(self.depth):
                 last = i == self.depth - 1
                 tokens, others = block(last=last, name=f"block_{i}")(tokens, embedding, others, encoded.mask)

@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxflow.nn.attention import Attention
 from jaxflow.nn.conditioning import Encoded, NullToken
+from jaxflow.nn.dense import Dense
 
 
 class TextBlock(linen.Module):
@@ -20,8 +21,8 @@ class TextBlock(linen.Module):
     @linen.compact
     def __call__(self, x: Float[Array, "b m c"], mask: Bool[Array, "b m"]) -> Float[Array, "b m c"]:
         x = x + Attention(self.heads)(linen.LayerNorm()(x), mask=mask)
-        hidden = linen.gelu(linen.Dense(4 * x.shape[-1])(linen.LayerNorm()(x)), approximate=True)
-        return x + linen.Dense(x.shape[-1])(hidden)
+        hidden = linen.gelu(Dense(4 * x.shape[-1])(linen.LayerNorm()(x)), approximate=True)
+        return x + Dense(x.shape[-1])(hidden)
 
 
 class TextEncoder(linen.Module):
@@ -50,4 +51,4 @@ class TextEncoder(linen.Module):
         tokens = linen.LayerNorm()(tokens)
         weights = mask.astype(tokens.dtype)[..., None]
         mean = jnp.sum(tokens * weights, axis=1) / jnp.sum(weights, axis=1)
-        return Encoded(linen.Dense(width)(mean), tokens, mask)
+        return Encoded(Dense(width)(mean), tokens, mask)

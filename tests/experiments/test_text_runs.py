@@ -1,0 +1,152 @@
+"""Text to image from end to end, in miniature: shapes by their captions, and a folder with a frozen encoder."""
+
+import dataclasses
+import json
+
+import clip_folder
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from experiments import evaluate, runs, sample, sweep, train
+from experiments.frozen_text import FrozenText
+from experiments.presets import folder, shapes
+from jaxflow import nn
+from jaxflow.data import shapes as data
+from jaxflow.data.conditions import Captions
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("standard_promotion")]
+
+SMALL = [
+    *("--steps", "4", "--batch-size", "8", "--checkpoint-every", "4"),
+    *("--learning-rate", "0.02", "--warmup", "1", "--ema", "0"),
+]
+PROMPT = "a large red circle left of a small blue square"
+
+
+def with_network(preset, **options):
+    """The preset's experiment with a network of a few parameters."""
+    network = nn.DiT(encode=None, patch=8, width=16, depth=1, heads=2, **options)
+    experiment = dataclasses.replace(preset.experiment(), network=network)
+    return lambda: experiment
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A run of `shapes`, of which few scenes are drawn."""
+    place = tmp_path_factory.mktemp("shapes")
+    with pytest.MonkeyPatch.context() as patch, jax.numpy_dtype_promotion("standard"):
+        patch.setattr(data, "SCENES", {"train": 64, "test": 24, "held_out": 24})
+        patch.setattr(shapes, "experiment", with_network(shapes))
+        train.main(["shapes", "--out", str(place / "run"), "--data-dir", str(place / "data"), *SMALL])
+    return place / "run"
+
+
+def test_a_run_of_captions_knows_their_words(trained):
+    run = runs.open_run(trained)
+    assert isinstance(run.condition, Captions)
+    assert run.experiment.network.text == "cross"
+    assert "triangle" in run.condition.words
+
+
+@pytest.mark.requirement("R20")
+def test_prompts_and_negative_prompts(trained):
+    def images(*arguments):
+        sample.main([str(trained), "--w", "1", "3", "--per-label", "2", "--steps", "2", *arguments])
+        return {w: dict(np.load(trained / "samples" / f"w={w}.npz")) for w in (1, 3)}
+
+    plain = images("--prompt", PROMPT, "a green cross")
+    assert plain[1]["images"].shape == (4, 32, 32, 3)
+    assert plain[3]["prompts"].tolist() == [PROMPT, PROMPT, "a green cross", "a green cross"]
+    with Image.open(trained / "samples" / "grid.png") as picture:
+        assert np.asarray(picture).std() > 5
+    away = images("--prompt", PROMPT, "a green cross", "--negative", "a yellow triangle")
+    np.testing.assert_array_equal(away[1]["images"], plain[1]["images"])
+    assert (away[3]["images"] != plain[3]["images"]).any()
+
+
+@pytest.mark.requirement("R27")
+def test_evaluation_reads_the_images_against_their_captions(trained, capsys):
+    evaluate.main([str(trained), "--w", "1", "2", "--captions", "20", "--steps", "1"])
+    result = json.loads((trained / "evaluation.json").read_text())
+    for split in ("seen", "held out"):
+        assert set(result["real"][split].values()) == {1.0}
+        assert len(result["table"][split]) == 2
+        for row in result["table"][split]:
+            assert {"objects", "shape", "colour", "size", "relation", "all"} <= set(row)
+            assert row["all"] < 0.5  # four steps teach nothing
+    assert "held out" in capsys.readouterr().out
+    with Image.open(trained / "evaluation.png") as picture:
+        assert picture.width > 100
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "says"),
+    [
+        (sample, (), "prompt is missing"),
+        (sample, ("--labels", "1"), "labels: the run is of captions"),
+        (sample, ("--prompt", "a red dog"), "no caption has the word 'dog'"),
+        (sample, ("--prompt", "a" + " a" * 20), "at most 16 words are read"),
+        (sample, ("--prompt", PROMPT, "--negative", "blurry"), "no caption has the word 'blurry'"),
+        (evaluate, ("--captions", "0"), "captions = 0"),
+        (sweep, (), "whose images have captions, not classes"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(trained, capsys, script, arguments, says):
+    with pytest.raises(SystemExit) as stop:
+        script.main([str(trained), *arguments])
+    assert stop.value.code == 2
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert says in errors[0]
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """Plain pictures of several sizes, each with its caption."""
+    place = tmp_path / "pictures"
+    place.mkdir()
+    for i in range(30):
+        colour = ("red", "green", "blue")[i % 3]
+        Image.new("RGB", (40 + i, 50), colour).save(place / f"{i}.png")
+        (place / f"{i}.txt").write_text(f"a photo of the cat, {colour}")
+    return place
+
+
+def test_a_folder_of_pictures_with_a_frozen_text_encoder(pictures, tmp_path, monkeypatch):
+    clip_folder.write(tmp_path / "clip")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(folder, "experiment", with_network(folder, qk_norm=True))
+    out = tmp_path / "run"
+    arguments = [
+        *("folder", "--out", str(out), "--data-dir", str(pictures), "--image-size", "16"),
+        *("--text-encoder", str(tmp_path / "clip"), *SMALL),
+    ]
+    train.main(arguments)
+    run = runs.open_run(out)
+    assert run.condition == FrozenText(str(tmp_path / "clip"))
+    with Image.open(out / "data.png") as page:
+        assert page.width > 100
+    sample.main([str(out), "--w", "2", "--prompt", "a photo of the cat", "--per-label", "2", "--steps", "1"])
+    assert np.load(out / "samples" / "w=2.npz")["images"].shape == (2, 16, 16, 3)
+    # The embeddings were kept, and are those of the caption.
+    (kept,) = (tmp_path / "cache" / "jaxflow" / "captions").iterdir()
+    tokens = np.load(kept / "tokens.npy")
+    example = run.open_split("train").source[0]
+    np.testing.assert_array_equal(example["text"].tokens, tokens[0].astype(np.float32))
+    expected = run.condition.encode(example["caption"]).tokens
+    np.testing.assert_allclose(example["text"].tokens, expected, atol=5e-3)  # kept in 16 bits
+
+
+def test_a_text_encoder_needs_captions(pictures, tmp_path, capsys):
+    for caption in pictures.glob("*.txt"):
+        caption.unlink()
+    clip_folder.write(tmp_path / "clip")
+    with pytest.raises(SystemExit) as stop:
+        train.main(
+            ["folder", "--out", str(tmp_path / "run"), "--data-dir", str(pictures)]
+            + ["--text-encoder", str(tmp_path / "clip")]
+        )
+    assert stop.value.code == 2
+    assert "the images have classes, not captions" in capsys.readouterr().err
