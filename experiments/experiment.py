@@ -63,7 +63,7 @@ class Experiment:
             raise ValueError(f"seed = {self.seed}: a seed is not negative")
 
 
-def fitted(experiment: Experiment, condition: Condition | FrozenText) -> Experiment:
+def fitted(experiment: Experiment, condition: Condition) -> Experiment:
     """The experiment with the encoder that its data need, where the preset leaves it open."""
     network: Any = experiment.network
     if network.encode is not None:

@@ -120,4 +120,4 @@ def _row(embeddings: Embeddings, i: int) -> TokenSequence:
     else:
         pooled = embeddings.pooled[i]
     as_float = lambda a: np.asarray(a, np.float32)  # noqa: E731
-    return TokenSequence(as_float(tokens), np.asarray(mask), as_float(pooled))
+    return TokenSequence(as_float(tokens), np.asarray(mask), as_float(pooled))  # type: ignore[arg-type]

@@ -35,7 +35,7 @@ class Run:
     experiment: Experiment
     data_dir: str
     image_shape: tuple[int, int, int]
-    condition: Condition | FrozenText
+    condition: Condition
     """What is said of the images: classes or captions."""
 
     @property

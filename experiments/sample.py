@@ -17,9 +17,10 @@ import tyro
 
 from experiments import runs
 from experiments.cli import refusing
+from experiments.frozen_text import FrozenText
 from experiments.generate import check, generator
 from experiments.pictures import guidance_grid
-from jaxflow.data.conditions import Classes, stack
+from jaxflow.data.conditions import Captions, Classes, stack
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,8 @@ class Rows(NamedTuple):
     """What the rows are called in the files."""
     values: np.ndarray
     """Of each row in the files."""
+    negative: Any = None
+    """Condition that guidance leads away from, if not from null."""
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -73,14 +76,19 @@ def main(argv: list[str] | None = None) -> None:
 
     n = arguments.per_label
     y = stack([condition for condition in (*rows.conditions, run.null) for _ in range(n)])
-    negative = None if arguments.negative is None else run.condition.encode(arguments.negative)
     generate = generator(
-        run, params, steps=arguments.steps, solver=arguments.solver, seed=arguments.seed, negative=negative
+        run,
+        params,
+        steps=arguments.steps,
+        solver=arguments.solver,
+        seed=arguments.seed,
+        negative=rows.negative,
     )
     panels = {w: generate(y, w) for w in arguments.w}
-    values = {rows.key: np.repeat(rows.values, n)}
+    values = np.repeat(rows.values, n)
     for w, images in panels.items():
-        np.savez_compressed(folder / f"w={w:g}.npz", images=images[:-n], **values)
+        arrays: dict[str, Any] = {"images": images[:-n], rows.key: values}
+        np.savez_compressed(folder / f"w={w:g}.npz", **arrays)
     guidance_grid(panels, [*rows.names, "null"], folder / "grid.png")
     total = n * len(rows.names)
     print(f"{folder / 'grid.png'}\n{folder}/w=*.npz: {total} images for each w in {[*panels]}")
@@ -95,7 +103,7 @@ def classes_of(run: runs.Run, arguments: Arguments) -> Rows:
         if not 0 <= label < len(run.classes):
             raise ValueError(f"labels[{i}] = {label}: the classes are 0 to {len(run.classes) - 1}")
     labels = np.array(classes, np.int32)
-    return Rows(labels, [run.classes[label] for label in labels], "labels", labels)
+    return Rows([*labels], [run.classes[label] for label in labels], "labels", labels)
 
 
 def prompts_of(run: runs.Run, arguments: Arguments) -> Rows:
@@ -104,10 +112,12 @@ def prompts_of(run: runs.Run, arguments: Arguments) -> Rows:
         raise ValueError("labels: the run is of captions; say what the images shall show with --prompt")
     if not arguments.prompt:
         raise ValueError('prompt is missing: say what the images shall show, --prompt "..." "..."')
+    assert isinstance(run.condition, Captions | FrozenText)
     for prompt in (*arguments.prompt, *([arguments.negative] if arguments.negative else [])):
         run.condition.check(prompt)
     conditions = [run.condition.encode(prompt) for prompt in arguments.prompt]
-    return Rows(conditions, arguments.prompt, "prompts", np.array(arguments.prompt))
+    negative = None if arguments.negative is None else run.condition.encode(arguments.negative)
+    return Rows(conditions, arguments.prompt, "prompts", np.array(arguments.prompt), negative)
 
 
 if __name__ == "__main__":

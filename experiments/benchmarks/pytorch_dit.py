@@ -80,8 +80,8 @@ class DiT(tnn.Module):
         self.first = tnn.Linear(4 * channels, width)
         self.blocks = tnn.ModuleList(Block(width, heads) for _ in range(depth))
         self.modulation, self.last = tnn.Linear(width, 2 * width), tnn.Linear(width, 4 * channels)
-        self.register_buffer("places", places)
-        self.register_buffer("frequencies", torch.exp(-math.log(1e4) * torch.arange(64) / 64))
+        self.places = tnn.Buffer(places)
+        self.frequencies = tnn.Buffer(torch.exp(-math.log(1e4) * torch.arange(64) / 64))
 
     def forward(self, x: torch.Tensor, t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         """(b, h, w, c), (b,), (b,) -> (b, h, w, c)."""
@@ -101,7 +101,7 @@ def _norm(x: torch.Tensor) -> torch.Tensor:
     return F.layer_norm(x, x.shape[-1:], eps=1e-6)
 
 
-def layers(model: DiT, params: Any) -> Iterator[tuple[tnn.Linear, list[dict[str, Any]]]]:
+def layers(model: Any, params: Any) -> Iterator[tuple[tnn.Linear, list[dict[str, Any]]]]:
     """Each linear layer of PyTorch, and the one or more of jaxflow that it is."""
     time = params["TimeEmbedding_0"]
     yield model.time[0], [time["Dense_0"]]

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import numpy as np
@@ -108,7 +108,17 @@ def vocabulary_of(captions: Iterable[str], *, most_words: int = 8000, longest: i
     return Captions(tuple(ordered[:most_words]), min(length, longest))
 
 
-Condition = Classes | Captions
+class Condition(Protocol):
+    """`Classes`, `Captions`, or whatever else makes a condition of an example."""
+
+    @property
+    def null(self) -> Any:
+        """The condition that says nothing, for one example."""
+        ...
+
+    def of(self, example: Mapping[str, Any]) -> Any:
+        """The condition y of an example: a pytree of arrays."""
+        ...
 
 
 def stack(conditions: Sequence[Any]) -> Any:

@@ -23,7 +23,7 @@ from jaxtyping import UInt8
 from tqdm import tqdm
 
 from jaxflow.data import conditions
-from jaxflow.data.conditions import Captions, Classes, Condition, vocabulary_of
+from jaxflow.data.conditions import Captions, Classes, vocabulary_of
 from jaxflow.data.dataset import RESIDENT_BYTES, Dataset
 from jaxflow.data.pictures import read_picture
 
@@ -240,7 +240,7 @@ def _attempt(file: Path, size: int) -> tuple[np.ndarray, bool] | ValueError:
         return error
 
 
-def _describe(condition: Condition, examples: Sequence[dict[str, Any]]) -> str:
+def _describe(condition: Captions | Classes, examples: Sequence[dict[str, Any]]) -> str:
     if isinstance(condition, Captions):
         longer = sum(len(conditions.split(example["caption"])) > condition.length for example in examples)
         cut = f"; {longer} are longer and cut" if longer else ""

@@ -1,13 +1,14 @@
 """Networks: Flax modules (x, t, y, *, train) -> array of x's shape.
 
 They know no path and no prediction type. The condition enters in two steps, each of which can be chosen for
-itself: an encoder makes it a vector, a sequence of tokens, or both; the network is modulated by the sum of the
-vector and an embedding of t, and attends to the tokens.
+itself: an encoder makes it a vector, a sequence of tokens, or both; the network is modulated by the sum of
+the vector and an embedding of t, and attends to the tokens.
 """
 
 from jaxflow.nn.classifier import Classifier, NoisyClassifier
 from jaxflow.nn.conditioning import ClassTable, GivenVector, Sequence, Several, TokenSequence, VectorMLP
 from jaxflow.nn.dit import DiT
+from jaxflow.nn.lab_unet import LabUNet
 from jaxflow.nn.text import TextEncoder
 from jaxflow.nn.unet import UNet
 
@@ -16,6 +17,7 @@ __all__ = [
     "Classifier",
     "DiT",
     "GivenVector",
+    "LabUNet",
     "NoisyClassifier",
     "Sequence",
     "Several",

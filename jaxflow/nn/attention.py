@@ -9,6 +9,7 @@ Normalisation and softmax are float32 in every compute type.
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import flax.linen as linen
 import jax
@@ -54,8 +55,8 @@ def attend(
         key: (b, m, heads, d).
         value: (b, m, heads, d).
         mask: which keys count, (b, m); one of them at least in each example. A masked one has no influence.
-        implementation: by name; `auto` is cuDNN on a GPU in 16 bits, matmul on a CPU, else XLA. `jax.vmap` over
-            what only some of the operands depend on needs xla or matmul: cuDNN may crash there.
+        implementation: by name; `auto` is cuDNN on a GPU in 16 bits, matmul on a CPU, else XLA. Under
+            `jax.vmap` over what only some operands depend on choose xla or matmul: cuDNN may crash there.
 
     Raises:
         ValueError: there is no such implementation.
@@ -141,7 +142,7 @@ class Projections(linen.Module):
     @linen.compact
     def __call__(
         self, tokens: Float[Array, "b n c"] | None, others: Float[Array, "b m e"]
-    ) -> tuple[Heads | None, Heads, Heads]:
+    ) -> tuple[Any, Heads, Heads]:
         project = partial(Project, self.heads, self.channels, dtype=self.dtype)
         return (
             None if tokens is None else project(norm=self.qk_norm, name="query")(tokens),

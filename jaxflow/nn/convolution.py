@@ -31,13 +31,8 @@ NUMBERS = 2**17
 
 @partial(jax.custom_jvp, nondiff_argnums=(2,))
 def convolve(x: Image, kernel: Kernel, stride: int = 1) -> Image:
-    """3 x 3 convolution with zeros around, (b, h, w, c) -> (b, h / stride, w / stride, o)."""
-    return _xla(x, kernel, stride)
-
-
-def _xla(x: Array, kernel: Array, stride: int = 1) -> Array:
-    numbers = ("NHWC", "HWIO", "NHWC")
-    return jax.lax.conv_general_dilated(x, kernel, (stride, stride), "SAME", dimension_numbers=numbers)
+    """3 x 3 convolution with zeros around, (b, h, w, c) -> (b, h / stride, w / stride, o), rounded up."""
+    return _xla(stride, x, kernel)
 
 
 @partial(convolve.defjvp, symbolic_zeros=True)
@@ -47,34 +42,40 @@ def _derivative(stride: int, primals: tuple[Array, Array], tangents: tuple[Any, 
     if not isinstance(dx, SymbolicZero):
         terms.append(convolve(dx, kernel, stride))
     if not isinstance(dkernel, SymbolicZero):
-        xla = partial(_xla, stride=stride)
-        # Larger strides are rare, and other platforms have a fast gradient.
-        products = _products if stride == 1 else xla
-        terms.append(jax.lax.platform_dependent(x, dkernel, cpu=products, default=xla))
+        cpu, default = partial(_products, stride), partial(_xla, stride)
+        terms.append(jax.lax.platform_dependent(x, dkernel, cpu=cpu, default=default))
     return convolve(x, kernel, stride), sum(terms[1:], start=terms[0])
 
 
-def _products(x: Array, kernel: Array) -> Array:
+def _xla(stride: int, x: Array, kernel: Array) -> Array:
+    numbers = ("NHWC", "HWIO", "NHWC")
+    return jax.lax.conv_general_dilated(x, kernel, (stride, stride), "SAME", dimension_numbers=numbers)
+
+
+def _products(stride: int, x: Array, kernel: Array) -> Array:
     """Equal to `_xla`, as matrix products of a few examples each."""
     b, h, w, c = x.shape
-    o = kernel.shape[-1]
-    most = max(1, NUMBERS // (h * w * (c + o)))
+    most = max(1, NUMBERS // (h * w * (c + kernel.shape[-1])))
     chunks = x.reshape(-1, max(n for n in range(1, b + 1) if b % n == 0 and n <= most), h, w, c)
     # The chunks' parts of the gradient are added in 32 bits; no copies are kept for the backward pass.
-    wide = kernel.astype(jnp.promote_types(kernel.dtype, jnp.float32))
-    product = jax.checkpoint(lambda chunk: _product(chunk, wide.astype(x.dtype)), prevent_cse=False)
-    return jax.lax.map(product, chunks).reshape(b, h, w, o)
+    wide = kernel.astype(jnp.float32) if kernel.dtype.itemsize < 4 else kernel
+    product = jax.checkpoint(lambda chunk: _product(stride, chunk, wide.astype(x.dtype)), prevent_cse=False)
+    y = jax.lax.map(product, chunks)
+    return y.reshape(b, *y.shape[2:])
 
 
-def _product(x: Array, kernel: Array) -> Array:
-    """(n, h, w, c) -> (n, h, w, o), all taps in one product; each step has the transpose that is fast."""
+def _product(stride: int, x: Array, kernel: Array) -> Array:
+    """All taps of a few examples in one product; each step is one whose transpose is fast."""
     n, h, w, c = x.shape
     o = kernel.shape[-1]
-    padded = jnp.pad(x.transpose(3, 0, 1, 2), ((0, 0), (0, 0), (1, 1), (1, 1)))
-    columns = jnp.stack([padded[..., j : j + w] for j in range(3)]).reshape(3 * c, -1)
+    last_row, last_column = stride * (-(-h // stride) - 1), stride * (-(-w // stride) - 1)
+    pads = jax.lax.padtype_to_pads((h, w), (3, 3), (stride, stride), "SAME")
+    padded = jnp.pad(x.transpose(3, 0, 1, 2), ((0, 0), (0, 0), *pads))
+    columns = jnp.stack([padded[..., j : j + last_column + 1 : stride] for j in range(3)])
     taps = kernel.transpose(1, 2, 0, 3).reshape(3 * c, 3 * o)
-    rows = jnp.split((columns.T @ taps).reshape(n, h + 2, w, 3 * o), 3, axis=-1)
-    return rows[0][:, :h] + rows[1][:, 1 : h + 1] + rows[2][:, 2:]
+    rows = (columns.reshape(3 * c, -1).T @ taps).reshape(n, padded.shape[2], -1, 3 * o)
+    parts = [part[:, i : i + last_row + 1 : stride] for i, part in enumerate(jnp.split(rows, 3, axis=-1))]
+    return parts[0] + parts[1] + parts[2]
 
 
 class Convolution(linen.Module):

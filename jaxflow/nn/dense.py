@@ -1,7 +1,7 @@
 """A dense layer of tokens as one matrix product.
 
-XLA's CPU backend makes of a product with two leading axes, next to a nonlinearity, one that is three times slower in
-its gradient. With the axes of examples and tokens as one it is the product that every device is fast in.
+Of a product with two leading axes, next to a nonlinearity, XLA's CPU backend can make one whose gradient
+is three times slower. With the axes of examples and tokens as one it is fast on every device.
 """
 
 import flax.linen as linen

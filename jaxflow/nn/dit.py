@@ -96,8 +96,8 @@ class DiT(linen.Module):
             raise ValueError(
                 f"text = {self.text!r}: the encoder {type(self.encode).__name__} gives no tokens"
             )
-        kind = JointBlock if self.text == "joint" else Block
-        block = partial(
+        kind: Any = JointBlock if self.text == "joint" else Block
+        block: Any = partial(
             linen.remat(kind) if self.remat else kind,
             heads=self.heads,
             mlp_ratio=self.mlp_ratio,
@@ -109,14 +109,14 @@ class DiT(linen.Module):
             train=train,
         )
         if self.text == "joint":
-            others = Dense(self.width, dtype=self.dtype)(encoded.tokens)
+            others: Any = Dense(self.width, dtype=self.dtype)(encoded.tokens)  # type: ignore[arg-type]
             for i in range(self.depth):
                 last = i == self.depth - 1
                 tokens, others = block(last=last, name=f"block_{i}")(tokens, embedding, others, encoded.mask)
             return tokens
-        others, mask = (encoded.tokens, encoded.mask) if self.text == "cross" else (None, None)
+        seen = (encoded.tokens, encoded.mask) if self.text == "cross" else ()
         for i in range(self.depth):
-            tokens = block(name=f"block_{i}")(tokens, embedding, others, mask)
+            tokens = block(name=f"block_{i}")(tokens, embedding, *seen)
         return tokens
 
 

@@ -21,7 +21,7 @@ from jaxflow.nn.conditioning import Encoded
 from jaxflow.nn.convolution import Convolution
 from jaxflow.nn.embeddings import TimeEmbedding
 from jaxflow.nn.patches import from_patches, to_patches
-from jaxflow.nn.unet_blocks import Block, Down, Image, Up, group_norm
+from jaxflow.nn.unet_blocks import Block, Down, GroupNorm, Image, Up
 from jaxflow.typing import Condition, Times
 
 Levels = tuple[tuple[int, bool, bool], ...]
@@ -149,7 +149,7 @@ class UNet(linen.Module):
         h, skips = Encoder(levels, self.blocks, block, down)(stem, outside)
         h = Midcoder(levels[-1], block)(h, condition)
         h = Decoder(levels, self.blocks, block, up, self.skips)(h, skips, outside)
-        h = linen.silu(group_norm(self.channels[0])(h + stem))
+        h = linen.silu(GroupNorm()(h + stem))
         zeros = linen.initializers.zeros
         last = Convolution(self.patch**2 * x.shape[-1], kernel_init=zeros, dtype=self.dtype)
         return from_patches(last(h), self.patch).astype(x.dtype)

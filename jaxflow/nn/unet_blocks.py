@@ -30,9 +30,31 @@ Image = Float[Array, "b _ _ _"]
 """(b, h, w, c), of any resolution and number of channels."""
 
 
-def group_norm(channels: int) -> linen.GroupNorm:
-    """Norm over groups of 16 channels, or of as many as divide both 16 and `channels`."""
-    return linen.GroupNorm(num_groups=None, group_size=gcd(16, channels), dtype=jnp.float32)
+class GroupNorm(linen.Module):
+    """Norm over groups of 16 channels, or as many as divide 16 and the channels, in float32.
+
+    `linen.GroupNorm` in value and parameters. Sums run over places first and then over the few channels of a
+    group, and x is read once to be normalised, which on a CPU is less work and less memory.
+    """
+
+    @linen.compact
+    def __call__(self, x: Image) -> Image:
+        c = x.shape[-1]
+        scale = self.param("scale", linen.initializers.ones, (c,))[None, None, None]
+        bias = self.param("bias", linen.initializers.zeros, (c,))[None, None, None]
+        x = x.astype(jnp.float32)
+        mean = _group_mean(x)
+        variance = jnp.maximum(_group_mean(x**2) - mean**2, 0)
+        factor = jax.lax.rsqrt(variance + 1e-6) * scale
+        return x * factor + (bias - mean * factor)
+
+
+def _group_mean(x: Image) -> Float[Array, "b 1 1 c"]:
+    """Mean over all places and the channels of a group, for each channel."""
+    b, c = x.shape[0], x.shape[-1]
+    size = gcd(16, c)
+    means = jnp.mean(jnp.mean(x.reshape(b, -1, c), axis=1).reshape(b, c // size, size), axis=-1)
+    return jnp.repeat(means, size, axis=-1)[:, None, None]
 
 
 class ResidualBlock(linen.Module):
@@ -54,19 +76,19 @@ class ResidualBlock(linen.Module):
 
     @linen.compact
     def __call__(self, x: Image, vector: Float[Array, "b d"] | None) -> Image:
-        h = linen.silu(group_norm(x.shape[-1])(x))
+        h = linen.silu(GroupNorm()(x))
         h = self._modulated(Convolution(self.channels, dtype=self.dtype)(h), vector)
         h = linen.Dropout(self.dropout, deterministic=not self.train)(linen.silu(h))
         h = Convolution(self.channels, kernel_init=linen.initializers.zeros, dtype=self.dtype)(h)
         return h + (x if x.shape[-1] == self.channels else linen.Dense(self.channels, dtype=self.dtype)(x))
 
     def _modulated(self, h: Image, vector: Array | None) -> Image:
-        norm = group_norm(self.channels)
+        norm = GroupNorm()
         if vector is None:
             return norm(h)
         if self.modulation == "pointwise":
-            shift = linen.Dense(self.channels)(linen.silu(linen.Dense(self.channels)(vector)))
-            return norm(h.astype(jnp.float32) + shift[:, None, None])
+            hidden = linen.silu(linen.Dense(self.channels)(vector))
+            return norm(h.astype(jnp.float32) + linen.Dense(self.channels)(hidden)[:, None, None])
         parts = linen.Dense(2 * self.channels)(linen.silu(vector))[:, None, None]
         scale, shift = jnp.split(parts, 2, axis=-1)
         return norm(h) * (1 + scale) + shift
@@ -81,7 +103,7 @@ class AttentionBlock(linen.Module):
 
     @linen.compact
     def __call__(self, x: Image, others: Array | None = None, mask: Array | None = None) -> Image:
-        tokens = group_norm(x.shape[-1])(x).reshape(x.shape[0], -1, x.shape[-1])
+        tokens = GroupNorm()(x).reshape(x.shape[0], -1, x.shape[-1])
         attention = Attention(
             self.heads,
             out_init=linen.initializers.zeros,

@@ -1,4 +1,4 @@
-"""Text to image from end to end, in miniature: shapes by their captions, and a folder with a frozen encoder."""
+"""Text to image end to end, in miniature: shapes by their captions, and a folder with a frozen encoder."""
 
 import dataclasses
 import json
@@ -145,8 +145,10 @@ def test_a_text_encoder_needs_captions(pictures, tmp_path, capsys):
     clip_folder.write(tmp_path / "clip")
     with pytest.raises(SystemExit) as stop:
         train.main(
-            ["folder", "--out", str(tmp_path / "run"), "--data-dir", str(pictures)]
-            + ["--text-encoder", str(tmp_path / "clip")]
+            [
+                *("folder", "--out", str(tmp_path / "run"), "--data-dir", str(pictures)),
+                *("--text-encoder", str(tmp_path / "clip")),
+            ]
         )
     assert stop.value.code == 2
     assert "the images have classes, not captions" in capsys.readouterr().err

@@ -122,6 +122,7 @@ def test_words_permuted_with_their_positions_give_the_same(network):
     assert_close(apply(permuted), apply(y), 1e-5)
 
 
+@pytest.mark.requirement("R55")
 def test_text_encoder_reads_the_order_and_not_the_padding():
     encode, y, _ = CONDITIONS["text"]
     variables = encode.init(KEY, y, 8)

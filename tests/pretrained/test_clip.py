@@ -56,6 +56,7 @@ def test_ids_are_those_of_transformers(tmp_path, name, saved):
         np.testing.assert_array_equal(mask, expected_mask)
 
 
+@pytest.mark.requirement("R55")
 @pytest.mark.parametrize(
     ("kind", "activation"),
     [

@@ -1,0 +1,281 @@
+import itertools
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import assert_close, disturbed
+from flax import linen
+
+from jaxflow import nn
+from jaxflow.nn.conditioning import Encoded
+from jaxflow.nn.unet import OPTIONS, Decoder, Encoder, Midcoder, unet_32, unet_64, unet_256
+from jaxflow.nn.unet_blocks import AttentionBlock, Down, GroupNorm, ResidualBlock, Up
+
+KEY = jax.random.key(0)
+X, T, Y = jax.random.normal(KEY, (2, 4, 4, 1)), jnp.array([0.1, 0.9]), jnp.array([0, 3])
+WORDS = jnp.array([[1, 2, 0], [0, 0, 0]])
+"""Two captions, of which one is empty."""
+TEXT = nn.TextEncoder(5, channels=8, depth=1, heads=2)
+SMALL = {"channels": (4, 8), "blocks": 1, "embedding": 8, "heads": 2}
+
+
+def unet(encode=None, **options):
+    return nn.UNet(encode=encode or nn.ClassTable(4), **{**SMALL, **options})
+
+
+def shapes(network, x=X, t=T, y=Y):
+    return jax.eval_shape(network.init, KEY, x, t, y)["params"]
+
+
+def trained(network, y=Y):
+    """Parameters away from zero, without compiling the initialisation."""
+    return disturbed(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape), shapes(network, y=y)), 0.3)
+
+
+def count(tree):
+    return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+
+OTHERS = [name for name in OPTIONS if name not in ("down", "up")]
+COMBINATIONS = list(
+    zip(
+        itertools.product(*(OPTIONS[name] for name in OTHERS)),
+        itertools.cycle(itertools.product(OPTIONS["down"], OPTIONS["up"])),
+        strict=False,
+    )
+)
+
+
+@pytest.mark.requirement("R51")
+@pytest.mark.parametrize(("values", "ways"), COMBINATIONS)
+def test_all_options_build_with_the_shape_and_type_of_x(values, ways):
+    options = dict(zip(OTHERS, values, strict=True))
+    network = unet(down=ways[0], up=ways[1], **options)
+    out, variables = jax.eval_shape(network.init_with_output, KEY, X, T, Y)
+    assert (out.shape, out.dtype) == (X.shape, X.dtype)
+    assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
+
+
+VARIED = {
+    "pools": {"down": "average", "up": "bilinear", "skips": "add", "modulation": "pointwise"},
+    "text": {
+        "encode": TEXT,
+        "cross_attention": (False, True),
+        "down": "max",
+        "up": "transposed",
+        "modulated": "midcoder",
+        "time": "fourier",
+        "remat": True,
+    },
+}
+
+
+@pytest.mark.requirement("R51")
+@pytest.mark.parametrize("options", VARIED.values(), ids=VARIED.keys())
+def test_zero_at_first_and_a_gradient_for_every_parameter(options):
+    network, y = unet(**options), WORDS if "encode" in options else Y
+
+    @jax.jit
+    @partial(jax.grad, has_aux=True)
+    def gradients(params):
+        out = network.apply({"params": params}, X, T, y)
+        return jnp.sum((out - 1) ** 2), out
+
+    params = trained(network, y)
+    # Of the initialisation only the last layer: XLA leaves the rest out.
+    last = jax.jit(lambda key: network.init(key, X, T, y)["params"]["Convolution_1"])(KEY)
+    assert_close(gradients({**params, "Convolution_1": last})[1], jnp.zeros_like(X), 0)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(gradients(params)[0]):
+        name = jax.tree_util.keystr(path)
+        if "'key'" not in name or "bias" not in name:  # what all keys share moves no softmax
+            assert float(jnp.abs(leaf).max()) > 0, name
+
+
+@pytest.mark.requirement("R51")
+def test_remat_changes_neither_parameters_nor_values():
+    plain, again = unet(), unet(remat=True)
+    assert shapes(plain) == shapes(again)
+    params = trained(plain)
+    a, b = (jax.jit(network.apply)({"params": params}, X, T, Y) for network in (plain, again))
+    assert_close(a, b, 1e-5)
+
+
+@pytest.mark.requirement("R54")
+def test_tokens_that_are_masked_have_no_influence():
+    block = AttentionBlock(heads=2)
+    x, tokens = jax.random.normal(KEY, (2, 2, 2, 4)), jax.random.normal(jax.random.key(1), (2, 3, 5))
+    mask = jnp.array([[True, False, True], [False, True, False]])
+    params = disturbed(jax.jit(block.init)(KEY, x, tokens, mask)["params"], 0.5)
+
+    @jax.jit
+    def influence(tokens):
+        return jax.jacobian(lambda tokens: block.apply({"params": params}, x, tokens, mask))(tokens)
+
+    of_token = jnp.abs(influence(tokens)).max(axis=(1, 2, 3, 6))  # (example, example, token)
+    for i in range(2):
+        assert_close(jnp.where(mask[i], 0, of_token[i, i]), jnp.zeros(3), 0)
+        assert_close(of_token[i, 1 - i], jnp.zeros(3), 0)
+    assert float(of_token[0, 0][mask[0]].min()) > 1e-4
+
+
+class GivenTokens(linen.Module):
+    """y: tokens and their mask, as they are."""
+
+    @linen.compact
+    def __call__(self, y, width):
+        return Encoded(None, *y)
+
+
+@pytest.mark.requirement("R54")
+def test_each_condition_reaches_its_example_and_no_other():
+    """By the vector, by the tokens that count, and by t; exactly nothing by a masked token."""
+    mask = jnp.array([[True, True, False], [True, False, False]])
+    tokens = jax.random.normal(jax.random.key(1), (2, 3, 8))
+    network = unet(GivenTokens(), cross_attention=(False, True), attention=())
+    params = trained(network, (tokens, mask))
+
+    @jax.jit
+    def jacobians(t, tokens):
+        f = lambda t, tokens: network.apply({"params": params}, X, t, (tokens, mask))  # noqa: E731
+        return jax.jacfwd(f, (0, 1))(t, tokens)
+
+    in_t, in_tokens = (jnp.abs(j) for j in jacobians(T, tokens))
+    in_t = in_t.max(axis=(1, 2, 3))
+    in_tokens = in_tokens.max(axis=(1, 2, 3, 6))
+    for i in range(2):
+        assert_close(in_t[i, 1 - i], jnp.zeros(()), 0)
+        assert_close(in_tokens[i, 1 - i], jnp.zeros(3), 0)
+        assert_close(jnp.where(mask[i], 0, in_tokens[i, i]), jnp.zeros(3), 0)
+        assert float(in_t[i, i]) > 1e-6
+    assert float(in_tokens[0, 0, :2].min()) > 1e-8
+
+
+@pytest.mark.requirement("R54")
+@pytest.mark.parametrize("modulation", OPTIONS["modulation"])
+def test_residual_block_by_hand(modulation):
+    """For an image of one pixel, in NumPy: only the kernels' middles count."""
+    block = ResidualBlock(4, modulation)
+    x, vector = jax.random.normal(KEY, (2, 1, 1, 4)), jax.random.normal(jax.random.key(1), (2, 3))
+    variables = {"params": disturbed(jax.jit(block.init)(KEY, x, vector)["params"], 0.5)}
+    p, pixel, e = jax.tree.map(np.asarray, (variables["params"], x[:, 0, 0], vector))
+
+    def silu(v):
+        return v / (1 + np.exp(-v))
+
+    def norm(i, v):  # one group of four channels
+        deviation = (v - v.mean(axis=-1, keepdims=True)) / np.sqrt(v.var(axis=-1, keepdims=True) + 1e-6)
+        return deviation * p[f"GroupNorm_{i}"]["scale"] + p[f"GroupNorm_{i}"]["bias"]
+
+    def conv(i, v):
+        return v @ p[f"Convolution_{i}"]["kernel"][1, 1] + p[f"Convolution_{i}"]["bias"]
+
+    def dense(i, v):
+        return v @ p[f"Dense_{i}"]["kernel"] + p[f"Dense_{i}"]["bias"]
+
+    h = conv(0, silu(norm(0, pixel)))
+    if modulation == "pointwise":
+        h = norm(1, h + dense(1, silu(dense(0, e))))
+    else:
+        scale, shift = np.split(dense(0, silu(e)), 2, axis=-1)
+        h = norm(1, h) * (1 + scale) + shift
+    assert_close(block.apply(variables, x, vector)[:, 0, 0], pixel + conv(1, silu(h)), 1e-4)
+
+
+@pytest.mark.requirement("R51")
+def test_midcoder_only_leaves_time_and_condition_out_of_the_rest():
+    def modulations(tree):
+        names = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
+        return {name.split("'")[1] for name in names if "ResidualBlock" in name and "Dense" in name}
+
+    network = {"skips": "add", "down": "strided"}  # no block changes the channels, all Dense are modulations
+    assert modulations(shapes(unet(modulated="midcoder", **network))) == {"Midcoder_0"}
+    assert modulations(shapes(unet(**network))) == {"Encoder_0", "Midcoder_0", "Decoder_0"}
+
+
+@pytest.mark.requirement("R51")
+def test_ways_down_and_up():
+    x = jax.random.normal(KEY, (2, 4, 6, 3))
+    windows = (1, 2, 2, 1)
+    summed = jax.lax.reduce_window(x, 0.0, jax.lax.add, windows, windows, "VALID")
+    assert_close(Down(3, "average").apply({}, x), summed / 4, 1e-6)
+    greatest = jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, windows, windows, "VALID")
+    assert_close(Down(3, "max").apply({}, x), greatest, 0)
+
+    kernel = jax.random.normal(jax.random.key(1), (2, 2, 3, 5))
+    expected = jax.lax.conv_transpose(x, kernel, (2, 2), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    # A pixel's four copies lie row by row in the channels of the dense layer.
+    dense = {"Dense_0": {"kernel": kernel[::-1, ::-1].transpose(2, 0, 1, 3).reshape(3, 20)}}
+    flipped = {"Dense_0": {"kernel": kernel.transpose(2, 0, 1, 3).reshape(3, 20)}}
+    results = [Up(5, "transposed").apply({"params": params}, x) for params in (dense, flipped)]
+    assert min(float(jnp.abs(result - expected).max()) for result in results) < 1e-5
+
+    identity = {
+        "Convolution_0": {"kernel": jnp.zeros((3, 3, 3, 3)).at[1, 1].set(jnp.eye(3)), "bias": jnp.zeros(3)}
+    }
+    for method in ("nearest", "bilinear"):
+        enlarged = Up(3, method).apply({"params": identity}, x)
+        assert_close(enlarged, jax.image.resize(x, (2, 8, 12, 3), method), 1e-6)
+
+
+@pytest.mark.parametrize("channels", [1, 6, 20, 32])
+def test_group_norm_is_linens(channels):
+    x = 3 + jax.random.normal(KEY, (2, 3, 5, channels))
+    size = np.gcd(16, channels)
+    ours, theirs = GroupNorm(), linen.GroupNorm(num_groups=None, group_size=size)
+    params = disturbed(theirs.init(KEY, x)["params"])
+    assert jax.tree.structure(shapes_of(ours, x)) == jax.tree.structure(params)
+    assert_close(ours.apply({"params": params}, x), theirs.apply({"params": params}, x), 1e-4)
+
+
+def shapes_of(module, x):
+    return jax.eval_shape(module.init, KEY, x)["params"]
+
+
+@pytest.mark.requirement("R51")
+def test_walk_of_the_chapter():
+    """256 x 256 x 3 -> 32 x 32 x 512 -> 32 x 32 x 512 -> 256 x 256 x 3."""
+    network, x = unet_256(nn.ClassTable(10)), jnp.zeros((1, 256, 256, 3))
+
+    def run(key, x):
+        parts = lambda module, _: isinstance(module, Encoder | Midcoder | Decoder)  # noqa: E731
+        return network.init_with_output(key, x, T[:1], Y[:1], capture_intermediates=parts)
+
+    out, variables = jax.eval_shape(run, KEY, x)
+    parts = {name: found["__call__"][0] for name, found in variables["intermediates"].items()}
+    assert parts["Encoder_0"][0].shape == (1, 32, 32, 512)
+    assert parts["Midcoder_0"].shape == (1, 32, 32, 512)
+    assert parts["Decoder_0"].shape == (1, 256, 256, 64)
+    assert out.shape == (1, 256, 256, 3)
+
+
+@pytest.mark.parametrize(("preset", "sides"), [(unet_32, (28, 32)), (unet_64, (64,))])
+def test_presets_take_their_sizes_and_options(preset, sides):
+    for side in sides:
+        x = jnp.zeros((1, side, side, 3))
+        out = jax.eval_shape(
+            lambda key, x: preset(nn.ClassTable(10)).init_with_output(key, x, T[:1], Y[:1])[0], KEY, x
+        )
+        assert out.shape == x.shape
+    assert preset(nn.ClassTable(10), blocks=1, dropout=0.0).blocks == 1
+
+
+REFUSED = {
+    "image size 6 x 6: 2 resolutions with patch = 2 need multiples of 4": {"patch": 2},
+    "image size 6 x 6: 3 resolutions with patch = 1 need multiples of 4": {
+        "channels": (4, 4, 4),
+        "attention": (),
+    },
+    "dtype = 'float16': there are float32, bfloat16": {"dtype": "float16"},
+    "attention = .True,.: one for each of 2 resolutions": {"attention": (True,)},
+    "the encoder ClassTable gives no tokens": {"cross_attention": (False, True)},
+    "the encoder GivenTokens gives only tokens": {"encode": GivenTokens()},
+}
+
+
+@pytest.mark.parametrize(("message", "options"), REFUSED.items())
+def test_refused_before_anything_is_compiled(message, options):
+    y = (jnp.zeros((2, 3, 8)), jnp.ones((2, 3), bool)) if "encode" in options else Y
+    with pytest.raises(ValueError, match=message):
+        jax.eval_shape(unet(**options).init, KEY, jnp.zeros((2, 6, 6, 1)), T, y)
