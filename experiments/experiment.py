@@ -87,7 +87,7 @@ RESUMABLE = ("steps", "learning_rate", "checkpoint_every", "log_every")
 CLASSES = {
     cls.__name__: cls
     for cls in (
-        *(Experiment, Classes, Captions, FrozenText, nn.DiT, nn.UNet),
+        *(Experiment, Classes, Captions, FrozenText, nn.DiT, nn.UNet, nn.LabUNet),
         *(nn.ClassTable, nn.VectorMLP, nn.TextEncoder, nn.TokenSequence, nn.Several),
         *(paths.Cosine, paths.Linear, paths.SquareRoot, paths.VariancePreserving),
     )

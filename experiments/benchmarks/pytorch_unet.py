@@ -1,14 +1,15 @@
 """The U-Net of the course's third lab, side by side with the same network in PyTorch.
 
-    pip install torch && python -m experiments.benchmarks.pytorch_unet [--batch 64] [--threads 2] [--profile]
+    python -m experiments.benchmarks.pytorch_unet [--batch 64] [--threads 2] [--profile]
 
 Both compute in float32 on the same cores, in one process, in turns:
 
     training step    flow matching loss, its gradient, Adam
     sampling step    one call of the network
 
-PyTorch runs with images channels first and channels last; ratios are to the faster of them. Before anything
-is timed, PyTorch's network gets the parameters of jaxflow's and has to give the same output.
+Needs the extra `reference`. PyTorch runs with images channels first and channels last; ratios are to the
+faster of them. Before anything is timed, PyTorch's network gets the parameters of jaxflow's and has to give the
+same output.
 """
 
 import os

@@ -11,7 +11,7 @@ def experiment() -> Experiment:
         network=nn.DiT(encode=None, patch=4, width=128, depth=6, heads=4, text="cross"),
         path=paths.Linear(),
         time_law="logit_normal",
-        steps=4500,
+        steps=3500,
         batch_size=64,
         learning_rate=2e-3,
         warmup=200,

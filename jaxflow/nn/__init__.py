@@ -7,10 +7,10 @@ the vector and an embedding of t, and attends to the tokens.
 
 from jaxflow.nn.classifier import Classifier, NoisyClassifier
 from jaxflow.nn.conditioning import ClassTable, GivenVector, Sequence, Several, TokenSequence, VectorMLP
-from jaxflow.nn.dit import DiT
+from jaxflow.nn.dit import DiT, published
 from jaxflow.nn.lab_unet import LabUNet
 from jaxflow.nn.text import TextEncoder
-from jaxflow.nn.unet import UNet
+from jaxflow.nn.unet import UNet, unet_32, unet_64, unet_256
 
 __all__ = [
     "ClassTable",
@@ -25,4 +25,8 @@ __all__ = [
     "TokenSequence",
     "UNet",
     "VectorMLP",
+    "published",
+    "unet_32",
+    "unet_64",
+    "unet_256",
 ]
