@@ -8,7 +8,7 @@ Both compute in float32 on the same cores, in one process, in turns:
     sampling step    one call of the network
 
 Needs the extra `reference`. PyTorch runs with images channels first and channels last; ratios are to the
-faster of them. Before anything is timed, PyTorch's network gets the parameters of jaxflow's and has to give the
+faster of them. Before anything is timed, PyTorch's network gets the parameters of jaxflow's and must give the
 same output.
 """
 

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -108,6 +108,7 @@ def vocabulary_of(captions: Iterable[str], *, most_words: int = 8000, longest: i
     return Captions(tuple(ordered[:most_words]), min(length, longest))
 
 
+@runtime_checkable
 class Condition(Protocol):
     """`Classes`, `Captions`, or whatever else makes a condition of an example."""
 

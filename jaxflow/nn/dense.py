@@ -8,9 +8,22 @@ import flax.linen as linen
 from jaxtyping import Array, Float
 
 
-class Dense(linen.Dense):
-    """`linen.Dense`, in value and parameters, of (..., c)."""
+class Dense(linen.Module):
+    """`linen.Dense` in value and parameters, (..., c) -> (..., features).
 
-    def __call__(self, inputs: Float[Array, "*n c"]) -> Float[Array, "*n features"]:
-        flat = super().__call__(inputs.reshape(-1, inputs.shape[-1]))
-        return flat.reshape(*inputs.shape[:-1], self.features)
+    Attributes:
+        features: channels of the result.
+        kernel_init: initialiser of the kernel.
+        dtype: compute type, float32 or bfloat16.
+    """
+
+    features: int
+    kernel_init: linen.initializers.Initializer = linen.initializers.lecun_normal()
+    dtype: str = "float32"
+
+    @linen.compact
+    def __call__(self, x: Float[Array, "*n c"]) -> Float[Array, "*n features"]:
+        kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features))
+        bias = self.param("bias", linen.initializers.zeros, (self.features,))
+        flat, kernel, bias = (a.astype(self.dtype) for a in (x.reshape(-1, x.shape[-1]), kernel, bias))
+        return (flat @ kernel + bias[None]).reshape(*x.shape[:-1], self.features)

@@ -1,4 +1,5 @@
 import chex
+import flax.linen as linen
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -6,6 +7,7 @@ import pytest
 from conftest import assert_close, disturbed
 
 from jaxflow import nn
+from jaxflow.nn.dense import Dense
 from jaxflow.nn.embeddings import grid_positions
 from jaxflow.nn.patches import from_patches, to_patches
 
@@ -92,3 +94,11 @@ def test_positions_of_a_grid_are_all_different():
     positions = np.asarray(grid_positions(7, 5, 64))
     distances = np.linalg.norm(positions[:, None] - positions[None], axis=-1) + 10 * np.eye(35)
     assert distances.min() > 0.1
+
+
+@pytest.mark.parametrize("shape", [(5, 8), (2, 3, 8)])
+def test_dense_is_linens(shape):
+    x = jax.random.normal(jax.random.key(0), shape)
+    variables = disturbed(linen.Dense(4).init(jax.random.key(1), x))
+    with jax.default_matmul_precision("highest"):
+        assert_close(Dense(4).apply(variables, x), linen.Dense(4).apply(variables, x), 1e-5)
