@@ -44,28 +44,34 @@ def report(
     if n < 1:
         raise ValueError(f"captions = {n}: at least 1 is needed")
     splits = {name: Captioned(run, split, n, data_dir) for split, name in SPLITS.items()}
+    counts = {name: len(split.captions) for name, split in splits.items()}
 
     def report(generate: Generator) -> None:
         table = {
             name: [alignment(generate(split.y, w), split.captions) for w in scales]
             for name, split in splits.items()
         }
-        write(folder, scales, table, {name: split.real for name, split in splits.items()}, n)
+        write(folder, scales, table, {name: split.real for name, split in splits.items()}, counts)
 
     return report
 
 
 def write(
-    folder: Path, scales: Sequence[float], table: dict[str, list[Shares]], real: dict[str, Shares], n: int
+    folder: Path,
+    scales: Sequence[float],
+    table: dict[str, list[Shares]],
+    real: dict[str, Shares],
+    counts: dict[str, int],
 ) -> None:
     """Print the tables; leave them as JSON and as curves."""
     for split, rows in table.items():
-        names = [name for name in rows[0] if name != "all"] + ["all"]
-        print(f"\n{split}: share of {n} captions that are true of their images\n{'w':>6}", end="")
+        # A figure is left out where no image counts for it.
+        names = [*dict.fromkeys(name for row in rows for name in row if name != "all"), "all"]
+        print(f"\n{split}: share of {counts[split]} captions that are true of their images\n{'w':>6}", end="")
         print("".join(f"{name:>12}" for name in names))
         for label, row in [*zip((f"{w:g}" for w in scales), rows, strict=True), ("real", real[split])]:
-            print(f"{label:>6}" + "".join(f"{row[name]:>12.3f}" for name in names))
-    result = {"captions": n, "w": list(scales), "table": table, "real": real}
+            print(f"{label:>6}" + "".join(f"{row.get(name, float('nan')):>12.3f}" for name in names))
+    result = {"captions": counts, "w": list(scales), "table": table, "real": real}
     (folder / "evaluation.json").write_text(json.dumps(result, indent=2) + "\n")
     alignment_over_w(scales, table, folder / "evaluation.png")
     print(f"{folder / 'evaluation.png'}\n{folder / 'evaluation.json'}")

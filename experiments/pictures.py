@@ -78,9 +78,10 @@ def alignment_over_w(scales: Sequence[float], table: dict[str, list[dict[str, fl
     figure = Figure(figsize=(9, 4), layout="constrained", dpi=150)
     axes = figure.subplots(1, len(table), sharey=True, squeeze=False)[0]
     for ax, (split, rows) in zip(axes, table.items(), strict=True):
-        for name in rows[0]:
+        for name in dict.fromkeys(name for row in rows for name in row):
             style = {"color": "black", "linewidth": 2.5} if name == "all" else {}
-            ax.plot(scales, [row[name] for row in rows], marker="o", markersize=3, label=name, **style)
+            shares = [row.get(name, np.nan) for row in rows]
+            ax.plot(scales, shares, marker="o", markersize=3, label=name, **style)
         ax.set_title(f"{split} combinations")
         ax.set_xlabel("w")
         ax.set_ylim(0, 1.02)

@@ -77,7 +77,7 @@ def open_data(experiment: Experiment, split: str, data_dir: str | None) -> Datas
     if experiment.text_encoder is None:
         return dataset
     cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "jaxflow" / "captions"
-    return with_embeddings(dataset, FrozenText(str(Path(experiment.text_encoder).absolute())), cache)
+    return with_embeddings(dataset, FrozenText(experiment.text_encoder), cache)
 
 
 def start_or_resume(directory: Path, experiment: Experiment, dataset: Dataset, data_dir: str | None) -> Run:
@@ -93,7 +93,10 @@ def start_or_resume(directory: Path, experiment: Experiment, dataset: Dataset, d
     directory.mkdir(parents=True, exist_ok=True)
     config = directory / "config.json"
     if config.exists():
-        changed = differences(open_run(directory).experiment, experiment)
+        before = open_run(directory)
+        changed = differences(before.experiment, experiment)
+        if (before.condition, before.image_shape) != (run.condition, run.image_shape):
+            changed.append("the data's classes, words or image size changed")
         if changed:
             raise ValueError(
                 f"{directory} holds another experiment: {'; '.join(changed)}. Choose another --out"

@@ -7,7 +7,7 @@ Every number of the preset can be set; `python -m experiments.train PRESET --hel
 
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -50,6 +50,9 @@ def main(argv: list[str] | None = None) -> None:
         arguments = parse(sys.argv[1:] if argv is None else argv)
         experiment, out = arguments.experiment, arguments.out
         experiment.check()
+        if experiment.text_encoder is not None:  # a run may be continued from another folder
+            encoder = str(Path(experiment.text_encoder).expanduser().absolute())
+            experiment = replace(experiment, text_encoder=encoder)
         dataset = runs.open_data(experiment, "train", arguments.data_dir)
         experiment = fitted(experiment, dataset.condition)
         order(len(dataset.source), experiment.seed, experiment.batch_size)

@@ -44,7 +44,7 @@ def open_dataset(
 
         if data_dir is None:
             raise ValueError("data_dir is missing: the folder of the pictures is needed, --data-dir PICTURES")
-        return open_folder(Path(data_dir).expanduser(), split, image_size or 64)
+        return open_folder(Path(data_dir).expanduser(), split, 64 if image_size is None else image_size)
     if image_size is not None:
         raise ValueError(f"image_size = {image_size}: only the pictures of `folder` are resized")
     return _open_prepared(name, split, data_directory(data_dir))

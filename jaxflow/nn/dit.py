@@ -19,6 +19,14 @@ from jaxflow.nn.embeddings import TimeEmbedding, grid_positions
 from jaxflow.nn.patches import from_patches, to_patches
 from jaxflow.typing import Condition, Times
 
+OPTIONS = {
+    "text": ("none", "cross", "joint"),
+    "positions": ("sinusoidal", "learned", "rotary"),
+    "time": ("sinusoidal", "fourier"),
+    "dtype": ("float32", "bfloat16"),
+}
+"""What the attributes of `DiT` that are names may be."""
+
 
 class DiT(linen.Module):
     """Diffusion transformer (x, t, y) -> array of x's shape, zero at initialisation.
@@ -63,6 +71,9 @@ class DiT(linen.Module):
     def __call__(
         self, x: Float[Array, "b h w c"], t: Times, y: Condition, *, train: bool = False
     ) -> Float[Array, "b h w c"]:
+        for name, values in OPTIONS.items():
+            if getattr(self, name) not in values:
+                raise ValueError(f"{name} = {getattr(self, name)!r}: there are {', '.join(values)}")
         encoded = Encoded() if self.encode is None else self.encode(y, self.width)  # type: ignore[operator]
         embedding = TimeEmbedding(self.width, self.frequencies, self.time == "fourier")(t)
         if encoded.vector is not None:

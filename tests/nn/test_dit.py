@@ -146,3 +146,10 @@ def test_fourier_features_have_mean_square_one():
     assert_close(jnp.mean(out**2, axis=1), jnp.ones(7), 1e-5)
     w = variables["params"]["w"]
     assert_close(out[3, :20], jnp.sqrt(2.0) * jnp.sin(jnp.pi * w), 1e-5)
+
+
+def test_a_name_that_is_none_is_refused():
+    """`text` is checked against its names by the annotations too, where the tests look at these."""
+    network = nn.DiT(encode=nn.ClassTable(4), width=16, depth=1, heads=2, dtype="float8")
+    with pytest.raises(ValueError, match="dtype = 'float8': there are float32, bfloat16"):
+        network.init(KEY, X, T, Y)
