@@ -87,8 +87,8 @@ def _condition(name: str, features: dict[str, Any]) -> Condition | None:
 
 
 def _prepare_own(name: str, directory: Path) -> None:
-    # What draws the images is imported once, when the files are written.
-    if name in OWN and not (directory / name).is_dir():
+    # What draws the images is imported once, when the files are written; a broken-off writing leaves no info.
+    if name in OWN and not any((directory / name).glob("*/dataset_info.json")):
         module, builder = OWN[name]
         make = getattr(import_module(module), builder)
         make(data_dir=directory, file_format="array_record").download_and_prepare()
