@@ -69,10 +69,7 @@ def test_formats_without_loss_are_read_to_the_bit(tmp_path, suffix):
 def test_formats_with_loss_are_read_nearly(tmp_path, suffix):
     file = tmp_path / f"a{suffix}"
     options = {".webp": {"lossless": True}, ".jpg": {"quality": 95}}.get(suffix, {})
-    try:
-        save(halves(32, 32), file, **options)
-    except (OSError, KeyError, ValueError):
-        pytest.skip(f"this Pillow writes no {suffix}")
+    save(halves(32, 32), file, **options)
     image = image_of(file, 32).astype(int)
     for columns, colour in ((slice(0, 12), RED), (slice(20, 32), BLUE)):
         assert np.abs(image[:, columns] - colour).max() < 30
