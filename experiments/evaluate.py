@@ -55,8 +55,9 @@ class Arguments:
     """Captions of each split, for a run of captions."""
     steps: int = 10
     """Steps of the solver."""
-    solver: str = "heun"
-    """euler, midpoint, heun, rk4, adams_bashforth2 or dpm_solver_2m."""
+    solver: str | None = None
+    """euler, midpoint, heun, rk4, adams_bashforth2 or dpm_solver_2m; the default is heun, and dpm_solver_2m
+    where the network predicts the data."""
     seed: int = 1
     """Of the noise and of the judge."""
     judge_steps: int = 500

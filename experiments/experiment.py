@@ -24,9 +24,13 @@ class Experiment:
     path: tyro.conf.Suppress[ProbabilityPath]
     steps: int
     """Training steps."""
+    prediction: Literal["velocity", "data"] = "velocity"
+    """What the network answers; the loss is that of the velocity for both."""
     batch_size: int = 128
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """Muon learns more in a step where most parameters are matrices, as in transformers."""
     learning_rate: float = 1e-3
-    """Peak, after the warm-up."""
+    """Peak, after the warm-up; Muon's matrices have ten times it."""
     warmup: int = 200
     """Steps of linear warm-up."""
     weight_decay: float = 0.01
@@ -38,6 +42,10 @@ class Experiment:
     """Probability eta that an example's condition is replaced by null."""
     time_law: Literal["uniform", "logit_normal"] = "uniform"
     """Law of t in training."""
+    time_mean: float = 0.0
+    """Mean of logit t under the logit-normal law; below 0 for more noise."""
+    time_deviation: float = 1.0
+    """Standard deviation of logit t."""
     image_size: int | None = None
     """Side to which the pictures of a folder are brought; other data sets have theirs."""
     text_encoder: str | None = None
@@ -53,7 +61,7 @@ class Experiment:
         for name in ("steps", "batch_size", "checkpoint_every", "log_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} = {getattr(self, name)}: at least 1 is needed")
-        for name in ("learning_rate", "clip"):
+        for name in ("learning_rate", "clip", "time_deviation"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise ValueError(f"{name} = {getattr(self, name)}: a positive number is needed")
         for name in ("condition_dropout", "ema"):

@@ -3,7 +3,6 @@
 The embeddings of a data set are computed once and kept in a folder; training reads them with the images.
 """
 
-import json
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from jaxflow.data.dataset import Dataset
 from jaxflow.nn import Sequence as TokenSequence
 from jaxflow.pretrained import clip, t5
 from jaxflow.pretrained.cache import cached
+from jaxflow.pretrained.folders import locate, read_json
 from jaxflow.pretrained.text import Embeddings, PretrainedText
 
 T5_LENGTH = 77
@@ -43,9 +43,9 @@ class FrozenText:
             FileNotFoundError: a file of it is missing.
             ValueError: it is no CLIP or T5 encoder.
         """
-        config = Path(self.folder) / "config.json"
-        kind = json.loads(config.read_text()).get("model_type", "") if config.is_file() else ""
-        return t5.load(self.folder, T5_LENGTH) if "t5" in kind else clip.load(self.folder)
+        config = read_json(locate(self.folder).encoder / "config.json")
+        is_t5 = config.get("model_type") == "t5"
+        return t5.load(self.folder, T5_LENGTH) if is_t5 else clip.load(self.folder)
 
     @cached_property
     def null(self) -> TokenSequence:

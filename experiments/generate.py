@@ -25,6 +25,8 @@ SOLVERS: dict[str, Callable[[Path], solvers.Solver]] = {
     "adams_bashforth2": lambda path: solvers.adams_bashforth2(),
     "dpm_solver_2m": solvers.dpm_solver_2m,
 }
+AT_THE_END = ("heun", "rk4")
+"""Those that evaluate the field at the end of a step."""
 
 Generator = Callable[[Any, float], np.ndarray]
 """(conditions of n images, w) -> uint8 images (n, h, w, c)."""
@@ -35,7 +37,7 @@ def generator(
     params: Params,
     *,
     steps: int,
-    solver: str,
+    solver: str | None,
     seed: int,
     negative: Any = None,
     block: int = 256,
@@ -46,12 +48,12 @@ def generator(
         run: the run that was trained.
         params: its parameters.
         steps: steps of the solver.
-        solver: its name, one of `SOLVERS`.
+        solver: its name, see `solver_of`.
         seed: of the noise.
         negative: what guidance leads away from, for one image; null if left out.
         block: images that are made together.
     """
-    grid, method = times.uniform(steps), SOLVERS[solver](run.experiment.path)
+    grid, method = times.uniform(steps), solver_of(run.experiment, solver)
     away = run.null if negative is None else negative
 
     def make(params, keys, y, w):
@@ -83,7 +85,28 @@ def generator(
     return generate
 
 
-def check(experiment: Experiment, scales: Sequence[float], steps: int, solver: str, per_label: int) -> None:
+def solver_of(experiment: Experiment, name: str | None) -> solvers.Solver:
+    """The solver of that name; if left out Heun, or DPM-Solver++ 2M where the network predicts the data.
+
+    Raises:
+        ValueError: there is no such solver, or it asks a network of the data for its velocity at t = 1.
+    """
+    of_data = experiment.prediction == "data"
+    name = name or ("dpm_solver_2m" if of_data else "heun")
+    if name not in SOLVERS:
+        raise ValueError(f"solver = {name!r}: there are {', '.join(SOLVERS)}")
+    if of_data and name in AT_THE_END:
+        others = ", ".join(other for other in SOLVERS if other not in AT_THE_END)
+        raise ValueError(
+            f"solver = {name!r}: it asks for the velocity at t = 1, where a network of the data has none;"
+            f" there are {others}"
+        )
+    return SOLVERS[name](experiment.path)
+
+
+def check(
+    experiment: Experiment, scales: Sequence[float], steps: int, solver: str | None, per_label: int
+) -> None:
     """Raise a ValueError that names the first unusable argument."""
     eta = experiment.condition_dropout
     for w in scales:
@@ -101,5 +124,4 @@ def check(experiment: Experiment, scales: Sequence[float], steps: int, solver: s
         raise ValueError(f"steps = {steps}: a sampler needs at least 1 step")
     if per_label < 1:
         raise ValueError(f"per_label = {per_label}: at least 1 is needed")
-    if solver not in SOLVERS:
-        raise ValueError(f"solver = {solver!r}: there are {', '.join(SOLVERS)}")
+    solver_of(experiment, solver)

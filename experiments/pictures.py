@@ -37,7 +37,7 @@ def guidance_grid(panels: dict[float, np.ndarray], row_names: Sequence[str], fil
         ax.set_xticks([])
         ax.set_yticks([])
         ax.spines[:].set_visible(False)
-    axes[0].set_yticks((np.arange(rows) + 0.5) * height / rows - 0.5, row_names)
+    axes[0].set_yticks((np.arange(rows) + 0.5) * height / rows - 0.5, row_names, parse_math=False)
     axes[0].tick_params(length=0)
     figure.savefig(file)
 

@@ -64,11 +64,28 @@ class Run:
 
     def field(self, params: Params) -> GuidedField:
         """The velocity field of the network with these parameters."""
-        return fields.from_network(self.experiment.network, params, self.experiment.path)
+        experiment = self.experiment
+        return fields.from_network(
+            experiment.network, params, experiment.path, prediction=experiment.prediction
+        )
 
     def open_split(self, split: str, data_dir: str | None = None) -> Dataset:
-        """A split of the run's data set."""
-        return open_data(self.experiment, split, data_dir or self.data_dir)
+        """A split of the run's data set.
+
+        Raises:
+            ValueError: the data are not those of the training: other classes, words or sizes.
+        """
+        dataset = open_data(self.experiment, split, data_dir or self.data_dir)
+        if not self.fits(dataset.condition, dataset.image_shape):
+            raise ValueError(
+                f"data_dir = {data_dir or self.data_dir}: its {self.experiment.dataset} has other classes,"
+                " words or image sizes than the run was trained on"
+            )
+        return dataset
+
+    def fits(self, condition: Condition, image_shape: tuple[int, int, int]) -> bool:
+        """Are images of this shape and what is said of them like those of the run?"""
+        return (self.condition, self.image_shape) == (condition, image_shape)
 
 
 def open_data(experiment: Experiment, split: str, data_dir: str | None) -> Dataset:
@@ -95,7 +112,7 @@ def start_or_resume(directory: Path, experiment: Experiment, dataset: Dataset, d
     if config.exists():
         before = open_run(directory)
         changed = differences(before.experiment, experiment)
-        if (before.condition, before.image_shape) != (run.condition, run.image_shape):
+        if not before.fits(run.condition, run.image_shape):
             changed.append("the data's classes, words or image size changed")
         if changed:
             raise ValueError(
@@ -112,14 +129,18 @@ def open_run(directory: Path) -> Run:
 
     Raises:
         FileNotFoundError: the folder is not a run.
+        ValueError: its configuration cannot be read.
     """
     config = directory / "config.json"
     if not config.exists():
         raise FileNotFoundError(
             f"{directory} is not a run folder: it has no config.json; train one with --out"
         )
-    fields = json.loads(config.read_text())
-    return Run(*(decode(fields[name]) for name in ("experiment", "data_dir", "image_shape", "condition")))
+    try:
+        fields = json.loads(config.read_text())
+        return Run(*(decode(fields[name]) for name in ("experiment", "data_dir", "image_shape", "condition")))
+    except (KeyError, TypeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{config} is damaged, or of another version of jaxflow: {error!r}") from None
 
 
 def trained_params(directory: Path, run: Run) -> Params:

@@ -41,8 +41,9 @@ class Arguments:
     """Images of each label or prompt."""
     steps: int = 10
     """Steps of the solver."""
-    solver: str = "heun"
-    """euler, midpoint, heun, rk4, adams_bashforth2 or dpm_solver_2m."""
+    solver: str | None = None
+    """euler, midpoint, heun, rk4, adams_bashforth2 or dpm_solver_2m; the default is heun, and dpm_solver_2m
+    where the network predicts the data."""
     seed: int = 0
     """Of the noise."""
 

@@ -24,7 +24,7 @@ from tqdm import tqdm
 from experiments import runs
 from experiments.cli import refusing
 from experiments.evaluate import Measure
-from experiments.generate import SOLVERS, check
+from experiments.generate import check, solver_of
 from experiments.pictures import rules_over_w
 from experiments.rules import RULES, Models, Rule
 from jaxflow import per_example, sampling, sweeps, times
@@ -53,8 +53,9 @@ class Arguments:
     """Images of each class."""
     steps: int = 10
     """Steps of the solver."""
-    solver: str = "heun"
-    """euler, midpoint, heun, rk4, adams_bashforth2 or dpm_solver_2m; the SDE has Euler-Maruyama's."""
+    solver: str | None = None
+    """euler, midpoint, heun, rk4, adams_bashforth2 or dpm_solver_2m; the default is heun, and dpm_solver_2m
+    where the network predicts the data; the SDE has Euler-Maruyama's."""
     block: int = 250
     """Images that are made together."""
     chunk: int = 1
@@ -131,7 +132,7 @@ def worse_model(folder: Path | None, run: runs.Run) -> tuple[runs.Run, Params] |
     if folder is None:
         return None
     worse = runs.open_run(folder)
-    if (worse.experiment.dataset, worse.image_shape) != (run.experiment.dataset, run.image_shape):
+    if not run.fits(worse.condition, worse.image_shape):
         raise ValueError(f"worse = {folder}: it was trained on other data, {worse.experiment.dataset}")
     return worse, runs.trained_params(folder, worse)
 
@@ -148,6 +149,7 @@ def swept_images(
 ) -> np.ndarray:
     """Images of each label at each setting, uint8 (w, sigma, n, h, w, c), by one program for all blocks."""
     path, grid = run.experiment.path, times.uniform(arguments.steps)
+    solver = solver_of(run.experiment, arguments.solver)
     scales, sigmas = (jnp.asarray(values, jnp.float32) for values in (arguments.w, arguments.sigma))
     deterministic = not any(arguments.sigma)
 
@@ -160,7 +162,7 @@ def swept_images(
         def at(w, sigma):
             field = rule(models, labels, w)
             if deterministic:
-                images = sampling.sample_ode(field, noise, grid, solver=SOLVERS[arguments.solver](path))
+                images = sampling.sample_ode(field, noise, grid, solver=solver)
             else:
                 walk_keys = per_example.fold_in(keys, 1)
                 images = sampling.sample_sde(walk_keys, field, path, noise, grid, sigma=sigma)

@@ -15,6 +15,7 @@ from pkgutil import iter_modules
 from typing import Annotated
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import tyro
@@ -23,7 +24,7 @@ from experiments import presets, runs
 from experiments.cli import refusing
 from experiments.contact_sheet import contact_sheet
 from experiments.experiment import Experiment, fitted
-from jaxflow import losses, times
+from jaxflow import losses, predictions, times
 from jaxflow.data.batches import batches, order
 from jaxflow.data.images import to_float
 from jaxflow.training import optimizer, parallel
@@ -31,6 +32,9 @@ from jaxflow.training.checkpoint import Checkpoints
 from jaxflow.training.interruption import Interruption
 from jaxflow.training.log import Log
 from jaxflow.training.step import Loss, initial_state, train_step
+
+LARGEST_WEIGHT = 400.0
+"""Of the error of predicted data in the loss; on the linear path that of t = 0.95."""
 
 
 @dataclass(frozen=True)
@@ -111,8 +115,8 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def optimizer_of(experiment: Experiment) -> optax.GradientTransformation:
-    """AdamW with the numbers of the experiment."""
-    return optimizer.adamw(
+    """The optimiser with the numbers of the experiment."""
+    return {"adamw": optimizer.adamw, "muon": optimizer.muon}[experiment.optimizer](
         experiment.learning_rate,
         steps=experiment.steps,
         warmup=experiment.warmup,
@@ -122,20 +126,33 @@ def optimizer_of(experiment: Experiment) -> optax.GradientTransformation:
 
 
 def guided_loss(run: runs.Run) -> Loss:
-    """Flow matching with condition dropout, a mean over pixels and channels, (b,)."""
+    """Flow matching with condition dropout, a mean over pixels and channels, (b,).
+
+    Of a network of the data it is the error of the data with the weight of flow matching, up to
+    `LARGEST_WEIGHT`, since that is infinite at t = 1.
+    """
     experiment = run.experiment
-    law = {"uniform": times.uniform_law(), "logit_normal": times.logit_normal_law()}[experiment.time_law]
+    logit_normal = times.logit_normal_law(experiment.time_mean, experiment.time_deviation)
+    law = {"uniform": times.uniform_law(), "logit_normal": logit_normal}[experiment.time_law]
+
+    def weight(t):
+        of_velocity = predictions.gain(experiment.path, t, source="data", target="velocity") ** 2
+        return jnp.minimum(of_velocity, LARGEST_WEIGHT)
+
+    matching: losses.Loss = partial(losses.flow_matching, time_law=law)
+    if experiment.prediction == "data":
+        matching = partial(losses.score_matching, prediction="data", weight=weight, time_law=law)
 
     def loss(params, key, batch):
         drop_key, match_key, dropout_key = jax.random.split(key, 3)
         data = to_float(batch["image"])
         y = losses.drop_condition(drop_key, batch["y"], run.null, experiment.condition_dropout)
 
-        def field(x, t, y):
+        def network(x, t, y):
             rngs = {"dropout": dropout_key}
             return experiment.network.apply({"params": params}, x, t, y, train=True, rngs=rngs)
 
-        loss = losses.flow_matching(match_key, field, experiment.path, data, y, time_law=law)
+        loss = matching(match_key, network, experiment.path, data, y)
         return loss / np.prod(run.image_shape)
 
     return loss

@@ -40,7 +40,7 @@ def main(argv: list[str] | None = None) -> None:
     print(f"{'compute':10} {'remat':6} {'temporary':>12} {'arguments':>12}   GiB")
     for dtype in ("float32", "bfloat16"):
         for remat in (False, True):
-            network = published(a.size, 2, nn.ClassTable(1000), dtype=dtype, remat=remat)
+            network = published(a.size, 2, nn.ClassTable(1000), dtype=dtype, remat=remat, scan=True)
             analysis = step_memory(network, a.batch, side)
             sizes = (analysis.temp_size_in_bytes, analysis.argument_size_in_bytes)
             print(

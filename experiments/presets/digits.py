@@ -8,7 +8,7 @@ def experiment() -> Experiment:
     """Diffusion transformer over 16 patches, linear path."""
     return Experiment(
         dataset="digits",
-        network=nn.DiT(encode=nn.ClassTable(10), patch=2, width=128, depth=6, heads=4),
+        network=nn.DiT(encode=None, patch=2, width=128, depth=6, heads=4),
         path=paths.Linear(),
         steps=1200,
         batch_size=64,

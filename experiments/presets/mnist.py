@@ -8,9 +8,7 @@ def experiment() -> Experiment:
     """U-Net at 14 x 14 and 7 x 7 behind a space-to-depth stem, linear path, times around the middle."""
     return Experiment(
         dataset="mnist",
-        network=nn.UNet(
-            encode=nn.ClassTable(10), patch=2, channels=(32, 128), attention=(False, True), blocks=1
-        ),
+        network=nn.UNet(encode=None, patch=2, channels=(32, 128), attention=(False, True), blocks=1),
         path=paths.Linear(),
         time_law="logit_normal",
         steps=3000,

@@ -24,6 +24,7 @@ from jaxtyping import Array, Bool, Float
 from jaxflow.nn.attention import Attention, Heads, Projections, attend
 from jaxflow.nn.dense import Dense
 from jaxflow.nn.embeddings import rotate
+from jaxflow.nn.neighbours import Neighbours
 
 Tokens = Float[Array, "b n c"]
 Embedding = Float[Array, "b d"]
@@ -81,7 +82,9 @@ class Block(linen.Module):
         mlp_ratio: width of the MLP's hidden layer in units of the tokens' channels.
         dropout: rate of dropout inside the MLP.
         qk_norm: normalise queries and keys.
-        grid: rows and columns of the tokens, for rotary positions; None for none.
+        grid: rows and columns of the tokens.
+        rotary: whether the attention turns queries and keys by their place.
+        neighbours: whether tokens see their neighbours first.
         dtype: compute type.
         attention: implementation of `attention.attend`.
         train: whether dropout is on.
@@ -91,7 +94,9 @@ class Block(linen.Module):
     mlp_ratio: int = 4
     dropout: float = 0.0
     qk_norm: bool = False
-    grid: tuple[int, int] | None = None
+    grid: tuple[int, int] = (0, 0)
+    rotary: bool = False
+    neighbours: bool = False
     dtype: str = "float32"
     attention: str = "auto"
     train: bool = False
@@ -108,7 +113,9 @@ class Block(linen.Module):
         attention = partial(
             Attention, self.heads, self.qk_norm, dtype=self.dtype, implementation=self.attention
         )
-        turn = None if self.grid is None else partial(_rotate, self.grid)
+        turn = partial(_rotate, self.grid) if self.rotary else None
+        if self.neighbours:
+            x = Neighbours(self.grid)(x)
         x = _add(x, gate1, attention()(modulate(x, shift1, scale1), rotate=turn))
         if others is not None:
             norm = linen.LayerNorm(dtype=jnp.float32, name="cross_norm")
@@ -129,7 +136,9 @@ class JointBlock(linen.Module):
     mlp_ratio: int = 4
     dropout: float = 0.0
     qk_norm: bool = False
-    grid: tuple[int, int] | None = None
+    grid: tuple[int, int] = (0, 0)
+    rotary: bool = False
+    neighbours: bool = False
     dtype: str = "float32"
     attention: str = "auto"
     train: bool = False
@@ -143,9 +152,11 @@ class JointBlock(linen.Module):
         image = Modulation(6, c, name="image_modulation")(embedding)
         text = Modulation(2 if self.last else 6, c, name="text_modulation")(embedding)
         project = partial(Projections, self.heads, c, self.qk_norm, self.dtype)
+        if self.neighbours:
+            x = Neighbours(self.grid)(x)
         own, other = modulate(x, *image[:2]), modulate(others, *text[:2])
         query, key, value = project(name="image")(own, own)
-        if self.grid is not None:
+        if self.rotary:
             query, key = _rotate(self.grid, query), _rotate(self.grid, key)
         text_query, text_key, text_value = project(name="text")(None if self.last else other, other)
         if mask is not None:

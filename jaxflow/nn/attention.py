@@ -22,10 +22,14 @@ Heads = Float[Array, "b _ heads d"]
 Mask = Bool[Array, "b m"]
 
 
-def _matmul(query: Array, key: Array, value: Array, *, mask: Array | None) -> Array:
+def _matmul(
+    query: Array, key: Array, value: Array, *, mask: Array | None, bias: Array | None, scale: float | None
+) -> Array:
     query, key, value = (a.swapaxes(1, 2) for a in (query, key, value))
     logits = jnp.matmul(query, key.swapaxes(2, 3), preferred_element_type=jnp.float32)
-    logits = logits * query.shape[-1] ** -0.5
+    logits = logits * (query.shape[-1] ** -0.5 if scale is None else scale)
+    if bias is not None:
+        logits = logits + bias
     if mask is not None:
         logits = jnp.where(mask, logits, jnp.finfo(jnp.float32).min)
     weights = jax.nn.softmax(logits, axis=-1).astype(value.dtype)
@@ -37,41 +41,51 @@ IMPLEMENTATIONS: dict[str, Callable[..., Array]] = {
     "xla": partial(jax.nn.dot_product_attention, implementation="xla"),
     "cudnn": partial(jax.nn.dot_product_attention, implementation="cudnn"),
 }
-"""(query, key, value, *, mask) -> (b, n, heads, d); a new one is a line here."""
+"""(query, key, value, *, mask, bias, scale) -> (b, n, heads, d); a new one is a line here."""
 
 
 def attend(
     query: Float[Array, "b n heads d"],
     key: Float[Array, "b m heads d"],
     value: Float[Array, "b m heads d"],
-    mask: Mask | None = None,
+    mask: Mask | Bool[Array, "#b #n m"] | None = None,
     *,
+    bias: Float[Array, "heads n m"] | None = None,
+    scale: float | None = None,
     implementation: str = "auto",
 ) -> Float[Array, "b n heads d"]:
-    """Each query's mean of the values, weighted by softmax(q k^T / sqrt(d)) over the keys.
+    """Each query's mean of the values, weighted by softmax(scale q k^T + bias) over the keys.
 
     Args:
         query: (b, n, heads, d).
         key: (b, m, heads, d).
         value: (b, m, heads, d).
-        mask: which keys count, (b, m); one of them at least in each example. A masked one has no influence.
-        implementation: by name; `auto` is cuDNN on a GPU in 16 bits without mask, matmul on a CPU, else
-            XLA. Under `jax.vmap` over what only some operands depend on take xla or matmul: cuDNN may crash.
+        mask: which keys count, for all queries (b, m) or each of them (b, n, m); one at least. A masked one
+            has no influence.
+        bias: of the logits.
+        scale: of the logits; 1 / sqrt(d) if left out.
+        implementation: by name; `auto` is cuDNN on a GPU in 16 bits without mask and bias, matmul on a CPU,
+            else XLA. Under `jax.vmap` over what only some operands depend on cuDNN may crash: take another.
 
     Raises:
         ValueError: there is no such implementation.
     """
-    name = _fastest(query, mask) if implementation == "auto" else implementation
+    plain = mask is None and bias is None
+    name = _fastest(query, plain) if implementation == "auto" else implementation
     if name not in IMPLEMENTATIONS:
         raise ValueError(f"implementation = {name!r}: there are auto, {', '.join(IMPLEMENTATIONS)}")
-    return IMPLEMENTATIONS[name](query, key, value, mask=None if mask is None else mask[:, None, None])
+    if mask is not None:
+        mask = mask[:, None, None] if mask.ndim == 2 else mask[:, None]
+    if bias is not None:
+        bias = bias[None].astype(jnp.float32)
+    return IMPLEMENTATIONS[name](query, key, value, mask=mask, bias=bias, scale=scale)
 
 
-def _fastest(query: Array, mask: Array | None) -> str:
+def _fastest(query: Array, plain: bool) -> str:
     platform = jax.default_backend()
     # cuDNN takes 16 bits, some head sizes, and no mask that is one row for all queries.
     fits = query.dtype in (jnp.bfloat16, jnp.float16) and query.shape[-1] % 8 == 0 and query.shape[-1] <= 128
-    if platform == "gpu" and fits and mask is None:
+    if platform == "gpu" and fits and plain:
         return "cudnn"
     return "matmul" if platform == "cpu" else "xla"
 

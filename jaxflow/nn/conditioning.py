@@ -74,7 +74,7 @@ class Sequence(NamedTuple):
 
     tokens: Float[Array, "*b m c"]
     mask: Bool[Array, "*b m"]
-    """Which of them count; the null condition has none."""
+    """Which of them count; where none does, a learned token stands for the null condition."""
     pooled: Float[Array, "*b d"]
     """The sequence as one vector."""
 

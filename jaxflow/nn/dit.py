@@ -6,6 +6,7 @@ of a caption, is attended to across, or jointly with the image.
 Source: "Building an Image Generator", section on diffusion transformers; Peebles and Xie 2212.09748.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal
 
@@ -41,11 +42,13 @@ class DiT(linen.Module):
         dropout: rate of dropout inside the MLPs.
         text: how the encoder's tokens enter: not at all, by cross-attention, or by joint attention.
         positions: of the patches: sinusoidal, learned (for one image size), or rotary in the attention.
+        neighbours: each block begins with a depthwise 3 x 3 convolution; small models learn faster with it.
         qk_norm: normalise queries and keys.
         time: sinusoidal or learned Fourier features of t.
         frequencies: number of those features.
         learned_variance: a second output per channel, as published; it is left out of what is returned.
         remat: compute the blocks again in the backward pass instead of keeping what they computed.
+        scan: compile one block as a loop over all, whose parameters are stacked: for deep models.
         dtype: compute type, float32 or bfloat16; parameters, norms, softmax and t are float32.
         attention: implementation of `attention.attend`.
     """
@@ -59,11 +62,13 @@ class DiT(linen.Module):
     dropout: float = 0.0
     text: Literal["none", "cross", "joint"] = "none"
     positions: Literal["sinusoidal", "learned", "rotary"] = "sinusoidal"
+    neighbours: bool = False
     qk_norm: bool = False
     time: Literal["sinusoidal", "fourier"] = "sinusoidal"
     frequencies: int = 128
     learned_variance: bool = False
     remat: bool = False
+    scan: bool = False
     dtype: str = "float32"
     attention: str = "auto"
 
@@ -108,27 +113,41 @@ class DiT(linen.Module):
                 f"text = {self.text!r}: the encoder {type(self.encode).__name__} gives no tokens"
             )
         kind: Any = JointBlock if self.text == "joint" else Block
+        # Inside a loop the compiler cannot merge what is computed twice, and need not be kept from it.
         block: Any = partial(
-            linen.remat(kind) if self.remat else kind,
+            linen.remat(kind, prevent_cse=not self.scan) if self.remat else kind,
             heads=self.heads,
             mlp_ratio=self.mlp_ratio,
             dropout=self.dropout,
             qk_norm=self.qk_norm,
-            grid=grid if self.positions == "rotary" else None,
+            grid=grid,
+            rotary=self.positions == "rotary",
+            neighbours=self.neighbours,
             dtype=self.dtype,
             attention=self.attention,
             train=train,
         )
         if self.text == "joint":
             others: Any = Dense(self.width, dtype=self.dtype)(encoded.tokens)  # type: ignore[arg-type]
-            for i in range(self.depth):
-                last = i == self.depth - 1
-                tokens, others = block(last=last, name=f"block_{i}")(tokens, embedding, others, encoded.mask)
-            return tokens
+            both = lambda block, streams: block(streams[0], embedding, streams[1], encoded.mask)  # noqa: E731
+            streams = self._repeat(block, both, (tokens, others), self.depth - 1)
+            return both(block(last=True, name=f"block_{self.depth - 1}"), streams)[0]
         seen = (encoded.tokens, encoded.mask) if self.text == "cross" else ()
-        for i in range(self.depth):
-            tokens = block(name=f"block_{i}")(tokens, embedding, *seen)
-        return tokens
+        return self._repeat(block, lambda block, x: block(x, embedding, *seen), tokens, self.depth)
+
+    def _repeat(self, block: Any, apply: Callable[[linen.Module, Any], Any], x: Any, times: int) -> Any:
+        """Through so many blocks: one after the other, or as a loop over one block's program."""
+        if self.scan:
+            body = linen.scan(
+                lambda block, x, _: (apply(block, x), None),
+                variable_axes={"params": 0},
+                split_rngs={"params": True, "dropout": True},
+                length=times,
+            )
+            return body(block(name="blocks"), x, None)[0]
+        for i in range(times):
+            x = apply(block(name=f"block_{i}"), x)
+        return x
 
 
 SIZES: dict[str, dict[str, int]] = {

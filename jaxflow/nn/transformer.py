@@ -1,12 +1,9 @@
-"""Self-attention as pretrained text encoders have it: any mask, a bias on the logits, any scale.
-
-Logits and softmax are float32 in every compute type.
-"""
+"""Self-attention as pretrained text encoders have it: any mask, a bias on the logits, any scale."""
 
 import flax.linen as linen
-import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
+
+from jaxflow.nn.attention import attend
 
 
 class BiasedAttention(linen.Module):
@@ -39,10 +36,6 @@ class BiasedAttention(linen.Module):
             )
             for name in ("query", "key", "value")
         )
-        logits = self.scale * jnp.einsum("bqhd,bkhd->bhqk", query, key, preferred_element_type=jnp.float32)
-        if bias is not None:
-            logits = logits + bias[None].astype(jnp.float32)
-        weights = jax.nn.softmax(jnp.where(mask[:, None], logits, -jnp.inf), axis=-1)
-        mixed = jnp.einsum("bhqk,bkhd->bqhd", weights.astype(value.dtype), value)
+        mixed = attend(query, key, value, mask, bias=bias, scale=self.scale)
         out = linen.Dense(x.shape[-1], use_bias=self.use_bias, dtype=self.dtype, name="out")
         return out(mixed.reshape(*x.shape[:2], self.channels))

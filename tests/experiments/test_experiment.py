@@ -3,14 +3,19 @@ import json
 from importlib import import_module
 from pkgutil import iter_modules
 
+import flax.linen as linen
 import jax
 import jax.numpy as jnp
 import pytest
+from conftest import assert_close
 
 from experiments import generate, presets
 from experiments.experiment import Experiment, decode, differences, encode, fitted
 from experiments.runs import Run
+from experiments.train import guided_loss
+from jaxflow import losses
 from jaxflow.data.conditions import Captions, Classes
+from jaxflow.data.images import to_float
 
 NAMES = [module.name for module in iter_modules(presets.__path__)]
 
@@ -78,6 +83,49 @@ def test_only_what_a_continued_run_must_keep_is_a_difference():
 def test_a_configuration_builds_nothing_but_its_own_classes():
     with pytest.raises(KeyError):
         decode({"class": "Popen", "args": ["true"]})
+
+
+@pytest.mark.parametrize("name", ["heun", "rk4"])
+def test_a_network_of_the_data_is_not_asked_for_its_velocity_at_the_end(name):
+    trained = dataclasses.replace(preset("digits"), prediction="data")
+    with pytest.raises(ValueError, match=f"solver = '{name}': it asks for the velocity at t = 1"):
+        generate.check(trained, [1.0], steps=4, solver=name, per_label=1)
+    generate.check(trained, [1.0], steps=4, solver=None, per_label=1)
+
+
+@pytest.mark.parametrize("prediction", ["velocity", "data"])
+def test_the_loss_of_the_data_is_that_of_the_velocity_they_stand_for(prediction, standard_promotion):
+    """Up to its largest weight, that of t = 0.95; beyond it is smaller."""
+
+    class Constant(linen.Module):
+        encode: None = None
+
+        @linen.compact
+        def __call__(self, x, t, y, *, train):
+            del t, y, train
+            return self.param("value", lambda key: jnp.full(x.shape[1:], 0.3))[None] * jnp.ones_like(x)
+
+    experiment = dataclasses.replace(preset("digits"), network=Constant(), prediction=prediction)
+    run = Run(experiment, "", (2, 2, 1), Classes(("a", "b")))
+    images = jnp.arange(4 * 256).astype(jnp.uint8).reshape(256, 2, 2, 1)
+    batch = {"image": images, "y": jnp.zeros(256, jnp.int32)}
+    params = {"value": jnp.full((2, 2, 1), 0.3)}
+    loss = guided_loss(run)(params, jax.random.key(5), batch)
+
+    field, data = run.field(params), to_float(batch["image"])
+    _, match_key, _ = jax.random.split(jax.random.key(5), 3)
+    times_seen = []
+
+    def seen(x, t, y):
+        times_seen.append(t)
+        return field(x, t, y)
+
+    expected = losses.flow_matching(match_key, seen, experiment.path, data, batch["y"]) / 4
+    early = times_seen[0] < 0.95
+    assert 0.9 < float(jnp.mean(early)) < 1
+    assert_close(jnp.where(early, loss / expected, 1), jnp.ones(256), 1e-3)
+    if prediction == "data":
+        assert bool(jnp.all(jnp.where(early, True, loss < expected)))
 
 
 @pytest.mark.requirement("R38")

@@ -15,12 +15,13 @@ from experiments.presets import folder, shapes
 from jaxflow import nn
 from jaxflow.data import shapes as data
 from jaxflow.data.conditions import Captions
+from jaxflow.pretrained import t5
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("standard_promotion")]
 
 SMALL = [
     *("--steps", "4", "--batch-size", "8", "--checkpoint-every", "4"),
-    *("--learning-rate", "0.02", "--warmup", "1", "--ema", "0"),
+    *("--learning-rate", "0.02", "--warmup", "1", "--ema", "0", "--log-every", "1"),
 ]
 PROMPT = "a large red circle left of a small blue square"
 
@@ -48,6 +49,26 @@ def test_a_run_of_captions_knows_their_words(trained):
     assert isinstance(run.condition, Captions)
     assert run.experiment.network.text == "cross"
     assert "triangle" in run.condition.words
+
+
+def test_a_run_of_captions_continues(trained, monkeypatch, capsys):
+    monkeypatch.setattr(shapes, "experiment", with_network(shapes))
+    data_dir = str(trained.parent / "data")
+    train.main(["shapes", "--out", str(trained), "--data-dir", data_dir, *SMALL, "--steps", "6"])
+    assert "trained to step 6" in capsys.readouterr().out
+    lines = (trained / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_run_of_other_data_or_another_version_is_refused(trained, tmp_path):
+    run = runs.open_run(trained)
+    with pytest.raises(ValueError, match="other classes, words or image sizes"):
+        dataclasses.replace(run, condition=Captions(("a",), 16)).open_split("train")
+    config = json.loads((trained / "config.json").read_text())
+    del config["condition"]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="damaged, or of another version of jaxflow: KeyError"):
+        runs.open_run(tmp_path)
 
 
 @pytest.mark.requirement("R20")
@@ -137,6 +158,19 @@ def test_a_folder_of_pictures_with_a_frozen_text_encoder(pictures, tmp_path, mon
     np.testing.assert_array_equal(example["text"].tokens, tokens[0].astype(np.float32))
     expected = run.condition.encode(example["caption"]).tokens
     np.testing.assert_allclose(example["text"].tokens, expected, atol=5e-3)  # kept in 16 bits
+
+
+@pytest.mark.parametrize("place", [".", "text_encoder"])
+def test_the_kind_of_an_encoder_is_that_of_its_configuration(tmp_path, monkeypatch, place):
+    """Of one encoder's folder, and of a pipeline's."""
+    (tmp_path / place).mkdir(exist_ok=True)
+    config = tmp_path / place / "config.json"
+    monkeypatch.setattr(t5, "load", lambda folder, length: ("t5", folder))
+    config.write_text('{"model_type": "t5"}')
+    assert FrozenText(str(tmp_path)).encoder == ("t5", str(tmp_path))
+    config.write_text("[]")
+    with pytest.raises(ValueError, match=r"config\.json holds a list: an object is needed"):
+        FrozenText(str(tmp_path)).encoder  # noqa: B018
 
 
 def test_a_text_encoder_needs_captions(pictures, tmp_path, capsys):

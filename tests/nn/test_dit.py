@@ -9,6 +9,7 @@ from jaxflow import nn
 from jaxflow.nn.adaln import Block, JointBlock
 from jaxflow.nn.dit import published
 from jaxflow.nn.embeddings import Fourier, rotate
+from jaxflow.nn.neighbours import Neighbours
 
 KEY = jax.random.key(0)
 X, T, Y = jax.random.normal(KEY, (2, 8, 8, 3)), jnp.array([0.1, 0.9]), jnp.array([0, 3])
@@ -48,23 +49,38 @@ def test_blocks_are_the_identity_at_initialisation():
     x, others = jax.random.normal(KEY, (2, 9, 16)), jax.random.normal(KEY, (2, 4, 16))
     embedding, mask = jnp.ones((2, 8)), jnp.ones((2, 4), bool)
     for arguments in ((x, embedding), (x, embedding, others, mask)):
-        block = Block(heads=2)
+        block = Block(heads=2, grid=(3, 3), neighbours=True)
         assert_close(block.init_with_output(KEY, *arguments)[0], x, 0)
-    block = JointBlock(heads=2)
+    block = JointBlock(heads=2, grid=(3, 3), neighbours=True)
     assert_close(block.init_with_output(KEY, x, embedding, others, mask)[0], (x, others), 0)
 
 
+def test_neighbours_are_a_depthwise_convolution():
+    x, kernel = jax.random.normal(KEY, (2, 4 * 6, 5)), jax.random.normal(KEY, (3, 3, 5))
+    out = Neighbours((4, 6)).apply({"params": {"kernel": kernel}}, x)
+    numbers = ("NHWC", "HWIO", "NHWC")
+    expected = jax.lax.conv_general_dilated(
+        x.reshape(2, 4, 6, 5),
+        kernel[:, :, None],
+        (1, 1),
+        "SAME",
+        dimension_numbers=numbers,
+        feature_group_count=5,
+    )
+    assert_close(out, x + expected.reshape(x.shape), 1e-5)
+
+
 OPTIONS = [
-    dict(zip(("text", "positions", "time", "qk_norm"), values, strict=True))
+    dict(zip(("text", "positions", "time", "qk_norm", "neighbours"), values, strict=True))
     for values in itertools.product(
-        ("none", "cross", "joint"), ("sinusoidal", "learned", "rotary"), ("fourier",), (True,)
+        ("none", "cross", "joint"), ("sinusoidal", "learned", "rotary"), ("fourier",), (True,), (True,)
     )
 ]
 
 
 def small(**options):
     encode = nn.TextEncoder(vocabulary=4, channels=8, depth=1, heads=2)
-    return nn.DiT(encode=encode, width=16, depth=2, heads=2, **options)
+    return nn.DiT(encode=encode, **{"width": 16, "depth": 2, "heads": 2, **options})
 
 
 def trained(network):
@@ -86,16 +102,38 @@ def test_options_begin_at_zero_and_every_parameter_has_a_gradient(options):
         assert float(jnp.abs(leaf).max()) > 0, name
 
 
-@pytest.mark.parametrize("text", ["none", "joint"])
+@pytest.mark.parametrize("text", ["cross", "joint"])
 def test_rematerialised_gradients_are_the_same(text):
-    plain, again = small(text=text), small(text=text, remat=True)
+    plain, again = (small(text=text, dropout=0.5, remat=remat) for remat in (False, True))
     params = trained(plain)
 
     def gradient(network):
-        loss = lambda params: jnp.sum(jnp.sin(network.apply({"params": params}, X, T, WORDS)))  # noqa: E731
+        def loss(params):
+            rngs = {"dropout": jax.random.key(7)}  # what was dropped must be dropped again
+            return jnp.sum(jnp.sin(network.apply({"params": params}, X, T, WORDS, train=True, rngs=rngs)))
+
         return jax.jit(jax.grad(loss))(params)
 
     assert_close(gradient(again), gradient(plain), 1e-4)
+
+
+@pytest.mark.parametrize("options", [{"text": "cross"}, {"text": "joint", "remat": True}])
+def test_a_loop_over_the_blocks_is_the_blocks_one_after_the_other(options):
+    looped, plain = (small(**{**options, "depth": 3, "scan": scan}) for scan in (True, False))
+    params = trained(looped)
+    stacked = params["blocks"]
+    count = len(jax.tree.leaves(stacked)[0])
+    apart = {f"block_{i}": jax.tree.map(lambda leaf, i=i: leaf[i], stacked) for i in range(count)}
+    unstacked = {name: leaf for name, leaf in params.items() if name != "blocks"} | apart
+
+    def gradient(network, params):
+        return jax.jit(jax.grad(lambda p: jnp.sum(jnp.sin(network.apply({"params": p}, X, T, WORDS)))))(
+            params
+        )
+
+    ours, theirs = gradient(looped, params), gradient(plain, unstacked)
+    stack = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(theirs.pop(name) for name in apart))
+    assert_close(ours, theirs | {"blocks": stack}, 1e-4)
 
 
 @pytest.mark.parametrize("text", ["cross", "joint"])

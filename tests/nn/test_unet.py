@@ -205,11 +205,9 @@ def test_ways_down_and_up():
 
     kernel = jax.random.normal(jax.random.key(1), (2, 2, 3, 5))
     expected = jax.lax.conv_transpose(x, kernel, (2, 2), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
-    # A pixel's four copies lie row by row in the channels of the dense layer.
+    # A pixel's four copies lie row by row in the channels; lax reads its kernel backwards.
     dense = {"Dense_0": {"kernel": kernel[::-1, ::-1].transpose(2, 0, 1, 3).reshape(3, 20)}}
-    flipped = {"Dense_0": {"kernel": kernel.transpose(2, 0, 1, 3).reshape(3, 20)}}
-    results = [Up(5, "transposed").apply({"params": params}, x) for params in (dense, flipped)]
-    assert min(float(jnp.abs(result - expected).max()) for result in results) < 1e-5
+    assert_close(Up(5, "transposed").apply({"params": dense}, x), expected, 1e-5)
 
     identity = {
         "Convolution_0": {"kernel": jnp.zeros((3, 3, 3, 3)).at[1, 1].set(jnp.eye(3)), "bias": jnp.zeros(3)}
