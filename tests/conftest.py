@@ -41,6 +41,14 @@ def path(request):
     return request.param
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _small_networks_compile_fast(request):
+    """In tests/nn, which would mostly compile, XLA leaves out optimisations; the scripts' tests have them."""
+    jax.config.update("jax_disable_most_optimizations", request.path.parent.name == "nn")
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 @pytest.fixture
 def float64():
     with jax.enable_x64(True):

@@ -71,10 +71,9 @@ def test_neighbours_are_a_depthwise_convolution():
 
 
 OPTIONS = [
-    dict(zip(("text", "positions", "time", "qk_norm", "neighbours"), values, strict=True))
-    for values in itertools.product(
-        ("none", "cross", "joint"), ("sinusoidal", "learned", "rotary"), ("fourier",), (True,), (True,)
-    )
+    {"text": "none", "positions": "rotary", "depth": 1},
+    {"text": "cross", "positions": "learned", "depth": 1, "time": "fourier"},
+    {"text": "joint", "positions": "rotary", "qk_norm": True, "neighbours": True},
 ]
 
 
