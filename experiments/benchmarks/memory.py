@@ -1,10 +1,10 @@
 """Memory of a training step of DiT-B/2 at 256 tokens, with and without rematerialisation, in 32 and 16 bits.
 
-    python -m experiments.benchmarks.memory [--batch 32] [--size B]
+    python -m experiments.benchmarks.memory [--batch 32] [--size B] [--no-scan]
 
 From the compiled program's own analysis: nothing is run, and no array is made. `temporary` is what a step
-needs beside its arguments (parameters, optimiser state, moving average, batch). The blocks are a loop
-(`scan`): written out one after the other, XLA on a CPU hardly gains from rematerialisation.
+needs beside its arguments (parameters, optimiser state, moving average, batch). The blocks are a loop, or
+with --no-scan written out one after the other.
 """
 
 from dataclasses import dataclass
@@ -29,6 +29,8 @@ class Arguments:
     """S, B, L or XL."""
     tokens: int = 256
     """A square of a whole number."""
+    scan: bool = True
+    """Whether the blocks are a loop."""
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -41,7 +43,7 @@ def main(argv: list[str] | None = None) -> None:
     print(f"{'compute':10} {'remat':6} {'temporary':>12} {'arguments':>12}   GiB")
     for dtype in ("float32", "bfloat16"):
         for remat in (False, True):
-            network = published(a.size, 2, nn.ClassTable(1000), dtype=dtype, remat=remat, scan=True)
+            network = published(a.size, 2, nn.ClassTable(1000), dtype=dtype, remat=remat, scan=a.scan)
             analysis = step_memory(network, a.batch, side)
             sizes = (analysis.temp_size_in_bytes, analysis.argument_size_in_bytes)
             print(

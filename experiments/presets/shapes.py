@@ -7,8 +7,8 @@ from jaxflow import nn, paths
 def experiment() -> Experiment:
     """Diffusion transformer over 64 patches that attends to the caption's words; null is the empty one.
 
-    What an image shows is decided early, at much noise: a plain ground at t = 0.05, a shape at 0.3. So times
-    are drawn early, and the network predicts the data, which are simpler than the velocity.
+    What an image shows is decided early, at much noise, a plain ground before its objects. So times are
+    drawn early; and the network predicts the data, from which it need not carry the noise through.
     """
     return Experiment(
         dataset="shapes",

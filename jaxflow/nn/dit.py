@@ -137,7 +137,7 @@ class DiT(linen.Module):
 
     def _repeat(self, block: Any, apply: Callable[[linen.Module, Any], Any], x: Any, times: int) -> Any:
         """Through so many blocks: one after the other, or as a loop over one block's program."""
-        if self.scan:
+        if self.scan and times:
             body = linen.scan(
                 lambda block, x, _: (apply(block, x), None),
                 variable_axes={"params": 0},

@@ -1,7 +1,7 @@
 """Tokens of a grid see their neighbours: a depthwise 3 x 3 convolution, added.
 
-A transformer must learn from data which tokens lie side by side; here it is told, at a cost that is small
-beside that of a block. Written as sums of shifted grids, which are fast on every device.
+A transformer must learn from data which tokens lie side by side; here it is told. Written as a sum of shifted
+grids.
 
 Source: Chu et al. 2102.10882 (conditional positional encodings); Xie et al. 2410.10629 (mix-FFN).
 """
