@@ -110,12 +110,11 @@ class Statistic(NamedTuple):
     standard_error: float
 
 
-measured: dict[str, list[Measured]] = defaultdict(list)
-statistics: dict[str, list[Statistic]] = defaultdict(list)
-
-
-def current_test() -> str:
-    return os.environ["PYTEST_CURRENT_TEST"].rsplit(" ", 1)[0]
+@pytest.fixture(autouse=True)
+def _recording(record_property):
+    """What a test records travels in its report, also from one process to another."""
+    global record
+    record = record_property
 
 
 def assert_close(actual, expected, bound):
@@ -123,7 +122,7 @@ def assert_close(actual, expected, bound):
     chex.assert_trees_all_equal_structs(actual, expected)
     pairs = zip(*map(jax.tree.leaves, (actual, expected)), strict=True)
     error = float(np.max([_error(np.asarray(a), np.asarray(e)) for a, e in pairs]))  # nan wins
-    measured[current_test()].append(Measured(error, bound))
+    record("measured", (error, float(bound)))
     if not error <= bound:
         chex.assert_trees_all_close(actual, expected, atol=bound, rtol=bound)
         raise AssertionError(f"error {error} over the bound {bound}")
@@ -138,7 +137,7 @@ def _error(actual, expected) -> float:
 
 def assert_below(value, bound):
     """A number that has to be small, such as a residual or a distance."""
-    measured[current_test()].append(Measured(float(value), bound))
+    record("measured", (float(value), float(bound)))
     assert float(value) <= bound
 
 
@@ -147,10 +146,9 @@ def assert_expected(samples, expected, errors):
     samples, expected = np.asarray(samples, float), np.asarray(expected, float)
     standard_error = samples.std(axis=0, ddof=1) / len(samples) ** 0.5
     z = float(np.max(np.abs(samples.mean(axis=0) - expected) / standard_error))
-    measured[current_test()].append(Measured(z, errors))
-    statistics[current_test()].append(
-        Statistic(standard_error.size, len(samples), errors, float(np.max(standard_error)))
-    )
+    record("measured", (z, float(errors)))
+    statistic = (standard_error.size, len(samples), float(errors), float(np.max(standard_error)))
+    record("statistic", statistic)
     assert z <= errors, f"mean {samples.mean(axis=0)}, expected {expected}, standard error {standard_error}"
 
 
@@ -166,41 +164,45 @@ def pytest_addoption(parser):
     )
 
 
-requirements: dict[str, list[str]] = defaultdict(list)
+def pytest_runtest_setup(item):
+    for mark in item.iter_markers("requirement"):
+        item.user_properties.extend(("requirement", name) for name in mark.args)
 
 
-def pytest_collection_finish(session):
-    for item in session.items:
-        for mark in item.iter_markers("requirement"):
-            for name in mark.args:
-                requirements[name].append(item.nodeid)
+def recorded(report, kind) -> list:
+    return [value for name, value in report.user_properties if name == kind]
 
 
 def pytest_terminal_summary(terminalreporter):
     if not terminalreporter.config.getoption("--requirements"):
         return
-    passed = {report.nodeid for report in terminalreporter.stats.get("passed", [])}
+    stats = terminalreporter.stats
+    reports = [report for state in ("passed", "failed", "error") for report in stats.get(state, [])]
+    requirements: dict[str, dict[str, list]] = defaultdict(lambda: defaultdict(list))
+    for report in reports:
+        for name in recorded(report, "requirement"):
+            requirements[name][report.nodeid.split("[")[0]].append(report)
     write = terminalreporter.write_line
     terminalreporter.section("requirements: largest error of each test, relative to 1 + |expected|")
     write(f"{'':5} {'test':<96} {'cases':>5} {'error':>9} {'bound':>9}")
     for name in sorted(requirements, key=lambda name: int(name[1:])):
-        cases = defaultdict(list)
-        for nodeid in requirements[name]:
-            cases[nodeid.split("[")[0]].append(nodeid)
-        for test, nodeids in cases.items():
-            numbers = [m for nodeid in nodeids for m in measured[nodeid]]
+        for test, cases in requirements[name].items():
+            numbers = [Measured(*m) for report in cases for m in recorded(report, "measured")]
             # The comparison that came closest to failing; a bound of 0 asks for equality.
             worst = max(numbers, key=lambda m: m.error / m.bound if m.bound else m.error, default=None)
             figures = f"{worst.error:9.1e} {worst.bound:9.1e}" if worst else f"{'holds':>9} {'':9}"
-            state = "" if set(nodeids) <= passed else "  FAILED"
-            write(f"{name:5} {test:<96} {len(nodeids):5} {figures}{state}")
+            state = "" if all(report.passed for report in cases) else "  FAILED"
+            write(f"{name:5} {test:<96} {len(cases):5} {figures}{state}")
     terminalreporter.section("statistical tests: by chance, with a new seed; seen with probability 0.95")
     write(f"{'test':<96} {'n':>7} {'errors':>6} {'false alarm':>11} {'detects':>9}")
     total = 0.0
-    for test, numbers in statistics.items():
+    for report in reports:
+        numbers = [Statistic(*s) for s in recorded(report, "statistic")]
+        if not numbers:
+            continue
         chance = sum(s.count * 2 * norm.sf(s.bound) for s in numbers)
         total += chance
         first = numbers[0]
         detects = max((s.bound + norm.ppf(0.95)) * s.standard_error for s in numbers)
-        write(f"{test:<96} {first.n:7} {first.bound:6.1f} {chance:11.1e} {detects:9.2g}")
+        write(f"{report.nodeid:<96} {first.n:7} {first.bound:6.1f} {chance:11.1e} {detects:9.2g}")
     write(f"{'any of them':<96} {'':7} {'':6} {total:11.1e}")
