@@ -20,8 +20,9 @@ true of its image, see `experiments/alignment.py`.
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 import jax
 import numpy as np
@@ -32,6 +33,7 @@ from experiments.cli import refusing
 from experiments.generate import Generator, check, generator
 from experiments.pictures import curves_over_w
 from experiments.runs import Run
+from experiments.sampler import Sampler
 from jaxflow.data.batches import load
 from jaxflow.evaluation.frechet import frechet_distance
 from jaxflow.evaluation.judge import Judge, train_judge
@@ -53,11 +55,7 @@ class Arguments:
     """Images of each class."""
     captions: int = 500
     """Captions of each split, for a run of captions."""
-    steps: int = 10
-    """Steps of the solver."""
-    solver: str | None = None
-    """euler, midpoint, heun, rk4, adams_bashforth2 or dpm_solver_2m; the default is heun, and dpm_solver_2m
-    where the network predicts the data."""
+    sampler: Annotated[Sampler, tyro.conf.arg(name="")] = field(default_factory=Sampler)
     seed: int = 1
     """Of the noise and of the judge."""
     judge_steps: int = 500
@@ -71,9 +69,9 @@ def main(argv: list[str] | None = None) -> None:
     arguments = tyro.cli(Arguments, args=argv, prog="python -m experiments.evaluate")
     with refusing():
         run = runs.open_run(arguments.run)
-        check(run.experiment, arguments.w, arguments.steps, arguments.solver, arguments.per_label)
+        check(run.experiment, arguments.w, arguments.sampler, arguments.per_label)
         params = runs.trained_params(arguments.run, run)
-        generate = generator(run, params, steps=arguments.steps, solver=arguments.solver, seed=arguments.seed)
+        generate = generator(run, params, sampler=arguments.sampler, seed=arguments.seed)
         if run.experiment.dataset == "shapes":
             report = alignment.report(arguments.run, run, arguments.w, arguments.captions, arguments.data_dir)
         else:

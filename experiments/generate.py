@@ -12,21 +12,10 @@ from tqdm import tqdm
 
 from experiments.experiment import Experiment
 from experiments.runs import Run
-from jaxflow import guidance, per_example, sampling, solvers, times
+from experiments.sampler import Sampler
+from jaxflow import guidance, per_example, sampling
 from jaxflow.data.images import to_uint8
 from jaxflow.training.step import Params
-from jaxflow.typing import Path
-
-SOLVERS: dict[str, Callable[[Path], solvers.Solver]] = {
-    "euler": lambda path: solvers.euler(),
-    "midpoint": lambda path: solvers.midpoint(),
-    "heun": lambda path: solvers.heun(),
-    "rk4": lambda path: solvers.rk4(),
-    "adams_bashforth2": lambda path: solvers.adams_bashforth2(),
-    "dpm_solver_2m": solvers.dpm_solver_2m,
-}
-AT_THE_END = ("heun", "rk4")
-"""Those that evaluate the field at the end of a step."""
 
 Generator = Callable[[Any, float], np.ndarray]
 """(conditions of n images, w) -> uint8 images (n, h, w, c)."""
@@ -36,8 +25,7 @@ def generator(
     run: Run,
     params: Params,
     *,
-    steps: int,
-    solver: str | None,
+    sampler: Sampler,
     seed: int,
     negative: Any = None,
     block: int = 256,
@@ -47,13 +35,12 @@ def generator(
     Args:
         run: the run that was trained.
         params: its parameters.
-        steps: steps of the solver.
-        solver: its name, see `solver_of`.
+        sampler: solver and grid.
         seed: of the noise.
         negative: what guidance leads away from, for one image; null if left out.
         block: images that are made together.
     """
-    grid, method = times.uniform(steps), solver_of(run.experiment, solver)
+    grid, method = sampler.times(run.experiment), sampler.method(run.experiment)
     away = run.null if negative is None else negative
 
     def make(params, keys, y, w):
@@ -85,28 +72,7 @@ def generator(
     return generate
 
 
-def solver_of(experiment: Experiment, name: str | None) -> solvers.Solver:
-    """The solver of that name; if left out Heun, or DPM-Solver++ 2M where the network predicts the data.
-
-    Raises:
-        ValueError: there is no such solver, or it asks a network of the data for its velocity at t = 1.
-    """
-    of_data = experiment.prediction == "data"
-    name = name or ("dpm_solver_2m" if of_data else "heun")
-    if name not in SOLVERS:
-        raise ValueError(f"solver = {name!r}: there are {', '.join(SOLVERS)}")
-    if of_data and name in AT_THE_END:
-        others = ", ".join(other for other in SOLVERS if other not in AT_THE_END)
-        raise ValueError(
-            f"solver = {name!r}: it asks for the velocity at t = 1, where a network of the data has none;"
-            f" there are {others}"
-        )
-    return SOLVERS[name](experiment.path)
-
-
-def check(
-    experiment: Experiment, scales: Sequence[float], steps: int, solver: str | None, per_label: int
-) -> None:
+def check(experiment: Experiment, scales: Sequence[float], sampler: Sampler, per_label: int) -> None:
     """Raise a ValueError that names the first unusable argument."""
     eta = experiment.condition_dropout
     for w in scales:
@@ -120,8 +86,7 @@ def check(
             raise ValueError(
                 f"w = {w}: trained with condition_dropout = 1, the run never saw a condition; only w = 0"
             )
-    if steps < 1:
-        raise ValueError(f"steps = {steps}: a sampler needs at least 1 step")
     if per_label < 1:
         raise ValueError(f"per_label = {per_label}: at least 1 is needed")
-    solver_of(experiment, solver)
+    sampler.method(experiment)
+    sampler.times(experiment)

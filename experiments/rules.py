@@ -19,7 +19,7 @@ class Models:
     path: Path
     null: Condition
     steps: int
-    """Of the sampler, on a uniform grid."""
+    """Of the sampler."""
     worse: GuidedField | None = None
     """A less trained model, for autoguidance."""
     log_prob: LogProb | None = None

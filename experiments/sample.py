@@ -8,9 +8,9 @@ null, and a file w=W.npz per w with `images` uint8 (n, h, w, c) and `labels` (n,
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import tyro
@@ -20,6 +20,7 @@ from experiments.cli import refusing
 from experiments.frozen_text import FrozenText
 from experiments.generate import check, generator
 from experiments.pictures import guidance_grid
+from experiments.sampler import Sampler
 from jaxflow.data.conditions import Captions, Classes, stack
 
 
@@ -39,11 +40,7 @@ class Arguments:
     """A prompt that guidance leads away from, in the place of the empty one."""
     per_label: int = 10
     """Images of each label or prompt."""
-    steps: int = 10
-    """Steps of the solver."""
-    solver: str | None = None
-    """euler, midpoint, heun, rk4, adams_bashforth2 or dpm_solver_2m; the default is heun, and dpm_solver_2m
-    where the network predicts the data."""
+    sampler: Annotated[Sampler, tyro.conf.arg(name="")] = field(default_factory=Sampler)
     seed: int = 0
     """Of the noise."""
 
@@ -67,7 +64,7 @@ def main(argv: list[str] | None = None) -> None:
     arguments = tyro.cli(Arguments, args=argv, prog="python -m experiments.sample")
     with refusing():
         run = runs.open_run(arguments.run)
-        check(run.experiment, arguments.w, arguments.steps, arguments.solver, arguments.per_label)
+        check(run.experiment, arguments.w, arguments.sampler, arguments.per_label)
         rows = (
             classes_of(run, arguments) if isinstance(run.condition, Classes) else prompts_of(run, arguments)
         )
@@ -80,8 +77,7 @@ def main(argv: list[str] | None = None) -> None:
     generate = generator(
         run,
         params,
-        steps=arguments.steps,
-        solver=arguments.solver,
+        sampler=arguments.sampler,
         seed=arguments.seed,
         negative=rows.negative,
     )

@@ -11,9 +11,10 @@ Writes sweep.json, all settings, and sweep.png, curves over w.
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import isfinite
 from pathlib import Path
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
@@ -24,10 +25,11 @@ from tqdm import tqdm
 from experiments import runs
 from experiments.cli import refusing
 from experiments.evaluate import Measure
-from experiments.generate import check, solver_of
+from experiments.generate import check
 from experiments.pictures import rules_over_w
 from experiments.rules import RULES, Models, Rule
-from jaxflow import per_example, sampling, sweeps, times
+from experiments.sampler import Sampler
+from jaxflow import per_example, sampling, sweeps
 from jaxflow.data.batches import load
 from jaxflow.data.images import to_float, to_uint8
 from jaxflow.evaluation.judge import train_judge
@@ -51,11 +53,8 @@ class Arguments:
     """A less trained run on the same data, for autoguidance."""
     per_label: int = 100
     """Images of each class."""
-    steps: int = 10
-    """Steps of the solver."""
-    solver: str | None = None
-    """euler, midpoint, heun, rk4, adams_bashforth2 or dpm_solver_2m; the default is heun, and dpm_solver_2m
-    where the network predicts the data; the SDE has Euler-Maruyama's."""
+    sampler: Annotated[Sampler, tyro.conf.arg(name="")] = field(default_factory=Sampler)
+    """The SDE has the step of Euler and Maruyama."""
     block: int = 250
     """Images that are made together."""
     chunk: int = 1
@@ -75,7 +74,7 @@ def main(argv: list[str] | None = None) -> None:
     arguments = tyro.cli(Arguments, args=argv, prog="python -m experiments.sweep")
     with refusing():
         run = runs.open_run(arguments.run)
-        check(run.experiment, arguments.w, arguments.steps, arguments.solver, arguments.per_label)
+        check(run.experiment, arguments.w, arguments.sampler, arguments.per_label)
         classes = len(run.classes)
         names = chosen_rules(arguments)
         params = runs.trained_params(arguments.run, run)
@@ -148,8 +147,8 @@ def swept_images(
     labels: np.ndarray,
 ) -> np.ndarray:
     """Images of each label at each setting, uint8 (w, sigma, n, h, w, c), by one program for all blocks."""
-    path, grid = run.experiment.path, times.uniform(arguments.steps)
-    solver = solver_of(run.experiment, arguments.solver)
+    path, grid = run.experiment.path, arguments.sampler.times(run.experiment)
+    solver = arguments.sampler.method(run.experiment)
     scales, sigmas = (jnp.asarray(values, jnp.float32) for values in (arguments.w, arguments.sigma))
     deterministic = not any(arguments.sigma)
 
@@ -157,15 +156,15 @@ def swept_images(
     def program(params, worse_params, keys, labels):
         noise = per_example.normal(keys, run.image_shape)
         worse_field = worse[0].field(worse_params) if worse else None
-        models = Models(run.field(params), path, run.null, arguments.steps, worse_field, log_prob)
+        models = Models(run.field(params), path, run.null, arguments.sampler.steps, worse_field, log_prob)
 
         def at(w, sigma):
-            field = rule(models, labels, w)
+            guided = rule(models, labels, w)
             if deterministic:
-                images = sampling.sample_ode(field, noise, grid, solver=solver)
+                images = sampling.sample_ode(guided, noise, grid, solver=solver)
             else:
                 walk_keys = per_example.fold_in(keys, 1)
-                images = sampling.sample_sde(walk_keys, field, path, noise, grid, sigma=sigma)
+                images = sampling.sample_sde(walk_keys, guided, path, noise, grid, sigma=sigma)
             return to_uint8(images), jnp.all(jnp.isfinite(images))
 
         return sweeps.sweep(at, {"w": scales, "sigma": sigmas}, chunk=arguments.chunk)

@@ -26,12 +26,21 @@ Step = Callable[[Callable[[Array, Array], Array], Array, Array, Array, Memory], 
 
 
 class Solver(NamedTuple):
-    """A method: its step, its order of convergence, its calls of the field in one step, its first memory."""
+    """A method.
+
+    Attributes:
+        step: one step.
+        order: of convergence.
+        evaluations: calls of the field in one step.
+        start: its memory before the first step, from x.
+        looks_ahead: whether it asks for the field at t_next.
+    """
 
     step: Step
     order: int
     evaluations: int
     start: Callable[[Array], Memory] = lambda x: ()
+    looks_ahead: bool = False
 
 
 def runge_kutta(
@@ -48,7 +57,7 @@ def runge_kutta(
             slopes.append(field(_advance(x, h, row, slopes), stage_time))
         return _advance(x, h, b, slopes), memory
 
-    return Solver(step, order, len(b))
+    return Solver(step, order, len(b), looks_ahead=1.0 in c)
 
 
 def _advance(x: Array, h: Array, weights: tuple[float, ...], slopes: list[Array]) -> Array:

@@ -48,7 +48,7 @@ class DiT(linen.Module):
         frequencies: number of those features.
         learned_variance: a second output per channel, as published; it is left out of what is returned.
         remat: compute the blocks again in the backward pass instead of keeping what they computed.
-        scan: compile one block as a loop over all, whose parameters are stacked (Muon sees no matrices then).
+        scan: compile one block as a loop over all, whose parameters are stacked.
         dtype: compute type, float32 or bfloat16; parameters, norms, softmax and t are float32.
         attention: implementation of `attention.attend`.
     """

@@ -24,13 +24,13 @@ class Neighbours(linen.Module):
 
     @linen.compact
     def __call__(self, x: Float[Array, "b n c"]) -> Float[Array, "b n c"]:
-        kernel = self.param("kernel", linen.initializers.zeros, (3, 3, x.shape[-1]))
-        return x + _depthwise(x.reshape(x.shape[0], *self.grid, -1), kernel.astype(x.dtype)).reshape(x.shape)
+        weights = self.param("weights", linen.initializers.zeros, (3, 3, x.shape[-1]))
+        return x + _depthwise(x.reshape(x.shape[0], *self.grid, -1), weights.astype(x.dtype)).reshape(x.shape)
 
 
 @jax.checkpoint
-def _depthwise(x: Float[Array, "b h w c"], kernel: Float[Array, "3 3 c"]) -> Float[Array, "b h w c"]:
+def _depthwise(x: Float[Array, "b h w c"], weights: Float[Array, "3 3 c"]) -> Float[Array, "b h w c"]:
     h, w = x.shape[1:3]
     padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    terms = [padded[:, i : i + h, j : j + w] * kernel[i, j][None, None, None] for i, j in np.ndindex(3, 3)]
+    terms = [padded[:, i : i + h, j : j + w] * weights[i, j][None, None, None] for i, j in np.ndindex(3, 3)]
     return sum(terms[1:], start=terms[0])

@@ -108,6 +108,7 @@ class UNet(linen.Module):
         patch: side of the pixel groups that the stem makes into channels.
         embedding: width of the vector that carries time and condition.
         heads: attention heads.
+        positions: whether the attention looks to the places, by sinusoids; without, only the edges tell.
         down: to half the resolution by a strided convolution, average or max pooling.
         up: to twice the resolution by nearest or bilinear interpolation, or a transposed convolution.
         skips: whether the encoder's outputs are concatenated or added in the decoder.
@@ -128,6 +129,7 @@ class UNet(linen.Module):
     patch: int = 1
     embedding: int = 256
     heads: int = 4
+    positions: bool = False
     down: Literal["strided", "average", "max"] = "strided"
     up: Literal["nearest", "bilinear", "transposed"] = "nearest"
     skips: Literal["concatenate", "add"] = "concatenate"
@@ -170,6 +172,7 @@ class UNet(linen.Module):
             linen.remat(Block) if self.remat else Block,
             modulation=self.modulation,
             heads=self.heads,
+            positions=self.positions,
             dropout=self.dropout,
             dtype=self.dtype,
             implementation=self.attention_implementation,

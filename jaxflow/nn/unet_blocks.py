@@ -14,6 +14,7 @@ every compute type.
 Source: "Building an Image Generator", section on U-Nets; Dhariwal and Nichol 2105.05233.
 """
 
+from functools import partial
 from math import gcd
 
 import flax.linen as linen
@@ -24,6 +25,7 @@ from jaxtyping import Array, Float
 from jaxflow.nn.attention import Attention
 from jaxflow.nn.conditioning import Encoded
 from jaxflow.nn.convolution import Convolution
+from jaxflow.nn.embeddings import grid_positions
 from jaxflow.nn.patches import from_patches
 
 Image = Float[Array, "b _ _ _"]
@@ -95,15 +97,19 @@ class ResidualBlock(linen.Module):
 
 
 class AttentionBlock(linen.Module):
-    """x + attention over all places of the image, or to `others`; zero at initialisation."""
+    """x + attention over all places of the image, or to `others`; the identity at initialisation."""
 
     heads: int
+    positions: bool = False
     dtype: str = "float32"
     implementation: str = "auto"
 
     @linen.compact
     def __call__(self, x: Image, others: Array | None = None, mask: Array | None = None) -> Image:
-        tokens = GroupNorm()(x).reshape(x.shape[0], -1, x.shape[-1])
+        b, rows, columns, c = x.shape
+        tokens = GroupNorm()(x).reshape(b, rows * columns, c)
+        if self.positions:
+            tokens = tokens + grid_positions(rows, columns, c)[None]
         attention = Attention(
             self.heads,
             out_init=linen.initializers.zeros,
@@ -120,6 +126,7 @@ class Block(linen.Module):
         attention: self-attention.
         cross_attention: attention to the tokens of the condition.
         heads: attention heads.
+        positions: whether the attention looks to the places, by sinusoids added to the tokens of the image.
         implementation: of `attention.attend`.
     """
 
@@ -128,6 +135,7 @@ class Block(linen.Module):
     cross_attention: bool = False
     modulation: str = "scale_shift"
     heads: int = 4
+    positions: bool = False
     dropout: float = 0.0
     dtype: str = "float32"
     implementation: str = "auto"
@@ -137,11 +145,11 @@ class Block(linen.Module):
     def __call__(self, x: Image, condition: Encoded) -> Image:
         residual = ResidualBlock(self.channels, self.modulation, self.dropout, self.dtype, self.train)
         x = residual(x, condition.vector)
+        attention = partial(AttentionBlock, self.heads, self.positions, self.dtype, self.implementation)
         if self.attention:
-            x = AttentionBlock(self.heads, self.dtype, self.implementation, name="self")(x)
+            x = attention(name="self")(x)
         if self.cross_attention:
-            cross = AttentionBlock(self.heads, self.dtype, self.implementation, name="cross")
-            x = cross(x, condition.tokens, condition.mask)
+            x = attention(name="cross")(x, condition.tokens, condition.mask)
         return x
 
 

@@ -12,8 +12,9 @@ from conftest import assert_close
 from experiments import generate, presets
 from experiments.experiment import Experiment, decode, differences, encode, fitted
 from experiments.runs import Run
+from experiments.sampler import Sampler
 from experiments.train import guided_loss
-from jaxflow import losses
+from jaxflow import losses, times
 from jaxflow.data.conditions import Captions, Classes
 from jaxflow.data.images import to_float
 
@@ -25,7 +26,7 @@ def preset(name) -> Experiment:
 
 
 def test_there_are_the_presets():
-    assert set(NAMES) == {"digits", "folder", "mnist", "shapes"}
+    assert set(NAMES) == {"digits", "folder", "mnist", "shapes", "shapes_dit"}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -43,6 +44,7 @@ CLASSES, CAPTIONS = Classes(("a", "b")), Captions(("red", "circle"), 4)
         ("digits", (8, 8, 1), CLASSES),
         ("mnist", (28, 28, 1), CLASSES),
         ("shapes", (32, 32, 3), CAPTIONS),
+        ("shapes_dit", (32, 32, 3), CAPTIONS),
         ("folder", (64, 64, 3), CLASSES),
         ("folder", (64, 64, 3), CAPTIONS),
     ],
@@ -89,8 +91,30 @@ def test_a_configuration_builds_nothing_but_its_own_classes():
 def test_a_network_of_the_data_is_not_asked_for_its_velocity_at_the_end(name):
     trained = dataclasses.replace(preset("digits"), prediction="data")
     with pytest.raises(ValueError, match=f"solver = '{name}': it asks for the velocity at t = 1"):
-        generate.check(trained, [1.0], steps=4, solver=name, per_label=1)
-    generate.check(trained, [1.0], steps=4, solver=None, per_label=1)
+        generate.check(trained, [1.0], Sampler(solver=name), per_label=1)
+    generate.check(trained, [1.0], Sampler(), per_label=1)
+
+
+def test_what_a_sampler_leaves_out_is_chosen_by_what_the_network_predicts():
+    of_velocity, of_data = (dataclasses.replace(preset("digits"), prediction=p) for p in ("velocity", "data"))
+    assert Sampler().method(of_velocity).evaluations == 2
+    assert Sampler().method(of_data).evaluations == 1
+    assert_close(Sampler(4).times(of_velocity), times.uniform(4), 0.0)
+    assert_close(Sampler(4).times(of_data), times.karras(4, of_data.path), 0.0)
+    assert_close(Sampler(4, grid="cosine").times(of_data), times.cosine(4), 0.0)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"steps": 0}, "steps = 0: a sampler needs at least 1 step"),
+        ({"solver": "rk5"}, "solver = 'rk5': there are euler, "),
+        ({"grid": "log"}, "grid = 'log': there are uniform, "),
+    ],
+)
+def test_an_unusable_sampler_is_refused(options, says):
+    with pytest.raises(ValueError, match=says):
+        generate.check(preset("digits"), [1.0], Sampler(**options), per_label=1)
 
 
 @pytest.mark.parametrize("prediction", ["velocity", "data"])
@@ -133,5 +157,5 @@ def test_the_loss_of_the_data_is_that_of_the_velocity_they_stand_for(prediction,
 def test_a_scale_that_the_training_left_no_model_for_is_refused(eta, w, says):
     trained = dataclasses.replace(preset("digits"), condition_dropout=eta)
     with pytest.raises(ValueError, match=says):
-        generate.check(trained, [w], steps=4, solver="heun", per_label=1)
-    generate.check(trained, [1.0 if eta == 0 else 0.0], steps=4, solver="heun", per_label=1)
+        generate.check(trained, [w], Sampler(), per_label=1)
+    generate.check(trained, [1.0 if eta == 0 else 0.0], Sampler(), per_label=1)

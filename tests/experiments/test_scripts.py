@@ -151,7 +151,11 @@ def test_stopped_run_continues_to_the_same_bits(trained, data_dir, tmp_path, num
 @pytest.mark.parametrize(
     ("script", "arguments", "says"),
     [
-        ("train", ("cifar", "--out", "OUT"), "PRESET = 'cifar': there are digits, folder, mnist, shapes"),
+        (
+            "train",
+            ("cifar", "--out", "OUT"),
+            "PRESET = 'cifar': there are digits, folder, mnist, shapes, shapes_dit",
+        ),
         ("train", ("mnist", "--out", "OUT", "--data-dir", "EMPTY"), "jaxflow.data.prepare mnist"),
         ("train", ("digits", "--out", "FILE/run", "--data-dir", "DATA"), "FILE/run"),
         ("train", ("digits", "--out", "OUT", "--data-dir", "DATA", "--steps", "0"), "steps = 0"),

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import assert_close, disturbed
+from conftest import assert_below, assert_close, disturbed
 from flax import linen
 
 from jaxflow import nn
@@ -118,6 +118,21 @@ def test_tokens_that_are_masked_have_no_influence():
         assert_close(jnp.where(mask[i], 0, of_token[i, i]), jnp.zeros(3), 0)
         assert_close(of_token[i, 1 - i], jnp.zeros(3), 0)
     assert float(of_token[0, 0][mask[0]].min()) > 1e-4
+
+
+@pytest.mark.requirement("R51")
+def test_attention_looks_to_the_places_where_it_is_told():
+    """Without positions, exchanged rows of the image are exchanged rows of what comes out."""
+    x = jax.random.normal(KEY, (1, 4, 4, 8))
+
+    def difference(positions):
+        block = AttentionBlock(heads=2, positions=positions)
+        params = disturbed(jax.jit(block.init)(KEY, x)["params"], 0.5)
+        call = jax.jit(lambda x: block.apply({"params": params}, x))
+        return float(jnp.abs(call(x[:, ::-1])[:, ::-1] - call(x)).max())
+
+    assert_below(difference(positions=False), 1e-5)
+    assert difference(positions=True) > 0.01
 
 
 class GivenTokens(linen.Module):

@@ -1,0 +1,15 @@
+"""Text to image as `shapes`, by a diffusion transformer, to be compared with its U-Net."""
+
+import dataclasses
+
+from experiments.experiment import Experiment
+from experiments.presets import shapes
+from jaxflow import nn
+
+
+def experiment() -> Experiment:
+    """All of `shapes` but the network: 64 patches of 4 x 4 pixels attend to each other and to the words."""
+    network = nn.DiT(
+        encode=None, patch=4, width=128, depth=6, heads=2, mlp_ratio=2, text="cross", neighbours=True
+    )
+    return dataclasses.replace(shapes.experiment(), network=network)
