@@ -14,7 +14,7 @@ from experiments.generate import Generator
 from experiments.pictures import alignment_over_w
 from experiments.runs import Run
 from jaxflow.data.conditions import stack
-from jaxflow.evaluation.alignment import alignment
+from jaxflow.evaluation.alignment import CLAIMS, alignment
 
 SPLITS = {"test": "seen", "held_out": "held out"}
 
@@ -66,7 +66,7 @@ def write(
     """Print the tables; leave them as JSON and as curves."""
     for split, rows in table.items():
         # A figure is left out where no image counts for it.
-        names = [*dict.fromkeys(name for row in rows for name in row if name != "all"), "all"]
+        names = [name for name in CLAIMS if any(name in row for row in rows)]
         print(f"\n{split}: share of {counts[split]} captions that are true of their images\n{'w':>6}", end="")
         print("".join(f"{name:>12}" for name in names))
         for label, row in [*zip((f"{w:g}" for w in scales), rows, strict=True), ("real", real[split])]:

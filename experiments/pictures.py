@@ -8,6 +8,8 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
+from jaxflow.evaluation.alignment import CLAIMS
+
 MOST_COLUMNS = 10
 """Images of a label that a panel shows."""
 
@@ -74,12 +76,15 @@ def curves_over_w(
 
 
 def alignment_over_w(scales: Sequence[float], table: dict[str, list[dict[str, float]]], file: Path) -> None:
-    """A panel for each split, in it a curve over w for each kind of claim; in black that of all together."""
+    """A panel for each split, in it a curve over w for each kind of claim; in black that of all together.
+
+    `binding` has none: its share is of few images, and of others at each w.
+    """
     figure = Figure(figsize=(9, 4), layout="constrained", dpi=150)
     axes = figure.subplots(1, len(table), sharey=True, squeeze=False)[0]
     for ax, (split, rows) in zip(axes, table.items(), strict=True):
-        for name in dict.fromkeys(name for row in rows for name in row):
-            style = {"color": "black", "linewidth": 2.5} if name == "all" else {}
+        for i, name in enumerate(name for name in CLAIMS if name != "binding"):
+            style = {"color": "black", "linewidth": 2.5} if name == "all" else {"color": f"C{i}"}
             shares = [row.get(name, np.nan) for row in rows]
             ax.plot(scales, shares, marker="o", markersize=3, label=name, **style)
         ax.set_title(f"{split} combinations")

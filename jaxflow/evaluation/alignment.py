@@ -18,6 +18,8 @@ from jaxflow.data.scenes import Object, Scene, place, relation
 from jaxflow.evaluation.scene_reader import read
 
 ATTRIBUTES = ("shape", "colour", "size")
+CLAIMS = ("objects", *ATTRIBUTES, "relation", "place", "background", "binding", "all")
+"""What `alignment` measures, in this order."""
 Match = tuple[Object | None, ...]
 """The object of each named thing, None where the image has too few."""
 
@@ -47,7 +49,7 @@ def alignment(images: UInt8[np.ndarray, "n 32 32 3"], captions: Sequence[str]) -
     for image, description in zip(images, descriptions, strict=True):
         for claim, holds in judge(description, read(image)).items():
             held[claim].append(holds)
-    return {claim: float(np.mean(holds)) for claim, holds in held.items()}
+    return {claim: float(np.mean(held[claim])) for claim in CLAIMS if claim in held}
 
 
 def judge(description: Description, scene: Scene) -> dict[str, bool]:
