@@ -21,7 +21,7 @@ def experiment() -> Experiment:
             blocks=1,
             heads=2,
             embedding=128,
-            positions=True,
+            positions="sinusoidal",
         ),
         path=paths.Linear(),
         prediction="data",

@@ -33,6 +33,7 @@ OPTIONS = {
     "skips": ("concatenate", "add"),
     "modulation": ("scale_shift", "pointwise"),
     "modulated": ("blocks", "midcoder"),
+    "positions": ("none", "sinusoidal"),
     "time": ("sinusoidal", "fourier"),
     "dtype": ("float32", "bfloat16"),
 }
@@ -108,7 +109,7 @@ class UNet(linen.Module):
         patch: side of the pixel groups that the stem makes into channels.
         embedding: width of the vector that carries time and condition.
         heads: attention heads.
-        positions: whether the attention looks to the places, by sinusoids; without, only the edges tell.
+        positions: what tells the attention of the places, beside the edges of the convolutions.
         down: to half the resolution by a strided convolution, average or max pooling.
         up: to twice the resolution by nearest or bilinear interpolation, or a transposed convolution.
         skips: whether the encoder's outputs are concatenated or added in the decoder.
@@ -129,7 +130,7 @@ class UNet(linen.Module):
     patch: int = 1
     embedding: int = 256
     heads: int = 4
-    positions: bool = False
+    positions: Literal["none", "sinusoidal"] = "none"
     down: Literal["strided", "average", "max"] = "strided"
     up: Literal["nearest", "bilinear", "transposed"] = "nearest"
     skips: Literal["concatenate", "add"] = "concatenate"
@@ -172,7 +173,7 @@ class UNet(linen.Module):
             linen.remat(Block) if self.remat else Block,
             modulation=self.modulation,
             heads=self.heads,
-            positions=self.positions,
+            positions=self.positions == "sinusoidal",
             dropout=self.dropout,
             dtype=self.dtype,
             implementation=self.attention_implementation,

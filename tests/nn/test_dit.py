@@ -57,7 +57,7 @@ def test_blocks_are_the_identity_at_initialisation():
 
 def test_neighbours_are_a_depthwise_convolution():
     x, kernel = jax.random.normal(KEY, (2, 4 * 6, 5)), jax.random.normal(KEY, (3, 3, 5))
-    out = Neighbours((4, 6)).apply({"params": {"kernel": kernel}}, x)
+    out = Neighbours((4, 6)).apply({"params": {"weights": kernel}}, x)
     numbers = ("NHWC", "HWIO", "NHWC")
     expected = jax.lax.conv_general_dilated(
         x.reshape(2, 4, 6, 5),
