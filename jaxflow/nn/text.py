@@ -42,8 +42,7 @@ class TextEncoder(linen.Module):
 
     @linen.compact
     def __call__(self, y: Int[Array, "b m"], width: int) -> Encoded:
-        # Words far apart from the first step on: from small ones Adam's first steps make nothing but noise.
-        init = linen.initializers.normal(1.0)
+        init = linen.initializers.normal(1.0)  # as T5's: words are far apart from the first step on
         places = self.param("places", init, (y.shape[1], self.channels))
         tokens = linen.Embed(self.vocabulary, self.channels, embedding_init=init)(y) + places[None]
         tokens, mask = NullToken()(tokens, y != 0)
