@@ -191,6 +191,8 @@ class UNet(linen.Module):
         for name in ("attention", "cross_attention"):
             if len(getattr(self, name)) not in (0, n):
                 raise ValueError(f"{name} = {getattr(self, name)}: one for each of {n} resolutions, or ()")
+        if self.positions == "sinusoidal" and any(channels % 4 for channels in self.channels):
+            raise ValueError(f"channels = {self.channels}: sinusoidal positions need multiples of 4")
         unit = self.patch * 2 ** (n - 1)
         if height % unit or width % unit:
             needed = f"{n} resolutions with patch = {self.patch} need multiples of {unit}"

@@ -280,6 +280,10 @@ REFUSED = {
         "channels": (4, 4, 4),
         "attention": (),
     },
+    "channels = .6, 8.: sinusoidal positions need multiples of 4": {
+        "channels": (6, 8),
+        "positions": "sinusoidal",
+    },
     "dtype = 'float16': there are float32, bfloat16": {"dtype": "float16"},
     "attention = .True,.: one for each of 2 resolutions": {"attention": (True,)},
     "the encoder ClassTable gives no tokens": {"cross_attention": (False, True)},
