@@ -4,8 +4,8 @@
 
 Both compute in float32 on the same cores, in one process, in turns:
 
-    training step    flow matching loss, its gradient, Adam
-    sampling step    one call of the network
+    training    flow matching loss, its gradient, Adam
+    sampling    one call of the network
 
 Needs the extra `reference`. PyTorch runs with images channels first and channels last; ratios are to the
 faster of them. Before anything is timed, PyTorch's network gets the parameters of jaxflow's and must give the
@@ -15,7 +15,6 @@ same output.
 import os
 import re
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ import torch
 import tyro
 from torch import nn as torch_nn
 
+from experiments.benchmarks.side_by_side import in_turn, report
 from jaxflow import losses, nn, paths
 from jaxflow.nn.lab_unet import LabUNet
 
@@ -45,7 +45,7 @@ class Arguments:
     threads: int = 2
     """Cores for each of the two."""
     repeats: int = 10
-    """Of each measurement, of which the least counts."""
+    """Of each measurement."""
     profile: bool = False
     """Print where jaxflow's training step spends its time."""
 
@@ -68,7 +68,7 @@ def main(argv: list[str] | None = None) -> None:
     y = np.arange(arguments.batch) % 10
     (program, inputs), sample = jax_steps(params, data, y)
     train = lambda: jax.block_until_ready(program(*inputs))  # noqa: E731
-    steps = {"training step": {"jaxflow": train}, "sampling step": {"jaxflow": sample}}
+    steps = {"training": {"jaxflow": train}, "sampling": {"jaxflow": sample}}
     for name, network in networks.items():
         layout = torch.channels_last if name == "channels last" else torch.contiguous_format
         for kind, call in zip(steps, torch_steps(network, data, y, layout), strict=True):
@@ -77,30 +77,9 @@ def main(argv: list[str] | None = None) -> None:
     print(f"JAX {jax.__version__}, PyTorch {torch.__version__}, {arguments.threads} threads", end="")
     print(f", batch {arguments.batch} of 32 x 32 x 1, {PARAMETERS:,} parameters, float32")
     for name, calls in steps.items():
-        report(name, best(calls, arguments.repeats))
+        report(name, in_turn(calls, arguments.repeats))
     if arguments.profile:
         profile(program, inputs)
-
-
-def report(name: str, seconds: dict[str, float]) -> None:
-    """Print the times of one kind of step, and the speed relative to PyTorch's."""
-    for who, s in seconds.items():
-        print(f"{name:16}{who:26}{1000 * s:>9.1f} ms")
-    ratio = min(s for who, s in seconds.items() if who != "jaxflow") / seconds["jaxflow"]
-    print(f"{name:16}{'jaxflow / PyTorch':26}{ratio:>9.2f} times the speed")
-
-
-def best(calls: dict[str, Callable], repeats: int) -> dict[str, float]:
-    """Least wall time of each call, in seconds; they take turns, after a first call that does not count."""
-    least = dict.fromkeys(calls, float("inf"))
-    for repeat in range(repeats + 1):
-        for name, call in calls.items():
-            time.sleep(0.05)  # the other's threads spin for a moment before they rest
-            start = time.perf_counter()
-            call()
-            if repeat:
-                least[name] = min(least[name], time.perf_counter() - start)
-    return least
 
 
 NETWORK = LabUNet(nn.ClassTable(10))

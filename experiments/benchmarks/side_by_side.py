@@ -11,6 +11,9 @@ import numpy as np
 import optax
 import torch
 
+Times = tuple[float, float]
+"""Least and median milliseconds."""
+
 
 def compare(
     network: linen.Module,
@@ -42,13 +45,16 @@ def compare(
     print(f"{count:,} parameters; JAX {jax.__version__}, PyTorch {torch.__version__}, batch {batch}")
     ours, theirs = jax_steps(network, moved, data, noise, t, y), torch_steps(model, data, noise, t, y)
     for name in ours:
-        times = in_turn(ours[name], theirs[name], repeats)
-        (least, median), (their_least, their_median) = times
-        print(
-            f"{name:9} jaxflow {least:7.1f} ms (median {median:.1f})   PyTorch {their_least:7.1f} ms"
-            f" (median {their_median:.1f})   PyTorch / jaxflow {their_least / least:.2f}"
-            f" (medians {their_median / median:.2f})"
-        )
+        report(name, in_turn({"jaxflow": ours[name], "PyTorch": theirs[name]}, repeats))
+
+
+def report(name: str, times: dict[str, Times]) -> None:
+    """Print the times of one kind of step, and the speed of jaxflow over that of the fastest other."""
+    for who, (least, median) in times.items():
+        print(f"{name:10}{who:24}{least:>9.1f} ms, median {median:>9.1f} ms")
+    own, others = times["jaxflow"], [time for who, time in times.items() if who != "jaxflow"]
+    least, median = (min(other[i] for other in others) / own[i] for i in (0, 1))
+    print(f"{name:10}{'PyTorch / jaxflow':24}{least:>9.2f}   , of medians {median:>6.2f}")
 
 
 def agree(network: linen.Module, params: Any, model: torch.nn.Module, inputs: tuple[np.ndarray, ...]) -> None:
@@ -106,13 +112,14 @@ def torch_steps(model, data, noise, t, y) -> dict[str, Callable[[], None]]:
     return {"training": train, "sampling": call}
 
 
-def in_turn(one: Callable[[], None], other: Callable[[], None], repeats: int) -> list[tuple[float, float]]:
-    """Least and median milliseconds of each, measured in turn after two calls."""
-    seconds: list[list[float]] = [[], []]
+def in_turn(calls: dict[str, Callable[[], object]], repeats: int) -> dict[str, Times]:
+    """Times of calls that are made in turn, after two of each that do not count."""
+    seconds: dict[str, list[float]] = {who: [] for who in calls}
     for repeat in range(repeats + 2):
-        for taken, step in zip(seconds, (one, other), strict=True):
+        for who, call in calls.items():
+            time.sleep(0.05)  # PyTorch's threads spin for a moment before they rest
             begin = time.perf_counter()
-            step()
+            call()
             if repeat > 1:
-                taken.append(time.perf_counter() - begin)
-    return [(1e3 * min(taken), 1e3 * float(np.median(taken))) for taken in seconds]
+                seconds[who].append(time.perf_counter() - begin)
+    return {who: (1e3 * min(taken), 1e3 * float(np.median(taken))) for who, taken in seconds.items()}

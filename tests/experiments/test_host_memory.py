@@ -1,0 +1,40 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FAULTS = """
+import resource
+import {module}
+import jax, jax.numpy as jnp
+f = jax.jit(jax.grad(lambda w, x: jnp.sin(jnp.sin(jnp.sin(x @ w) @ w) @ w).sum()))
+w, x = jnp.ones((640, 640)), jnp.ones((8192, 640))
+for _ in range(20):
+    f(w, x).block_until_ready()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(4):
+    f(w, x).block_until_ready()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def page_faults(module: str) -> int:
+    """Of four calls of a program with 60 MiB of its own, once the heap has settled."""
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run(
+        [sys.executable, "-c", FAULTS.format(module=module)],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        check=True,
+    )
+    return int(done.stdout)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator")
+def test_a_program_takes_again_what_the_last_call_freed():
+    assert page_faults("json") > 8192, "without it each call faults in its pages: nothing would be shown"
+    assert page_faults("experiments") < 1024
