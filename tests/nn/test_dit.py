@@ -135,6 +135,13 @@ def test_a_loop_over_the_blocks_is_the_blocks_one_after_the_other(options):
     assert_close(ours, theirs | {"blocks": stack}, 1e-4)
 
 
+def test_a_joint_transformer_of_one_block_has_no_loop():
+    looped, plain = (small(text="joint", depth=1, scan=scan) for scan in (True, False))
+    params = trained(plain)
+    outs = (jax.jit(network.apply)({"params": params}, X, T, WORDS) for network in (looped, plain))
+    assert_close(*outs, 1e-6)
+
+
 @pytest.mark.parametrize("text", ["cross", "joint"])
 def test_16_bits_compute_near_32_with_32_bit_parameters(text):
     params = trained(small(text=text))
