@@ -1,4 +1,4 @@
-"""Text to image: scenes of coloured shapes from their captions; 20 minutes of training on two cores."""
+"""Text to image: scenes of coloured shapes from their captions; 20 to 25 minutes of training on two cores."""
 
 from experiments.experiment import Experiment
 from jaxflow import nn, paths
