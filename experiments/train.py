@@ -27,7 +27,7 @@ from experiments.experiment import Experiment, fitted
 from jaxflow import losses, predictions, times
 from jaxflow.data.batches import batches, order
 from jaxflow.data.images import to_float
-from jaxflow.training import optimizer, parallel
+from jaxflow.training import compiler, optimizer, parallel
 from jaxflow.training.checkpoint import Checkpoints
 from jaxflow.training.interruption import Interruption
 from jaxflow.training.log import Log
@@ -77,6 +77,7 @@ def main(argv: list[str] | None = None) -> None:
     step = jax.jit(
         partial(train_step, loss=guided_loss(run), optimizer=transform, ema_decay=experiment.ema),
         donate_argnums=0,
+        compiler_options=compiler.options(),
     )
 
     with Checkpoints(out / "checkpoints") as checkpoints, Interruption() as interruption:

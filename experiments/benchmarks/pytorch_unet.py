@@ -32,6 +32,7 @@ from torch import nn as torch_nn
 from experiments.benchmarks.side_by_side import in_turn, report
 from jaxflow import losses, nn, paths
 from jaxflow.nn.lab_unet import LabUNet
+from jaxflow.training import compiler
 
 PARAMETERS = 1_233_325
 
@@ -112,7 +113,8 @@ def jax_steps(params: Any, data: np.ndarray, y: np.ndarray) -> tuple[tuple[Any, 
     inputs = (params, optimizer.init(params), jax.random.key(1))
     network, t = jax.jit(NETWORK.apply), jnp.linspace(0.0, 1.0, len(data))
     sample = lambda: jax.block_until_ready(network({"params": params}, images, t, classes))  # noqa: E731
-    return (jax.jit(step).lower(*inputs).compile(), inputs), sample
+    program = jax.jit(step, compiler_options=compiler.options()).lower(*inputs).compile()
+    return (program, inputs), sample
 
 
 def profile(program: Any, inputs: tuple) -> None:

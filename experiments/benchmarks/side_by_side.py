@@ -11,6 +11,8 @@ import numpy as np
 import optax
 import torch
 
+from jaxflow.training import compiler
+
 Times = tuple[float, float]
 """Least and median milliseconds."""
 
@@ -81,7 +83,8 @@ def jax_steps(network, params, data, noise, t, y) -> dict[str, Callable[[], None
         updates, state = optimizer.update(jax.grad(loss)(params), state, params)
         return optax.apply_updates(params, updates), state
 
-    compiled, call = jax.jit(step, donate_argnums=(0, 1)), jax.jit(network.apply)
+    compiled = jax.jit(step, donate_argnums=(0, 1), compiler_options=compiler.options())
+    call = jax.jit(network.apply)
     carry = [jax.tree.map(jnp.copy, params), optimizer.init(params)]
 
     def train():

@@ -1,8 +1,9 @@
-"""3 x 3 convolution whose weight gradient is fast on CPUs too.
+"""3 x 3 convolution that is fast on CPUs too, in its weight gradient and in 16 bits.
 
-XLA's convolutions on a CPU are fast, but for the gradient of the kernel: a convolution with the whole image
-as kernel and 3 x 3 numbers as result. Here that gradient is matrix products over a few examples at a time,
-whose operands stay in the cache. With padded images x and the kernel's taps i (rows) and j (columns),
+XLA's convolutions on a CPU are fast but for the gradient of the kernel, a convolution with the whole image as
+kernel and 3 x 3 numbers as result, and but for 16 bits. Here that gradient, and in 16 bits the convolution
+itself, is matrix products over a few examples at a time, whose operands stay in the cache. With padded
+images x and the kernel's taps i (rows) and j (columns),
 
     dkernel[i, j] = sum_(r, s) x[r + i, s + j] dy[r, s]^T = sum_(r, s) x[r, s + j] dy[r - i, s]^T
 
@@ -32,7 +33,7 @@ NUMBERS = 2**17
 @partial(jax.custom_jvp, nondiff_argnums=(2,))
 def convolve(x: Image, kernel: Kernel, stride: int = 1) -> Image:
     """3 x 3 convolution with zeros around, (b, h, w, c) -> (b, h / stride, w / stride, o), rounded up."""
-    return _xla(stride, x, kernel)
+    return (_xla if x.dtype.itemsize >= 4 else _products_on_cpu)(stride, x, kernel)
 
 
 @partial(convolve.defjvp, symbolic_zeros=True)
@@ -42,9 +43,13 @@ def _derivative(stride: int, primals: tuple[Array, Array], tangents: tuple[Any, 
     if not isinstance(dx, SymbolicZero):
         terms.append(convolve(dx, kernel, stride))
     if not isinstance(dkernel, SymbolicZero):
-        cpu, default = partial(_products, stride), partial(_xla, stride)
-        terms.append(jax.lax.platform_dependent(x, dkernel, cpu=cpu, default=default))
+        terms.append(_products_on_cpu(stride, x, dkernel))
     return convolve(x, kernel, stride), sum(terms[1:], start=terms[0])
+
+
+def _products_on_cpu(stride: int, x: Array, kernel: Array) -> Array:
+    cpu, default = partial(_products, stride), partial(_xla, stride)
+    return jax.lax.platform_dependent(x, kernel, cpu=cpu, default=default)
 
 
 def _xla(stride: int, x: Array, kernel: Array) -> Array:

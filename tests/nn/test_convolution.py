@@ -97,6 +97,23 @@ def test_bfloat16_gradient_is_added_in_32_bits(monkeypatch):
     assert_close(gradient[1, 1].astype(jnp.float32), jnp.full((1, 1), 512.0), 0)
 
 
+@pytest.mark.parametrize("stride", [1, 2])
+def test_bfloat16_is_matrix_products_on_a_cpu(stride, chunks):
+    """Rounded a few times to eight binary digits, where XLA rounds once."""
+    x, kernel = X.astype(jnp.bfloat16), KERNEL.astype(jnp.bfloat16)
+    both = lambda f: lambda x, kernel: (f(x, kernel, stride), jax.grad(loss(f, stride), (0, 1))(x, kernel))  # noqa: E731
+    program = jax.jit(both(convolve)).lower(x, kernel).compile()
+    assert " convolution(" not in program.as_text()
+    rounded = (a.astype(jnp.float32) for a in (x, kernel))
+    for actual, expected in zip(
+        *map(jax.tree.leaves, (program(x, kernel), both(reference)(*rounded))), strict=True
+    ):
+        assert actual.dtype == jnp.bfloat16
+        assert_below(
+            jnp.max(jnp.abs(actual.astype(jnp.float32) - expected)), 2**-5 * jnp.max(jnp.abs(expected))
+        )
+
+
 def test_on_four_devices():
     x = jnp.tile(X, (2, 1, 1, 1))
     split = NamedSharding(Mesh(np.array(jax.devices()), ("data",)), PartitionSpec("data"))
