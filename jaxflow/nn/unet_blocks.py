@@ -44,11 +44,17 @@ class GroupNorm(linen.Module):
         c = x.shape[-1]
         scale = self.param("scale", linen.initializers.ones, (c,))[None, None, None]
         bias = self.param("bias", linen.initializers.zeros, (c,))[None, None, None]
-        x = x.astype(jnp.float32)
-        mean = _group_mean(x)
-        variance = jnp.maximum(_group_mean(x**2) - mean**2, 0)
-        factor = jax.lax.rsqrt(variance + 1e-6) * scale
-        return x * factor + (bias - mean * factor)
+        return _normalised(x, scale, bias)
+
+
+@jax.checkpoint
+def _normalised(x: Image, scale: Array, bias: Array) -> Image:
+    """Recomputed in its gradient, which keeps XLA from recomputing all later blocks' gradients there."""
+    x = x.astype(jnp.float32)
+    mean = _group_mean(x)
+    variance = jnp.maximum(_group_mean(x**2) - mean**2, 0)
+    factor = jax.lax.rsqrt(variance + 1e-6) * scale
+    return x * factor + (bias - mean * factor)
 
 
 def _group_mean(x: Image) -> Float[Array, "b 1 1 c"]:

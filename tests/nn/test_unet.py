@@ -1,5 +1,5 @@
 import itertools
-from functools import partial
+from functools import partial, reduce
 
 import jax
 import jax.numpy as jnp
@@ -241,9 +241,32 @@ def test_group_norm_is_linens(channels):
     assert jax.tree.structure(shapes_of(ours, x)) == jax.tree.structure(params)
     assert_close(ours.apply({"params": params}, x), theirs.apply({"params": params}, x), 1e-4)
 
+    def cubes(params, x, norm):
+        return jnp.sum(norm.apply({"params": params}, x) ** 3)
 
-def shapes_of(module, x):
-    return jax.eval_shape(module.init, KEY, x)["params"]
+    gradients = [jax.grad(cubes, (0, 1))(params, x, norm) for norm in (ours, theirs)]
+    jax.tree.map(lambda actual, expected: assert_close(actual, expected, 1e-3), *gradients)
+
+
+@pytest.mark.parametrize("cost", ["flops", "bytes accessed"])
+def test_gradient_costs_as_much_in_each_block(cost):
+    """However deep the network: no block's gradient is computed again in those before it."""
+    x, vector = jnp.zeros((2, 8, 8, 32)), jnp.zeros((2, 16))
+    block = ResidualBlock(32)
+    params = shapes_of(block, x, vector)
+
+    def squares(blocks):
+        return jnp.sum(reduce(lambda h, params: block.apply({"params": params}, h, vector), blocks, x) ** 2)
+
+    def of(depth):
+        return jax.jit(jax.grad(squares)).lower(depth * [params]).compile().cost_analysis()[cost]
+
+    four, eight, twelve = of(4), of(8), of(12)
+    assert_below(twelve - eight, 1.01 * (eight - four))
+
+
+def shapes_of(module, *inputs):
+    return jax.eval_shape(module.init, KEY, *inputs)["params"]
 
 
 @pytest.mark.requirement("R51")
