@@ -6,6 +6,8 @@ import jax
 import optax
 from optax.contrib import MuonDimensionNumbers
 
+from jaxflow.training.stacks import over_stacks
+
 MATRICES = 10
 """Learning rate of Muon's matrices in units of that of the other parameters."""
 
@@ -47,17 +49,17 @@ def muon(
         weight_decay=weight_decay,
         adam_b2=0.99,
         adam_learning_rate=_schedule(learning_rate, steps, warmup),
-        muon_weight_dimension_numbers=lambda params: jax.tree.map_with_path(_as_matrix, params),
+        muon_weight_dimension_numbers=lambda stacks: jax.tree.map_with_path(_as_matrix, stacks),
     )
-    return optax.chain(optax.clip_by_global_norm(clip), transform)
+    return optax.chain(optax.clip_by_global_norm(clip), over_stacks(transform))
 
 
-def _as_matrix(path: tuple[Any, ...], parameter: jax.Array) -> MuonDimensionNumbers | None:
-    """Which axes of a kernel are inputs, outputs: (in, out), a loop's (times, in, out), (h, w, in, out)."""
-    if path[-1].key != "kernel":
+def _as_matrix(path: tuple[Any, ...], stack: jax.Array) -> MuonDimensionNumbers | None:
+    """Inputs and outputs of stacked kernels (in, out), (times, in, out) of a loop, or (h, w, in, out)."""
+    if path[-1].key.rpartition("_")[0] != "kernel":
         return None
-    last = parameter.ndim - 1
-    return MuonDimensionNumbers(reduction_axis=(0, 1, 2) if last == 3 else last - 1, output_axis=last)
+    last = stack.ndim - 1
+    return MuonDimensionNumbers(reduction_axis=(1, 2, 3) if last == 4 else last - 1, output_axis=last)
 
 
 def _schedule(peak: float, steps: int, warmup: int) -> optax.Schedule:
