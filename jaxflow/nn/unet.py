@@ -94,6 +94,23 @@ class Decoder(linen.Module):
         return x
 
 
+class Head(linen.Module):
+    """Pixels from the last image, zero at initialisation: conv(silu(norm(x))) + linear(x).
+
+    What all pixels of a patch show passes the linear part unharmed; norm and silu would need more channels.
+    """
+
+    pixels: int
+    dtype: str = "float32"
+
+    @linen.compact
+    def __call__(self, x: Image) -> Image:
+        zeros = linen.initializers.zeros
+        convolution = Convolution(self.pixels, kernel_init=zeros, dtype=self.dtype)
+        linear = linen.Dense(self.pixels, use_bias=False, kernel_init=zeros, dtype=self.dtype)
+        return convolution(linen.silu(GroupNorm()(x))) + linear(x)
+
+
 class UNet(linen.Module):
     """U-Net (x, t, y) -> array of x's shape, zero at initialisation.
 
@@ -152,10 +169,8 @@ class UNet(linen.Module):
         h, skips = Encoder(levels, self.blocks, block, down)(stem, outside)
         h = Midcoder(levels[-1], block)(h, condition)
         h = Decoder(levels, self.blocks, block, up, self.skips)(h, skips, outside)
-        h = linen.silu(GroupNorm()(h + stem))
-        zeros = linen.initializers.zeros
-        last = Convolution(self.patch**2 * x.shape[-1], kernel_init=zeros, dtype=self.dtype)
-        return from_patches(last(h), self.patch).astype(x.dtype)
+        pixels = Head(self.patch**2 * x.shape[-1], self.dtype)(h + stem)
+        return from_patches(pixels, self.patch).astype(x.dtype)
 
     def _condition(self, t: Times, y: Condition) -> Encoded:
         """What the blocks see: the encoded condition, with time in its vector."""

@@ -10,7 +10,7 @@ from flax import linen
 
 from jaxflow import nn
 from jaxflow.nn.conditioning import Encoded
-from jaxflow.nn.unet import OPTIONS, Decoder, Encoder, Midcoder, unet_32, unet_64, unet_256
+from jaxflow.nn.unet import OPTIONS, Decoder, Encoder, Head, Midcoder, unet_32, unet_64, unet_256
 from jaxflow.nn.unet_blocks import AttentionBlock, Down, GroupNorm, ResidualBlock, Up
 
 KEY = jax.random.key(0)
@@ -85,8 +85,8 @@ def test_zero_at_first_and_a_gradient_for_every_parameter(options):
 
     params = trained(network, y)
     # Of the initialisation only the last layer: XLA leaves the rest out.
-    last = jax.jit(lambda key: network.init(key, X, T, y)["params"]["Convolution_1"])(KEY)
-    assert_close(gradients({**params, "Convolution_1": last})[1], jnp.zeros_like(X), 0)
+    last = jax.jit(lambda key: network.init(key, X, T, y)["params"]["Head_0"])(KEY)
+    assert_close(gradients({**params, "Head_0": last})[1], jnp.zeros_like(X), 0)
     for path, leaf in jax.tree_util.tree_leaves_with_path(gradients(params)[0]):
         name = jax.tree_util.keystr(path)
         if "'key'" not in name or "bias" not in name:  # what all keys share moves no softmax
@@ -207,6 +207,18 @@ def test_midcoder_only_leaves_time_and_condition_out_of_the_rest():
     network = {"skips": "add", "down": "strided"}  # no block changes the channels, all Dense are modulations
     assert modulations(shapes(unet(modulated="midcoder", **network))) == {"Midcoder_0"}
     assert modulations(shapes(unet(**network))) == {"Encoder_0", "Midcoder_0", "Decoder_0"}
+
+
+def test_the_head_is_a_convolution_of_the_normed_image_and_a_linear_map_of_the_image():
+    x = 3 + jax.random.normal(KEY, (2, 4, 6, 32))
+    head = Head(5)
+    params = jax.tree.map(
+        lambda leaf: jax.random.normal(jax.random.key(leaf.size), leaf.shape),
+        head.init(KEY, x)["params"],
+    )
+    norm = linen.GroupNorm(num_groups=2).apply({"params": params["GroupNorm_0"]}, x)
+    convolved = linen.Conv(5, (3, 3)).apply({"params": params["Convolution_0"]}, linen.silu(norm))
+    assert_close(head.apply({"params": params}, x), convolved + x @ params["Dense_0"]["kernel"], 1e-3)
 
 
 @pytest.mark.requirement("R51")
