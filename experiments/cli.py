@@ -1,8 +1,8 @@
-"""What the scripts share: errors in one line, and quiet libraries."""
+"""What the scripts share: errors in one line, an end by Ctrl-C, and quiet libraries."""
 
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 # tensorflow-datasets recommends OpenCV through absl at each start; Pillow decodes fast enough.
@@ -21,3 +21,12 @@ def refusing() -> Iterator[None]:
     except (ValueError, OSError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
+
+
+def script(main: Callable[[], None]) -> None:
+    """Run the script; Ctrl-C, where nothing is to be saved, ends it in one line with exit code 130."""
+    try:
+        main()
+    except KeyboardInterrupt:
+        print("\nstopped by SIGINT", file=sys.stderr)
+        sys.exit(130)

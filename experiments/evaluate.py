@@ -29,7 +29,7 @@ import numpy as np
 import tyro
 
 from experiments import alignment, runs
-from experiments.cli import refusing
+from experiments.cli import refusing, script
 from experiments.generate import Generator, check, generator
 from experiments.pictures import curves_over_w
 from experiments.runs import Run
@@ -160,4 +160,4 @@ def write(folder: Path, table: dict[str, list[float]], real: dict[str, float], n
 
 
 if __name__ == "__main__":
-    main()
+    script(main)

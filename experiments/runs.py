@@ -4,10 +4,12 @@ config.json     the experiment, the shape of the images, what is said of them, t
 data.png        pictures of a folder as they were read
 metrics.jsonl   a line every few steps
 checkpoints/    the training state, by step
+lock            held by the training while it goes on
 samples/        grids and arrays of `sample`
 evaluation.*    table and curves of `evaluate`
 """
 
+import hashlib
 import json
 import os
 from dataclasses import dataclass
@@ -97,21 +99,28 @@ def open_data(experiment: Experiment, split: str, data_dir: str | None) -> Datas
     return with_embeddings(dataset, FrozenText(experiment.text_encoder), cache)
 
 
-def start_or_resume(directory: Path, experiment: Experiment, dataset: Dataset, data_dir: str | None) -> Run:
-    """Make the run folder, or check that the one that is there is of the same experiment.
+def new_run(experiment: Experiment, dataset: Dataset, data_dir: str | None) -> Run:
+    """The run of an experiment on a data set.
+
+    Raises:
+        ValueError: the network does not fit the images.
+    """
+    run = Run(experiment, str(data_directory(data_dir).absolute()), dataset.image_shape, dataset.condition)
+    jax.eval_shape(run.initial_params, jax.random.key(0))
+    return run
+
+
+def store(directory: Path, run: Run) -> None:
+    """Write the configuration, after a check that what is in the folder is of the same experiment.
 
     Raises:
         ValueError: the folder holds another experiment; the message lists what differs.
         OSError: the folder cannot be written.
     """
-    folder = str(data_directory(data_dir).absolute())
-    run = Run(experiment, folder, dataset.image_shape, dataset.condition)
-    jax.eval_shape(run.initial_params, jax.random.key(0))  # the network fits the images
-    directory.mkdir(parents=True, exist_ok=True)
     config = directory / "config.json"
     if config.exists():
         before = open_run(directory)
-        changed = differences(before.experiment, experiment)
+        changed = differences(before.experiment, run.experiment)
         if not before.fits(run.condition, run.image_shape):
             changed.append("the data's classes, words or image size changed")
         if changed:
@@ -119,9 +128,9 @@ def start_or_resume(directory: Path, experiment: Experiment, dataset: Dataset, d
                 f"{directory} holds another experiment: {'; '.join(changed)}. Choose another --out"
             )
     aside = directory / "config.json.new"
-    aside.write_text(json.dumps(encode(run), indent=2) + "\n")
+    fields = encode(run)
+    aside.write_text(json.dumps(fields | {"sha256": _hash(fields)}, indent=2) + "\n")
     aside.replace(config)
-    return run
 
 
 def open_run(directory: Path) -> Run:
@@ -138,18 +147,23 @@ def open_run(directory: Path) -> Run:
         )
     try:
         fields = json.loads(config.read_text())
+        if fields.pop("sha256") != _hash(fields):
+            raise ValueError("it is not as it was written")
         return Run(*(decode(fields[name]) for name in ("experiment", "data_dir", "image_shape", "condition")))
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{config} is damaged, or of another version of jaxflow: {error!r}") from None
 
 
+def _hash(fields: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+
+
 def trained_params(directory: Path, run: Run) -> Params:
-    """The moving average of the parameters at the newest checkpoint.
+    """The moving average of the parameters at the newest whole checkpoint.
 
     Raises:
         FileNotFoundError: there is no checkpoint yet.
+        ValueError: none is whole, or it is of another network.
     """
     with Checkpoints(directory / "checkpoints") as checkpoints:
-        if checkpoints.latest is None:
-            raise FileNotFoundError(f"{directory} has no checkpoint yet: let experiments.train run longer")
         return checkpoints.restore_ema(jax.eval_shape(run.initial_params, jax.random.key(0)))

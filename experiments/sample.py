@@ -16,7 +16,7 @@ import numpy as np
 import tyro
 
 from experiments import runs
-from experiments.cli import refusing
+from experiments.cli import refusing, script
 from experiments.frozen_text import FrozenText
 from experiments.generate import check, generator
 from experiments.pictures import guidance_grid
@@ -118,4 +118,4 @@ def prompts_of(run: runs.Run, arguments: Arguments) -> Rows:
 
 
 if __name__ == "__main__":
-    main()
+    script(main)

@@ -23,7 +23,7 @@ import tyro
 from tqdm import tqdm
 
 from experiments import runs
-from experiments.cli import refusing
+from experiments.cli import refusing, script
 from experiments.evaluate import Measure
 from experiments.generate import check
 from experiments.pictures import rules_over_w
@@ -209,4 +209,4 @@ def write(folder: Path, rows: Sequence[dict], real: dict[str, float], n: int) ->
 
 
 if __name__ == "__main__":
-    main()
+    script(main)

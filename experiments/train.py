@@ -7,6 +7,8 @@ Every number of the preset can be set; `python -m experiments.train PRESET --hel
 
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib import import_module
@@ -21,17 +23,18 @@ import optax
 import tyro
 
 from experiments import presets, runs
-from experiments.cli import refusing
+from experiments.cli import refusing, script
 from experiments.contact_sheet import contact_sheet
 from experiments.experiment import Experiment, fitted
 from jaxflow import losses, predictions, times
-from jaxflow.data.batches import batches, order
+from jaxflow.data.batches import Batch, batches, order
+from jaxflow.data.dataset import Dataset
 from jaxflow.data.images import to_float
-from jaxflow.training import compiler, optimizer, parallel
+from jaxflow.training import compiler, log, optimizer, parallel
 from jaxflow.training.checkpoint import Checkpoints
 from jaxflow.training.interruption import Interruption
-from jaxflow.training.log import Log
-from jaxflow.training.step import Loss, initial_state, train_step
+from jaxflow.training.lock import Lock
+from jaxflow.training.step import Loss, TrainState, initial_state, train_step
 
 LARGEST_WEIGHT = 10.0
 """Of the error of predicted data in the loss; on the linear path that of t = 0.68.
@@ -54,69 +57,129 @@ class Arguments:
 
 def main(argv: list[str] | None = None) -> None:
     """Run the script."""
-    with refusing():
-        arguments = parse(sys.argv[1:] if argv is None else argv)
-        experiment, out = arguments.experiment, arguments.out
-        experiment.check()
-        if experiment.text_encoder is not None:  # a run may be continued from another folder
-            encoder = str(Path(experiment.text_encoder).expanduser().absolute())
-            experiment = replace(experiment, text_encoder=encoder)
-        dataset = runs.open_data(experiment, "train", arguments.data_dir)
-        experiment = fitted(experiment, dataset.condition)
-        order(len(dataset.source), experiment.seed, experiment.batch_size)
-        examples = parallel.over_examples()
-        parallel.check_divides(examples, experiment.batch_size)
-        run = runs.start_or_resume(out, experiment, dataset, arguments.data_dir)
-        if experiment.dataset == "folder":
-            contact_sheet(dataset, out / "data.png", getattr(dataset.source, "notes", ()))
-            print(f"{out / 'data.png'}: what was read")
+    with ExitStack() as held:
+        with refusing():
+            arguments = parse(sys.argv[1:] if argv is None else argv)
+            out = arguments.out
+            experiment, dataset = read(arguments)
+            examples = parallel.over_examples()
+            parallel.check_divides(examples, experiment.batch_size)
+            run = runs.new_run(experiment, dataset, arguments.data_dir)
+            out.mkdir(parents=True, exist_ok=True)
+            held.enter_context(Lock(out))
+            runs.store(out, run)
+            if experiment.dataset == "folder":
+                contact_sheet(dataset, out / "data.png", getattr(dataset.source, "notes", ()))
+                print(f"{out / 'data.png'}: what was read")
 
-    transform = optimizer_of(experiment)
-    init_key, key = jax.random.split(jax.random.key(experiment.seed))
+            transform = optimizer_of(experiment)
+            init_key, key = jax.random.split(jax.random.key(experiment.seed))
+            everywhere = parallel.replicated(examples)
 
-    @partial(jax.jit, out_shardings=parallel.replicated(examples))
-    def initialise(key):
-        return initial_state(run.initial_params(key), transform)
+            @partial(jax.jit, out_shardings=everywhere)
+            def initialise(key):
+                return initial_state(run.initial_params(key), transform)
 
-    step = jax.jit(
-        partial(train_step, loss=guided_loss(run), optimizer=transform, ema_decay=experiment.ema),
-        donate_argnums=0,
-        compiler_options=compiler.options(),
+            checkpoints = held.enter_context(Checkpoints(out / "checkpoints"))
+            state = checkpoints.restore(parallel.laid_out(jax.eval_shape(initialise, init_key), everywhere))
+            if state is None:
+                check_is_new(out, experiment)
+            start = 0 if state is None else int(state.step)
+            stream = batches(
+                dataset,
+                seed=experiment.seed,
+                batch_size=experiment.batch_size,
+                start=start,
+                sharding=examples,
+            )
+
+        if start < experiment.steps:
+            train(run, out, checkpoints, initialise(init_key) if state is None else state, key, stream)
+    print(f"{out}: trained to step {max(start, experiment.steps)}")
+
+
+def read(arguments: Arguments) -> tuple[Experiment, Dataset]:
+    """The experiment as its data complete it, and the data.
+
+    Raises:
+        ValueError: a number of the experiment is out of its range, or the data do not serve it.
+        OSError: the data are not there.
+    """
+    experiment = arguments.experiment
+    experiment.check()
+    if experiment.text_encoder is not None:  # a run may be continued from another folder
+        encoder = str(Path(experiment.text_encoder).expanduser().absolute())
+        experiment = replace(experiment, text_encoder=encoder)
+    dataset = runs.open_data(experiment, "train", arguments.data_dir)
+    order(len(dataset.source), experiment.seed, experiment.batch_size)
+    return fitted(experiment, dataset.condition), dataset
+
+
+def check_is_new(out: Path, experiment: Experiment) -> None:
+    """Refuse to start over in a folder whose checkpoints are gone.
+
+    At step n a save waits for the one before, so that a log of two intervals proves a checkpoint.
+    """
+    logged = max((line["step"] for line in log.read(out / "metrics.jsonl")), default=0)
+    if logged >= 2 * experiment.checkpoint_every:
+        raise ValueError(
+            f"{out} was trained to step {logged} and has no checkpoint any more: choose another --out, or"
+            f" delete {out / 'metrics.jsonl'} to start over"
+        )
+
+
+def train(
+    run: runs.Run,
+    out: Path,
+    checkpoints: Checkpoints,
+    state: TrainState,
+    key: jax.Array,
+    stream: Iterator[Batch],
+) -> None:
+    """From `state` to the last step; exits where a signal asks for it, after a checkpoint."""
+    experiment = run.experiment
+    batch = next(stream)
+    loss, transform = guided_loss(run), optimizer_of(experiment)
+    # A signal until this has compiled ends the process at once: nothing is lost.
+    step = (
+        jax.jit(
+            partial(train_step, loss=loss, optimizer=transform, ema_decay=experiment.ema),
+            donate_argnums=0,
+            out_shardings=(jax.tree.map(lambda leaf: leaf.sharding, state), None),
+            compiler_options=compiler.options(),
+        )
+        .lower(state, key, batch)
+        .compile()
     )
 
-    with Checkpoints(out / "checkpoints") as checkpoints, Interruption() as interruption:
-        state = initialise(init_key)
-        if checkpoints.latest is not None:
-            state = checkpoints.restore(state)
-        start = int(state.step)
-        stream = batches(
-            dataset, seed=experiment.seed, batch_size=experiment.batch_size, start=start, sharding=examples
-        )
-        log = Log(
-            out / "metrics.jsonl",
-            start=start,
-            steps=experiment.steps,
-            batch_size=experiment.batch_size,
-            every=experiment.log_every,
-        )
-        metrics = None
-        for n in range(start, experiment.steps):
-            asked = time.perf_counter()
-            batch = next(stream)
-            log.waited += time.perf_counter() - asked
+    start = int(state.step)
+    report = log.Log(
+        out / "metrics.jsonl",
+        start=start,
+        steps=experiment.steps,
+        batch_size=experiment.batch_size,
+        every=experiment.log_every,
+    )
+    metrics = None
+    with Interruption() as interruption:
+        for n in range(start + 1, experiment.steps + 1):
             previous, (state, metrics) = metrics, step(state, key, batch)
             if previous is not None:  # of the step before, so that the device never waits for the log
-                log.record(n, previous)
-            if interruption.signal or (n + 1) % experiment.checkpoint_every == 0 or n + 1 == experiment.steps:
-                log.record(n + 1, metrics)
+                report.record(n - 1, previous)
+            if interruption.signal or n % experiment.checkpoint_every == 0 or n == experiment.steps:
+                report.record(n, metrics)
                 metrics = None
-                checkpoints.save(state)
+                checkpoints.save(state, report.mean_loss())
             if interruption.signal:
-                log.close()
-                print(f"stopped by {interruption.signal.name} after step {n + 1}; the same command continues")
+                checkpoints.wait()
+                report.close()
+                print(f"stopped by {interruption.signal.name} after step {n}; the same command continues")
                 sys.exit(128 + interruption.signal)
-        log.close()
-    print(f"{out}: trained to step {max(start, experiment.steps)}")
+            asked = time.perf_counter()
+            batch = next(stream)
+            report.waited += time.perf_counter() - asked
+        checkpoints.wait()
+    report.close()
 
 
 def optimizer_of(experiment: Experiment) -> optax.GradientTransformation:
@@ -177,4 +240,4 @@ def parse(argv: list[str]) -> Arguments:
 
 
 if __name__ == "__main__":
-    main()
+    script(main)

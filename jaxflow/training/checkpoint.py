@@ -1,62 +1,185 @@
 """Checkpoints of a run, the only module that touches orbax.
 
-A checkpoint is a folder named after its step, written aside and renamed when it is whole: a run
-killed while it saves still has the one before. The moving average is stored by itself, so that
-sampling reads nothing else.
+    500/            a whole checkpoint: `training`, `ema`, contents.json, and SHA256SUMS of all these files
+    1000.writing/   one that is being written; it gets its name, in one rename, when all of it is on the disk
+    500.deleting/   one that is being deleted
+    500.damaged/    one whose files are not as they were written, set aside
+
+So a run that is killed in any moment leaves only whole checkpoints under the name of a step. The moving
+average is stored by itself: sampling reads nothing else.
 """
 
+import json
+import shutil
+import warnings
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from math import inf, isfinite
 from pathlib import Path
 from typing import Any
 
 import jax
 from orbax.checkpoint import v1 as ocp
 
+from jaxflow.training import checksums
 from jaxflow.training.step import Params, TrainState
 
 
 class Checkpoints:
-    """The checkpoints in `directory`, of which the newest `keep` are kept; use as a context manager."""
+    """The checkpoints in `directory`: the newest `keep`, and the one of the least loss.
+
+    Use as a context manager; its end waits for what is being written.
+    """
 
     def __init__(self, directory: Path, keep: int = 2):
-        self._orbax = ocp.training.Checkpointer(
-            directory.absolute(),
-            save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(1),
-            preservation_policy=ocp.training.preservation_policies.LatestN(keep),
-            cleanup_tmp_directories=True,
-        )
+        self._directory, self._keep = directory.absolute(), keep
+        self._writer = ThreadPoolExecutor(1)
+        self._writing: Future[None] | None = None
 
     def __enter__(self) -> "Checkpoints":
         return self
 
     def __exit__(self, *_: Any) -> None:
-        self._orbax.close()
+        self._writer.shutdown()
+        self.wait()
 
     @property
-    def latest(self) -> int | None:
-        """Step of the newest checkpoint, or None."""
-        newest = self._orbax.latest
-        return None if newest is None else newest.step
+    def steps(self) -> list[int]:
+        """Steps of the checkpoints, the newest last."""
+        return sorted(int(folder.name) for folder in self._directory.glob("*") if folder.name.isdecimal())
 
-    def save(self, state: TrainState) -> None:
-        """Write the state as the checkpoint of its step, and return when it is on disk."""
-        training = {"step": state.step, "params": state.params, "optimizer": state.optimizer}
-        self._orbax.save_checkpointables(int(state.step), {"training": training, "ema": state.ema})
+    def save(self, state: TrainState, loss: float = inf) -> None:
+        """Copy the state off the devices and write it, in the background, as the checkpoint of its step.
 
-    def restore(self, like: TrainState) -> TrainState:
-        """The newest state, laid out over devices as `like` is."""
-        training = {"step": like.step, "params": like.params, "optimizer": like.optimizer}
-        abstract = jax.tree.map(
-            lambda leaf: _abstract(leaf, leaf.sharding), {"training": training, "ema": like.ema}
-        )
-        restored = self._orbax.load_checkpointables(self.latest, abstract)
-        return TrainState(ema=restored["ema"], **restored["training"])
+        Args:
+            state: of which all numbers are finite.
+            loss: by which the best checkpoint is chosen.
+
+        Raises:
+            OSError: this checkpoint, or the one before, could not be written.
+        """
+        self.wait()
+        self._directory.mkdir(parents=True, exist_ok=True)
+        step = int(state.step)
+        parts = _parts(state)
+        contents = {"loss": loss if isfinite(loss) else inf, "shapes": _shapes(parts)}
+        copied = ocp.save_checkpointables_async(self._folder(step, ".writing"), parts, overwrite=True)
+        self._writing = self._writer.submit(self._commit, copied.result, step, contents)
+
+    def wait(self) -> None:
+        """Return when the last checkpoint is on disk; raises as `save`."""
+        writing, self._writing = self._writing, None
+        if writing is None:
+            return
+        try:
+            writing.result()
+        except Exception as error:
+            raise OSError(
+                f"{self._directory}: a checkpoint could not be written, those before it are whole: {error}"
+            ) from error
+
+    def restore(self, like: TrainState) -> TrainState | None:
+        """The newest whole checkpoint, or None where there never was one; damaged ones are set aside.
+
+        For the one process that writes here. Left-overs of an interrupted writing are deleted.
+
+        Args:
+            like: arrays, or their shapes with a sharding each: how the state is laid over devices.
+
+        Raises:
+            ValueError: no checkpoint is whole, or it is not of this network and optimiser.
+        """
+        for pattern in ("*.writing*", "*.deleting"):
+            for left_over in self._directory.glob(pattern):
+                shutil.rmtree(left_over)
+        for step in reversed(self.steps):
+            fault = checksums.fault(self._folder(step))
+            if fault is None:
+                abstract = jax.tree.map(lambda leaf: _abstract(leaf, leaf.sharding), _parts(like))
+                restored = self._load(step, abstract)
+                return TrainState(ema=restored["ema"], **restored["training"])
+            number = len(list(self._directory.glob(f"{step}.damaged*")))
+            aside = self._folder(step).rename(self._folder(step, f".damaged{number or ''}"))
+            warnings.warn(
+                f"{self._folder(step)} is damaged: {fault}; set aside as {aside.name}", stacklevel=2
+            )
+        if any(self._directory.glob("*.damaged*")):
+            raise ValueError(
+                f"{self._directory}: no checkpoint is whole; to start anew, choose another folder"
+            )
+        return None
 
     def restore_ema(self, like: Params) -> Params:
-        """The moving average of the newest checkpoint, on one device; `like` may be abstract."""
+        """The moving average of the newest whole checkpoint, on one device; `like` may be abstract.
+
+        Raises:
+            FileNotFoundError: there is none yet.
+            ValueError: none is whole, or it is not of this network.
+        """
         # Stated, since orbax would otherwise ask for the devices of the run that saved it.
         device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-        abstract = jax.tree.map(lambda leaf: _abstract(leaf, device), like)
-        return self._orbax.load_checkpointables(self.latest, {"ema": abstract})["ema"]
+        steps = self.steps
+        if not steps:
+            raise FileNotFoundError(f"{self._directory} has no checkpoint yet: let the training run longer")
+        for step in reversed(steps):
+            fault = checksums.fault(self._folder(step))
+            if fault is None:
+                abstract = jax.tree.map(lambda leaf: _abstract(leaf, device), like)
+                return self._load(step, {"ema": abstract})["ema"]
+            warnings.warn(f"{self._folder(step)} is damaged: {fault}; passed over", stacklevel=2)
+        raise ValueError(f"{self._directory}: no checkpoint is whole")
+
+    def _folder(self, step: int, state: str = "") -> Path:
+        return self._directory / f"{step}{state}"
+
+    def _commit(self, wait: Callable[[], Any], step: int, contents: dict[str, Any]) -> None:
+        wait()
+        if jax.process_index() != 0:
+            return
+        folder = self._folder(step, ".writing")
+        (folder / "contents.json").write_text(json.dumps(contents, indent=1))
+        checksums.write(folder)
+        folder.rename(self._folder(step))
+        self._prune()
+
+    def _prune(self) -> None:
+        """Delete all but the newest and the best."""
+        steps = self.steps
+        best = min(reversed(steps), key=self._loss)
+        for step in steps[: -self._keep]:
+            if step != best:
+                shutil.rmtree(self._folder(step).rename(self._folder(step, ".deleting")))
+
+    def _loss(self, step: int) -> float:
+        try:
+            return self._contents(step)["loss"]
+        except (OSError, ValueError, KeyError):  # damaged, which is found out when it is read
+            return inf
+
+    def _contents(self, step: int) -> dict[str, Any]:
+        return json.loads((self._folder(step) / "contents.json").read_text())
+
+    def _load(self, step: int, abstract: dict[str, Any]) -> dict[str, Any]:
+        stored, asked = self._contents(step)["shapes"], _shapes(abstract)
+        stored = {name: shape for name, shape in stored.items() if name.split("/")[0] in abstract}
+        for name in sorted(stored.keys() | asked.keys()):
+            if stored.get(name) != asked.get(name):
+                raise ValueError(
+                    f"{self._folder(step)} is of another network or optimiser, or of another version of"
+                    f" jaxflow: {name} is {stored.get(name, 'not there')} and should be"
+                    f" {asked.get(name, 'not there')}"
+                )
+        return ocp.load_checkpointables(self._folder(step), abstract)
+
+
+def _parts(state: TrainState) -> dict[str, Any]:
+    training = {"step": state.step, "params": state.params, "optimizer": state.optimizer}
+    return {"training": training, "ema": state.ema}
+
+
+def _shapes(parts: dict[str, Any]) -> dict[str, list[int]]:
+    named = jax.tree.leaves_with_path(parts)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): [*leaf.shape] for path, leaf in named}
 
 
 def _abstract(leaf: Any, sharding: jax.sharding.Sharding) -> jax.ShapeDtypeStruct:

@@ -1,5 +1,6 @@
 """Stopping when asked: SIGTERM (preemption) and Ctrl-C end a run after the step in progress."""
 
+import os
 import signal
 from types import FrameType
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 class Interruption:
     """While the context is open, a first signal is noted in `signal` and the work goes on.
 
-    A second one does what it would have done without this.
+    A second one ends the process at once: what is on disk is whole at every moment.
     """
 
     def __init__(self) -> None:
@@ -25,5 +26,6 @@ class Interruption:
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.signal is not None:
+            os._exit(128 + number)
         self.signal = signal.Signals(number)
-        self.__exit__()

@@ -25,11 +25,12 @@ class Log:
 
     def __init__(self, file: Path, *, start: int, steps: int, batch_size: int, every: int):
         self._every, self._batch_size = every, batch_size
-        kept = [line for line in _whole_lines(file) if json.loads(line)["step"] <= start]
-        file.write_text("".join(kept))
+        kept = [line for line in read(file) if line["step"] <= start]
+        file.write_text("".join(json.dumps(line) + "\n" for line in kept))
         self._file = file.open("a")
         self._bar = tqdm(total=steps, initial=start, unit="step", desc="train", dynamic_ncols=True)
         self._losses: list[float] = []
+        self._unasked: list[float] = []
         self._not_finite = 0
         self._since = time.perf_counter()
         self.waited = 0.0
@@ -43,6 +44,7 @@ class Log:
         """
         values = jax.device_get(metrics)
         self._losses.append(float(values["loss"]))
+        self._unasked.append(float(values["loss"]))
         self._not_finite = self._not_finite + 1 if values["skipped"] else 0
         if self._not_finite >= PATIENCE:
             raise FloatingPointError(
@@ -51,6 +53,11 @@ class Log:
         self._bar.update()
         if n % self._every == 0:
             self._write(n, float(values["gradient_norm"]))
+
+    def mean_loss(self) -> float:
+        """Mean of the losses since it was last asked for."""
+        losses, self._unasked = self._unasked, []
+        return float(np.mean(losses))
 
     def _write(self, n: int, gradient_norm: float) -> None:
         seconds = time.perf_counter() - self._since
@@ -71,8 +78,12 @@ class Log:
         self._file.close()
 
 
-def _whole_lines(file: Path) -> list[str]:
-    # A line without its end was being written when the run was killed.
-    return (
-        [line for line in file.read_text().splitlines(True) if line.endswith("\n")] if file.exists() else []
-    )
+def read(file: Path) -> list[dict]:
+    """The lines of a log; without those that were being written when the run was killed."""
+    lines = []
+    for line in file.read_text(errors="replace").splitlines() if file.exists() else ():
+        try:
+            lines.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return [line for line in lines if isinstance(line, dict) and "step" in line]

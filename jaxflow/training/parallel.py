@@ -4,6 +4,8 @@ The same jitted step serves one device and many: random bits and batches do not 
 arrays are laid out.
 """
 
+from typing import Any
+
 import jax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
@@ -18,6 +20,11 @@ def over_examples() -> NamedSharding:
 def replicated(sharding: NamedSharding) -> NamedSharding:
     """A full copy on each device of `sharding`."""
     return NamedSharding(sharding.mesh, PartitionSpec())
+
+
+def laid_out(shapes: Any, sharding: jax.sharding.Sharding) -> Any:
+    """Shapes of arrays with this sharding."""
+    return jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=sharding), shapes)
 
 
 def check_divides(sharding: NamedSharding, batch_size: int) -> None:

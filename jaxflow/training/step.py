@@ -3,7 +3,8 @@
 The state is data only; loss and optimiser are arguments. The randomness of step n is
 `fold_in(key, n)`, so that a resumed run draws what an unbroken one would have drawn.
 
-A step whose loss or gradient is not finite changes nothing but the count of steps.
+A step whose loss, gradient or new parameters are not finite changes nothing but the count of steps, so
+that no state is ever other than finite.
 """
 
 from collections.abc import Callable
@@ -61,7 +62,7 @@ def train_step(
 
     Returns:
         The state after the step, and the scalars `loss`, `gradient_norm` and `skipped` (1 where
-        the loss or the gradient was not finite and nothing was updated).
+        something was not finite and nothing was updated).
     """
 
     def mean_loss(params):
@@ -75,9 +76,14 @@ def train_step(
     decay = jnp.minimum(ema_decay, (1 + n) / (10 + n))
     ema = optax.incremental_update(params, state.ema, 1 - decay)
 
-    finite = jnp.isfinite(value) & jnp.isfinite(norm)
     new = (params, ema, optimizer_state)
+    finite = jnp.isfinite(value) & jnp.isfinite(norm) & all_finite(new)
     old = (state.params, state.ema, state.optimizer)
     kept = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)
     metrics = {"loss": value, "gradient_norm": norm, "skipped": 1 - finite.astype(jnp.int32)}
     return TrainState(state.step + 1, *kept), metrics
+
+
+def all_finite(tree: Any) -> Array:
+    """Is every number of the tree finite? A bool scalar."""
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]))

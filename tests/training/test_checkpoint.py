@@ -1,41 +1,203 @@
+import errno
+import os
+import signal
+import subprocess
+import sys
+
 import chex
 import jax
 import jax.numpy as jnp
 import optax
+import pytest
 
-from jaxflow.training import parallel
+from jaxflow.training import checksums, parallel
 from jaxflow.training.checkpoint import Checkpoints
 from jaxflow.training.step import TrainState, initial_state
 
 
-def state(step: int) -> TrainState:
-    start = initial_state({"w": jnp.arange(8.0) + step}, optax.adam(1e-3))
-    return TrainState(jnp.array(step), start.params, {"w": jnp.full(8, -1.0)}, start.optimizer)
+def state(step: int, name: str = "w", width: int = 8) -> TrainState:
+    start = initial_state({name: jnp.arange(float(width)) + step}, optax.adam(1e-3))
+    return TrainState(jnp.array(step), start.params, {name: jnp.full(width, -1.0)}, start.optimizer)
 
 
-def test_restores_every_bit_of_the_newest(tmp_path):
+def folders(directory):
+    return sorted(path.name for path in directory.iterdir())
+
+
+@pytest.fixture
+def two(tmp_path):
+    """A folder with the checkpoints 3 and 7."""
     with Checkpoints(tmp_path) as checkpoints:
-        assert checkpoints.latest is None
         for step in (3, 7):
             checkpoints.save(state(step))
-    with Checkpoints(tmp_path) as checkpoints:
-        assert checkpoints.latest == 7
+    return tmp_path
+
+
+def test_restores_every_bit_of_the_newest(two):
+    with Checkpoints(two) as checkpoints:
+        assert checkpoints.steps == [3, 7]
         chex.assert_trees_all_equal(checkpoints.restore(state(0)), state(7))
         abstract = jax.eval_shape(lambda: state(0).ema)
         chex.assert_trees_all_equal(checkpoints.restore_ema(abstract), state(7).ema)
+
+
+def test_an_empty_folder_has_none(tmp_path):
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.restore(state(0)) is None
+        with pytest.raises(FileNotFoundError, match="has no checkpoint yet"):
+            checkpoints.restore_ema(state(0).ema)
 
 
 def test_restores_onto_other_devices(tmp_path):
     everywhere = parallel.replicated(parallel.over_examples())
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(jax.device_put(state(3), jax.devices()[0]))
-        restored = checkpoints.restore(jax.device_put(state(0), everywhere))
+    with Checkpoints(tmp_path) as checkpoints:
+        restored = checkpoints.restore(parallel.laid_out(jax.eval_shape(lambda: state(0)), everywhere))
     assert restored.params["w"].sharding.is_equivalent_to(everywhere, 1)
     chex.assert_trees_all_equal(jax.device_get(restored), jax.device_get(state(3)))
 
 
-def test_keeps_the_newest_two(tmp_path):
+def test_a_state_that_is_donated_after_the_save_is_saved_as_it_was(tmp_path):
+    advance = jax.jit(lambda s: jax.tree.map(lambda leaf: leaf + 1, s), donate_argnums=0)
+    now = state(0, width=1_000_000)
+    with Checkpoints(tmp_path, keep=10) as checkpoints:
+        for _ in range(3):
+            now = advance(now)
+            checkpoints.save(now)
+            for _ in range(5):
+                now = advance(now)
+        checkpoints.wait()
+        ema = jax.eval_shape(lambda: now.ema)
+        for step in (13, 7, 1):
+            assert checkpoints.steps[-1] == step
+            assert jnp.all(checkpoints.restore_ema(ema)["w"] == step - 1)
+            (tmp_path / str(step)).rename(tmp_path / f"seen {step}")
+
+
+def test_keeps_the_newest_two_and_the_best(tmp_path):
     with Checkpoints(tmp_path) as checkpoints:
-        for step in (1, 2, 3):
-            checkpoints.save(state(step))
-    assert sorted(folder.name for folder in tmp_path.iterdir() if folder.is_dir()) == ["2", "3"]
+        for step, loss in enumerate([5.0, 1.0, float("nan"), 2.0, 3.0], start=1):
+            checkpoints.save(state(step), loss)
+    assert folders(tmp_path) == ["2", "4", "5"]
+
+
+def damage(file, how):
+    whole = file.read_bytes()
+    if how == "deleted":
+        file.unlink()
+    elif how == "truncated":
+        file.write_bytes(whole[: len(whole) // 2])
+    else:
+        middle = len(whole) // 2
+        file.write_bytes(bytes([*whole[:middle], whole[middle] ^ 1, *whole[middle + 1 :]]))
+
+
+@pytest.mark.parametrize("how", ["deleted", "truncated", "one bit"])
+def test_a_damaged_checkpoint_is_set_aside_for_the_one_before(two, how):
+    """Each file of a checkpoint in turn, sampling and training."""
+    newest = two / "7"
+    files = [path.relative_to(newest) for path in newest.rglob("*") if path.is_file()]
+    assert len(files) > 10
+    for file in files:
+        whole = (newest / file).read_bytes()
+        if not whole and how != "deleted":
+            continue
+        damage(newest / file, how)
+        named = f".*{file.name}" if file.name != checksums.NAME else ""  # whose faults look like others'
+        with Checkpoints(two) as checkpoints:
+            with pytest.warns(UserWarning, match=rf"7 is damaged: {named}.*; passed over"):
+                chex.assert_trees_all_equal(checkpoints.restore_ema(state(0).ema), state(3).ema)
+            with pytest.warns(UserWarning, match=rf"7 is damaged: {named}.*; set aside as 7.damaged"):
+                chex.assert_trees_all_equal(checkpoints.restore(state(0)), state(3))
+        assert folders(two) == ["3", "7.damaged"]
+        (two / "7.damaged").rename(newest)
+        (newest / file).write_bytes(whole)
+    with Checkpoints(two) as checkpoints:
+        chex.assert_trees_all_equal(checkpoints.restore(state(0)), state(7))
+
+
+def test_nothing_is_started_over_where_all_are_damaged(two):
+    for step in ("3", "7"):
+        damage(two / step / checksums.NAME, "truncated")
+    with Checkpoints(two) as checkpoints:
+        with pytest.warns(match="set aside"), pytest.raises(ValueError, match="no checkpoint is whole"):
+            checkpoints.restore(state(0))
+        with pytest.raises(ValueError, match="no checkpoint is whole"):  # nor at a second try
+            checkpoints.restore(state(0))
+    assert folders(two) == ["3.damaged", "7.damaged"]
+
+
+@pytest.mark.parametrize(
+    ("other", "says"), [(state(0, "v"), "ema/v is not there"), (state(0, width=9), r"ema/w is \[8\]")]
+)
+def test_a_checkpoint_of_another_network_is_refused_and_kept(two, other, says):
+    with Checkpoints(two) as checkpoints:
+        with pytest.raises(ValueError, match=f"of another network or optimiser.*: {says}"):
+            checkpoints.restore(other)
+        with pytest.raises(ValueError, match=says):
+            checkpoints.restore_ema(other.ema)
+    assert folders(two) == ["3", "7"]
+
+
+def test_a_failed_save_is_an_error_and_leaves_the_others(two, monkeypatch):
+    def full(folder):
+        raise OSError(errno.ENOSPC, "No space left on device", str(folder))
+
+    monkeypatch.setattr(checksums, "write", full)
+    checkpoints = Checkpoints(two)
+    checkpoints.save(state(9))
+    with pytest.raises(OSError, match=r"could not be written, those before it are whole: .*No space left"):
+        checkpoints.__exit__()
+    monkeypatch.undo()
+    with Checkpoints(two) as checkpoints:
+        chex.assert_trees_all_equal(checkpoints.restore(state(0)), state(7))
+    assert folders(two) == ["3", "7"]
+
+
+POINTS = {
+    "before orbax writes": ("checkpoint.ocp.save_checkpointables_async", "before"),
+    "orbax writes": ("checkpoint.ocp.save_checkpointables_async", "after"),
+    "before the list": ("checksums.write", "before"),
+    "in the list": ("checksums._flush", "before"),
+    "before the name": ("checksums.write", "after"),
+    "before old ones go": ("checkpoint.Checkpoints._prune", "before"),
+    "while old ones go": ("checkpoint.shutil.rmtree", "before"),
+    "after all": ("checkpoint.Checkpoints._prune", "after"),
+}
+"""Named points of a save."""
+
+KILLED = """
+import sys, os, signal, pathlib
+sys.path.insert(0, sys.argv[4])
+from jaxflow.training import checkpoint, checksums
+from test_checkpoint import state
+
+name, when = sys.argv[2:4]
+owner, _, attribute = name.rpartition(".")
+owner = eval(owner, {"checkpoint": checkpoint, "checksums": checksums})
+function = getattr(owner, attribute)
+
+def killing(*args, **kwargs):
+    if when == "before":
+        os.kill(os.getpid(), signal.SIGKILL)
+    function(*args, **kwargs)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+with checkpoint.Checkpoints(pathlib.Path(sys.argv[1])) as checkpoints:
+    setattr(owner, attribute, killing)
+    checkpoints.save(state(9))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("point", POINTS)
+def test_kill_at_a_point_of_a_save_leaves_a_whole_checkpoint(two, point):
+    script = [sys.executable, "-c", KILLED, two, *POINTS[point], os.path.dirname(__file__)]
+    assert subprocess.run(script, capture_output=True).returncode == -signal.SIGKILL
+    expected = 9 if (two / "9").exists() else 7
+    assert expected == (9 if point in ("before old ones go", "while old ones go", "after all") else 7)
+    with Checkpoints(two) as checkpoints:
+        chex.assert_trees_all_equal(checkpoints.restore(state(0)), state(expected))
+        checkpoints.save(state(11))
+    assert folders(two) == ["11", str(expected)]
