@@ -27,6 +27,8 @@ class Experiment:
     prediction: Literal["velocity", "data"] = "velocity"
     """What the network answers; the loss is that of the velocity for both."""
     batch_size: int = 128
+    accumulate: int = 1
+    """Parts of a batch that are computed one after the other, for batches that do not fit the memory."""
     optimizer: Literal["adamw", "muon"] = "adamw"
     """Muon learns more in a step where most parameters are matrices, as in transformers."""
     learning_rate: float = 1e-3
@@ -58,7 +60,7 @@ class Experiment:
 
     def check(self) -> None:
         """Raise a ValueError that names the first number out of its range."""
-        for name in ("steps", "batch_size", "checkpoint_every", "log_every"):
+        for name in ("steps", "batch_size", "accumulate", "checkpoint_every", "log_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} = {getattr(self, name)}: at least 1 is needed")
         for name in ("learning_rate", "clip", "time_deviation"):
@@ -89,7 +91,7 @@ def fitted(experiment: Experiment, condition: Condition) -> Experiment:
     return dataclasses.replace(experiment, network=network)
 
 
-RESUMABLE = ("steps", "learning_rate", "checkpoint_every", "log_every")
+RESUMABLE = ("steps", "learning_rate", "accumulate", "checkpoint_every", "log_every")
 """What may differ between a run and its continuation."""
 
 CLASSES = {

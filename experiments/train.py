@@ -26,7 +26,7 @@ from experiments import presets, runs
 from experiments.cli import refusing, script
 from experiments.contact_sheet import contact_sheet
 from experiments.experiment import Experiment, fitted
-from jaxflow import losses, predictions, times
+from jaxflow import losses, per_example, predictions, times
 from jaxflow.data.batches import Batch, batches, order
 from jaxflow.data.dataset import Dataset
 from jaxflow.data.images import to_float
@@ -34,6 +34,7 @@ from jaxflow.training import compiler, log, optimizer, parallel
 from jaxflow.training.checkpoint import Checkpoints
 from jaxflow.training.interruption import Interruption
 from jaxflow.training.lock import Lock
+from jaxflow.training.parallel import Kind
 from jaxflow.training.step import Loss, TrainState, initial_state, train_step
 
 LARGEST_WEIGHT = 10.0
@@ -53,6 +54,9 @@ class Arguments:
     experiment: Annotated[Experiment, tyro.conf.arg(name="")]
     data_dir: str | None = None
     """Folder of the prepared data sets; default: TFDS_DATA_DIR, else ~/tensorflow_datasets."""
+    parallel: Kind = "auto"
+    """How the step is laid over devices: jit on one, pmap or data with a copy of the state on each, fsdp with
+    the state split over them. auto chooses by their number and memory."""
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -62,9 +66,17 @@ def main(argv: list[str] | None = None) -> None:
             arguments = parse(sys.argv[1:] if argv is None else argv)
             out = arguments.out
             experiment, dataset = read(arguments)
-            examples = parallel.over_examples()
-            parallel.check_divides(examples, experiment.batch_size)
             run = runs.new_run(experiment, dataset, arguments.data_dir)
+            transform = optimizer_of(experiment)
+            init_key, key = jax.random.split(jax.random.key(experiment.seed))
+
+            def initialise(key):
+                return initial_state(run.initial_params(key), transform)
+
+            shapes = jax.eval_shape(initialise, init_key)
+            state_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
+            mapping = parallel.mapping(arguments.parallel, state_bytes)
+            parallel.check_divides(mapping.examples, experiment.batch_size, experiment.accumulate)
             out.mkdir(parents=True, exist_ok=True)
             held.enter_context(Lock(out))
             runs.store(out, run)
@@ -72,16 +84,9 @@ def main(argv: list[str] | None = None) -> None:
                 contact_sheet(dataset, out / "data.png", getattr(dataset.source, "notes", ()))
                 print(f"{out / 'data.png'}: what was read")
 
-            transform = optimizer_of(experiment)
-            init_key, key = jax.random.split(jax.random.key(experiment.seed))
-            everywhere = parallel.replicated(examples)
-
-            @partial(jax.jit, out_shardings=everywhere)
-            def initialise(key):
-                return initial_state(run.initial_params(key), transform)
-
             checkpoints = held.enter_context(Checkpoints(out / "checkpoints"))
-            state = checkpoints.restore(parallel.laid_out(jax.eval_shape(initialise, init_key), everywhere))
+            layout = mapping.lay_out(shapes)
+            state = checkpoints.restore(layout)
             if state is None:
                 check_is_new(out, experiment)
             start = 0 if state is None else int(state.step)
@@ -90,11 +95,14 @@ def main(argv: list[str] | None = None) -> None:
                 seed=experiment.seed,
                 batch_size=experiment.batch_size,
                 start=start,
-                sharding=examples,
+                sharding=mapping.examples,
             )
 
         if start < experiment.steps:
-            train(run, out, checkpoints, initialise(init_key) if state is None else state, key, stream)
+            if state is None:
+                shardings = jax.tree.map(lambda leaf: leaf.sharding, layout)
+                state = jax.jit(initialise, out_shardings=shardings)(init_key)
+            train(run, out, checkpoints, mapping, state, key, stream)
     print(f"{out}: trained to step {max(start, experiment.steps)}")
 
 
@@ -132,6 +140,7 @@ def train(
     run: runs.Run,
     out: Path,
     checkpoints: Checkpoints,
+    mapping: parallel.Mapping,
     state: TrainState,
     key: jax.Array,
     stream: Iterator[Batch],
@@ -139,20 +148,17 @@ def train(
     """From `state` to the last step; exits where a signal asks for it, after a checkpoint."""
     experiment = run.experiment
     batch = next(stream)
-    loss, transform = guided_loss(run), optimizer_of(experiment)
-    # A signal until this has compiled ends the process at once: nothing is lost.
-    step = (
-        jax.jit(
-            partial(train_step, loss=loss, optimizer=transform, ema_decay=experiment.ema),
-            donate_argnums=0,
-            out_shardings=(jax.tree.map(lambda leaf: leaf.sharding, state), None),
-            compiler_options=compiler.options(),
-        )
-        .lower(state, key, batch)
-        .compile()
+    start, state = int(state.step), mapping.spread(state)
+    step = partial(
+        train_step,
+        loss=guided_loss(run),
+        optimizer=optimizer_of(experiment),
+        ema_decay=experiment.ema,
+        accumulate=experiment.accumulate,
     )
+    # A signal until this has compiled ends the process at once: nothing is lost.
+    program = mapping.compile(step, state, key, batch, compiler.options())
 
-    start = int(state.step)
     report = log.Log(
         out / "metrics.jsonl",
         start=start,
@@ -163,13 +169,13 @@ def train(
     metrics = None
     with Interruption() as interruption:
         for n in range(start + 1, experiment.steps + 1):
-            previous, (state, metrics) = metrics, step(state, key, batch)
+            previous, (state, metrics) = metrics, program(state, key, batch)
             if previous is not None:  # of the step before, so that the device never waits for the log
                 report.record(n - 1, previous)
             if interruption.signal or n % experiment.checkpoint_every == 0 or n == experiment.steps:
                 report.record(n, metrics)
                 metrics = None
-                checkpoints.save(state, report.mean_loss())
+                checkpoints.save(mapping.gather(state), report.mean_loss())
             if interruption.signal:
                 checkpoints.wait()
                 report.close()
@@ -214,13 +220,16 @@ def guided_loss(run: runs.Run) -> Loss:
     def loss(params, key, batch):
         drop_key, match_key, dropout_key = jax.random.split(key, 3)
         data = to_float(batch["image"])
-        y = losses.drop_condition(drop_key, batch["y"], run.null, experiment.condition_dropout)
+        drop_keys = per_example.numbered(drop_key, batch["place"])
+        y = losses.drop_condition(drop_keys, batch["y"], run.null, experiment.condition_dropout)
 
         def network(x, t, y):
-            rngs = {"dropout": dropout_key}
+            # Of the first example here: under pmap and accumulation dropout is of each part by itself.
+            rngs = {"dropout": jax.random.fold_in(dropout_key, batch["place"][0])}
             return experiment.network.apply({"params": params}, x, t, y, train=True, rngs=rngs)
 
-        loss = matching(match_key, network, experiment.path, data, y)
+        match_keys = per_example.numbered(match_key, batch["place"])
+        loss = matching(match_keys, network, experiment.path, data, y)
         return loss / np.prod(run.image_shape)
 
     return loss

@@ -34,7 +34,12 @@ def keys(key: Keys, n: int) -> Key[Array, " b"]:
         if key.shape[0] != n:
             raise ValueError(f"{key.shape[0]} keys for {n} examples: one for each is needed, or one for all")
         return key
-    return jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(n))
+    return numbered(key, jnp.arange(n))
+
+
+def numbered(key: Keys, numbers: Int[Array, " b"]) -> Key[Array, " b"]:
+    """Keys of the examples with these numbers in a batch, of which others may be on other devices, (b,)."""
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, numbers)
 
 
 def normal(keys: Key[Array, " b"], shape: tuple[int, ...], dtype=jnp.float32) -> Float[Array, "b *event"]:

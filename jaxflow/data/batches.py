@@ -20,7 +20,11 @@ from jaxflow.data.conditions import stack
 from jaxflow.data.dataset import RESIDENT_BYTES, Dataset
 
 Batch = dict[str, Any]
-"""{"image": uint8 (b, h, w, c), "y": condition, a pytree with a leading axis of b examples}."""
+"""{"image": uint8 (b, h, w, c), "y": condition, a pytree with a leading axis, "place": int32 (b,)}.
+
+`place` is where an example stands in the batch, 0 to b - 1, and so the number of its random keys, on
+whichever device it is.
+"""
 
 
 def order(size: int, seed: int, batch_size: int) -> grain.MapDataset:
@@ -62,17 +66,19 @@ def batches(
         condition_bytes = sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(dataset.condition.null))
         resident = size * (int(np.prod(dataset.image_shape)) + condition_bytes) <= RESIDENT_BYTES
     positions = order(size, seed, batch_size)[start:]
+    place = {"place": jax.device_put(np.arange(batch_size, dtype=np.int32), sharding)}
     if not resident:
         read = _read_ahead(positions.map(lambda batch: _read(dataset, batch)))
-        return (jax.device_put(batch, sharding) for batch in read)
+        return (jax.device_put(batch, sharding) | place for batch in read)
     everything = load(dataset)
     if sharding is not None:
         everything = jax.device_put(everything, jax.sharding.NamedSharding(sharding.mesh, jax.P()))
-    return (_gather(everything, jax.device_put(p.astype(np.int32), sharding)) for p in _read_ahead(positions))
+    numbers = (jax.device_put(batch.astype(np.int32), sharding) for batch in _read_ahead(positions))
+    return (_gather(everything, batch) | place for batch in numbers)
 
 
 def load(dataset: Dataset) -> Batch:
-    """The whole data set, decoded, in its own order, on the default device."""
+    """The whole data set, decoded, in its own order, on the default device; there is no `place`."""
     return jax.device_put(_read(dataset, np.arange(len(dataset.source))))
 
 

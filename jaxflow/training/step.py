@@ -49,6 +49,8 @@ def train_step(
     loss: Loss,
     optimizer: optax.GradientTransformation,
     ema_decay: float,
+    accumulate: int = 1,
+    axis_name: str | None = None,
 ) -> tuple[TrainState, dict[str, Array]]:
     """Gradient of the mean loss, optimiser update, moving average of the parameters.
 
@@ -59,16 +61,20 @@ def train_step(
         loss: (params, key, batch) -> (b,).
         optimizer: an optax transformation.
         ema_decay: decay of the moving average; smaller in the first steps, (1 + n) / (10 + n).
+        accumulate: parts into which the batch is cut, of which one at a time is in memory.
+        axis_name: of `jax.pmap`, over whose devices the loss and the gradient are averaged.
 
     Returns:
         The state after the step, and the scalars `loss`, `gradient_norm` and `skipped` (1 where
         something was not finite and nothing was updated).
     """
 
-    def mean_loss(params):
-        return jnp.mean(loss(params, jax.random.fold_in(key, state.step), batch))
+    def mean_loss(params, part):
+        return jnp.mean(loss(params, jax.random.fold_in(key, state.step), part))
 
-    value, gradient = jax.value_and_grad(mean_loss)(state.params)
+    value, gradient = mean_over_parts(jax.value_and_grad(mean_loss), state.params, batch, accumulate)
+    if axis_name is not None:
+        value, gradient = jax.lax.pmean((value, gradient), axis_name)
     norm = optax.global_norm(gradient)
     updates, optimizer_state = optimizer.update(gradient, state.optimizer, state.params)
     params = optax.apply_updates(state.params, updates)
@@ -87,3 +93,25 @@ def train_step(
 def all_finite(tree: Any) -> Array:
     """Is every number of the tree finite? A bool scalar."""
     return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]))
+
+
+def mean_over_parts(function: Callable[[Params, Any], Any], params: Params, batch: Any, parts: int) -> Any:
+    """The mean of `function(params, part)` over equal parts of a batch, one after the other.
+
+    Part i has the examples i, i + parts, ...: of each device as many, so that none moves.
+    """
+    if parts == 1:
+        return function(params, batch)
+
+    def cut(leaf: Array) -> Array:
+        return jnp.moveaxis(leaf.reshape(-1, parts, *leaf.shape[1:]), 1, 0)
+
+    def add(total, part):
+        return jax.tree.map(jnp.add, total, function(params, part)), None
+
+    cuts = jax.tree.map(cut, batch)
+    nothing = jax.tree.map(
+        jnp.zeros_like, jax.eval_shape(function, params, jax.tree.map(lambda a: a[0], cuts))
+    )
+    total, _ = jax.lax.scan(add, nothing, cuts)
+    return jax.tree.map(lambda leaf: leaf / parts, total)

@@ -18,6 +18,7 @@ from PIL import Image
 from experiments import runs
 from experiments.train import optimizer_of
 from jaxflow.training.checkpoint import Checkpoints
+from jaxflow.training.lock import Lock
 from jaxflow.training.step import initial_state
 
 ROOT = Path(__file__).parents[2]
@@ -126,6 +127,30 @@ def test_same_command_again_has_nothing_to_do(trained, data_dir):
     assert (trained / "metrics.jsonl").read_text() == before
 
 
+def test_second_run_in_a_folder_is_refused(trained, data_dir):
+    with Lock(trained):
+        done = run("train", "digits", "--out", trained, "--data-dir", data_dir, "--steps", 12, *SMALL, code=2)
+    assert f"{trained} is in use by process {os.getpid()}" in done.stderr
+
+
+def test_one_bit_of_the_configuration_is_noticed(trained, tmp_path):
+    moved = tmp_path / "moved"
+    shutil.copytree(trained, moved)
+    text = (moved / "config.json").read_text()
+    (moved / "config.json").write_text(text.replace('"depth": 6', '"depth": 4'))
+    assert (moved / "config.json").read_text() != text
+    with pytest.raises(ValueError, match=r"config.json is damaged.*not as it was written"):
+        runs.open_run(moved)
+
+
+def test_folder_whose_checkpoints_are_gone_is_not_started_over(trained, data_dir, tmp_path):
+    gone = tmp_path / "gone"
+    shutil.copytree(trained, gone, ignore=shutil.ignore_patterns("checkpoints"))
+    done = run("train", "digits", "--out", gone, "--data-dir", data_dir, "--steps", 12, *SMALL, code=2)
+    assert "was trained to step 12 and has no checkpoint any more" in done.stderr
+    assert (gone / "metrics.jsonl").read_text() == (trained / "metrics.jsonl").read_text()
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_stopped_run_continues_to_the_same_bits(trained, data_dir, tmp_path, number):
     out = tmp_path / "broken"
@@ -134,7 +159,7 @@ def test_stopped_run_continues_to_the_same_bits(trained, data_dir, tmp_path, num
         command("train", *arguments), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     )
     deadline = time.monotonic() + 300
-    while not (out / "checkpoints" / "4").exists():  # orbax renames a checkpoint when it is whole
+    while not (out / "checkpoints" / "4").exists():  # it gets its name when it is whole
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.001)
@@ -169,6 +194,7 @@ def test_stopped_run_continues_to_the_same_bits(trained, data_dir, tmp_path, num
             ("digits", "--out", "RUN", "--data-dir", "DATA", "--batch-size", "8"),
             "batch_size was 16 and is 8",
         ),
+        ("train", ("digits", "--out", "OUT", "--data-dir", "DATA", "--accumulate", "3"), "accumulate = 3"),
         ("sample", ("RUN", "--w", "nan"), "w = nan"),
         ("sample", ("RUN", "--steps", "0"), "steps = 0"),
         ("sample", ("RUN", "--labels", "1", "12"), "labels[1] = 12: the classes are 0 to 9"),

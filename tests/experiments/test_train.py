@@ -1,6 +1,6 @@
 """The training step of the scripts, with a real network."""
 
-from functools import partial
+from functools import cache, partial
 
 import chex
 import jax
@@ -13,20 +13,21 @@ from experiments.runs import Run
 from experiments.train import guided_loss, optimizer_of
 from jaxflow import nn, paths
 from jaxflow.data.conditions import Classes
+from jaxflow.training import parallel
 from jaxflow.training.step import initial_state, train_step
 
 pytestmark = pytest.mark.usefixtures("standard_promotion")
 
 
-def run_with(**numbers) -> Run:
-    network = nn.DiT(encode=nn.ClassTable(3), width=16, depth=1, heads=2, dropout=0.1)
+def run_with(dropout=0.1, **numbers) -> Run:
+    network = nn.DiT(encode=nn.ClassTable(3), width=16, depth=1, heads=2, dropout=dropout)
     experiment = Experiment(dataset="none", network=network, path=paths.Linear(), steps=10, **numbers)
     return Run(experiment, "", (4, 4, 1), Classes(("a", "b", "c")))
 
 
 def batch(n=8):
     images = jax.random.randint(jax.random.key(0), (n, 4, 4, 1), 0, 256).astype(jnp.uint8)
-    return {"image": images, "y": jnp.arange(n) % 3}
+    return {"image": images, "y": jnp.arange(n) % 3, "place": jnp.arange(n)}
 
 
 def test_one_compilation_and_no_hidden_transfer():
@@ -70,3 +71,47 @@ def test_loss_of_an_untrained_network_is_that_of_no_motion():
     values = guided_loss(run)(run.initial_params(jax.random.key(1)), jax.random.key(2), data)
     expected = jnp.mean((data["image"].astype(jnp.float32) / 127.5 - 1) ** 2) + 1
     assert_close(values.mean(), expected, 0.02)  # standard error 0.006
+
+
+def trained(mapping, accumulate=1, steps=3):
+    """Losses of some steps and the state after them, of a network without dropout."""
+    run = run_with(dropout=0.0, optimizer="muon")
+    optimizer = optimizer_of(run.experiment)
+    step = partial(
+        train_step, loss=guided_loss(run), optimizer=optimizer, ema_decay=0.9, accumulate=accumulate
+    )
+    state = initial_state(run.initial_params(jax.random.key(1)), optimizer)
+    layout = mapping.lay_out(jax.eval_shape(lambda: state))
+    state = jax.device_put(state, jax.tree.map(lambda leaf: leaf.sharding, layout))
+    state = mapping.spread(state)
+    data = jax.device_put(batch(16), mapping.examples)
+    program = mapping.compile(step, state, jax.random.key(2), data, {})
+    losses = []
+    for _ in range(steps):
+        state, metrics = program(state, jax.random.key(2), data)
+        losses.append(metrics["loss"])
+    return jax.device_get((jnp.stack(losses), mapping.gather(state)))
+
+
+@cache
+def on_one_device():
+    return trained(parallel.mapping("jit"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "devices"), [("pmap", 2), ("pmap", 4), ("data", 4), ("fsdp", 2), ("fsdp", 4)]
+)
+@pytest.mark.requirement("R60")
+def test_every_mapping_gives_the_same_numbers(kind, devices, monkeypatch):
+    monkeypatch.setattr(parallel, "SMALL", 16)
+    losses, state = trained(parallel.Mapping(kind, parallel.over_examples(jax.devices()[:devices])))
+    assert_close(losses, on_one_device()[0], 1e-6)
+    assert_close(state.params, on_one_device()[1].params, 1e-4)
+    assert_close(state.ema, on_one_device()[1].ema, 1e-4)
+
+
+@pytest.mark.parametrize("kind", ["jit", "pmap", "fsdp"])
+def test_accumulated_parts_are_the_whole_batch(kind):
+    losses, state = trained(parallel.mapping(kind), accumulate=2)
+    assert_close(losses, on_one_device()[0], 1e-6)
+    assert_close(state.params, on_one_device()[1].params, 1e-4)

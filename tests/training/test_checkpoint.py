@@ -53,7 +53,8 @@ def test_restores_onto_other_devices(tmp_path):
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(jax.device_put(state(3), jax.devices()[0]))
     with Checkpoints(tmp_path) as checkpoints:
-        restored = checkpoints.restore(parallel.laid_out(jax.eval_shape(lambda: state(0)), everywhere))
+        layout = parallel.mapping("data").lay_out(jax.eval_shape(lambda: state(0)))
+        restored = checkpoints.restore(layout)
     assert restored.params["w"].sharding.is_equivalent_to(everywhere, 1)
     chex.assert_trees_all_equal(jax.device_get(restored), jax.device_get(state(3)))
 

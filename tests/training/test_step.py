@@ -91,8 +91,11 @@ def test_same_numbers_on_one_device_and_on_four():
 
 
 def test_batch_that_does_not_split_evenly_is_refused():
-    with pytest.raises(ValueError, match="batch_size = 6: a multiple of the 4 devices"):
+    with pytest.raises(ValueError, match="batch_size = 6: a multiple of the 4 devices is needed"):
         parallel.check_divides(parallel.over_examples(), 6)
+    with pytest.raises(ValueError, match="batch_size = 12: a multiple of the 4 devices times accumulate = 2"):
+        parallel.check_divides(parallel.over_examples(), 12, 2)
+    parallel.check_divides(parallel.over_examples(), 16, 2)
 
 
 def test_gradient_is_clipped_and_the_rate_ends_at_zero():
