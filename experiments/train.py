@@ -126,10 +126,10 @@ def read(arguments: Arguments) -> tuple[Experiment, Dataset]:
 def check_is_new(out: Path, experiment: Experiment) -> None:
     """Refuse to start over in a folder whose checkpoints are gone.
 
-    At step n a save waits for the one before, so that a log of two intervals proves a checkpoint.
+    A save waits for the one before, so that a log beyond two intervals proves a checkpoint.
     """
     logged = max((line["step"] for line in log.read(out / "metrics.jsonl")), default=0)
-    if logged >= 2 * experiment.checkpoint_every:
+    if logged > 2 * experiment.checkpoint_every:
         raise ValueError(
             f"{out} was trained to step {logged} and has no checkpoint any more: choose another --out, or"
             f" delete {out / 'metrics.jsonl'} to start over"

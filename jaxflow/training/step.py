@@ -83,16 +83,11 @@ def train_step(
     ema = optax.incremental_update(params, state.ema, 1 - decay)
 
     new = (params, ema, optimizer_state)
-    finite = jnp.isfinite(value) & jnp.isfinite(norm) & all_finite(new)
+    finite = jnp.isfinite(value) & jnp.isfinite(norm) & jnp.isfinite(optax.global_norm(params))
     old = (state.params, state.ema, state.optimizer)
     kept = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)
     metrics = {"loss": value, "gradient_norm": norm, "skipped": 1 - finite.astype(jnp.int32)}
     return TrainState(state.step + 1, *kept), metrics
-
-
-def all_finite(tree: Any) -> Array:
-    """Is every number of the tree finite? A bool scalar."""
-    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]))
 
 
 def mean_over_parts(function: Callable[[Params, Any], Any], params: Params, batch: Any, parts: int) -> Any:

@@ -76,6 +76,15 @@ def test_a_step_that_is_not_finite_changes_nothing(bad):
     )
 
 
+def test_parameters_that_would_overflow_are_not_taken():
+    optimizer = optax.sgd(1e39)  # the gradient is finite, what it leads to is not
+    state = initial_state(PARAMS, optimizer)
+    after, metrics = step(optimizer)(state, KEY, BATCH)
+    assert jnp.isfinite(metrics["gradient_norm"])
+    assert int(metrics["skipped"]) == 1
+    chex.assert_trees_all_equal((after.params, after.ema), (state.params, state.ema))
+
+
 def test_same_numbers_on_one_device_and_on_four():
     optimizer = adamw(1e-2, steps=10, warmup=2, weight_decay=0.01, clip=1.0)
     jitted = jax.jit(step(optimizer))
