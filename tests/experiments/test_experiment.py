@@ -132,7 +132,7 @@ def test_the_loss_of_the_data_is_that_of_the_velocity_they_stand_for(prediction,
     experiment = dataclasses.replace(preset("digits"), network=Constant(), prediction=prediction)
     run = Run(experiment, "", (2, 2, 1), Classes(("a", "b")))
     images = jnp.arange(4 * 256).astype(jnp.uint8).reshape(256, 2, 2, 1)
-    batch = {"image": images, "y": jnp.zeros(256, jnp.int32)}
+    batch = {"image": images, "y": jnp.zeros(256, jnp.int32), "place": jnp.arange(256)}
     params = {"value": jnp.full((2, 2, 1), 0.3)}
     loss = guided_loss(run)(params, jax.random.key(5), batch)
 
