@@ -95,8 +95,8 @@ class Mapping:
         """
         if self.kind != "pmap":
             layout = jax.tree.map(lambda leaf: leaf.sharding, state)
-            program = jax.jit(step, donate_argnums=0, out_shardings=(layout, None), compiler_options=options)
-            return program.lower(state, key, batch).compile()
+            program = jax.jit(step, donate_argnums=0, out_shardings=(layout, None))
+            return program.lower(state, key, batch).compile(options)
         over_devices = jax.pmap(
             partial(step, axis_name=AXIS),
             axis_name=AXIS,
@@ -106,7 +106,7 @@ class Mapping:
             donate_argnums=0,
         )
         shares = jax.jit(self._shares)
-        compiled = over_devices.lower(state, key, shares(batch)).compile()
+        compiled = over_devices.lower(state, key, shares(batch)).compile(options)
         return lambda state, key, batch: compiled(state, key, shares(batch))
 
     def _copies(self, state: TrainState) -> TrainState:
