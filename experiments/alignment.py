@@ -4,17 +4,17 @@ Captions of two splits are drawn: `test`, of the same law as the training, and `
 or shows a pair of colour and shape that the training never had. Writes evaluation.json and evaluation.png.
 """
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from experiments.generate import Generator
+from experiments.generate import Images
 from experiments.pictures import alignment_over_w
-from experiments.runs import Run
+from experiments.runs import Run, write_json
 from jaxflow.data.conditions import stack
 from jaxflow.evaluation.alignment import CLAIMS, alignment
+from jaxflow.training import processes
 
 SPLITS = {"test": "seen", "held_out": "held out"}
 
@@ -35,7 +35,7 @@ class Captioned:
 
 def report(
     folder: Path, run: Run, scales: Sequence[float], n: int, data_dir: str | None
-) -> Callable[[Generator], None]:
+) -> Callable[[Images], None]:
     """Read the captions of a run; what comes back measures its images and writes the tables.
 
     Raises:
@@ -46,7 +46,7 @@ def report(
     splits = {name: Captioned(run, split, n, data_dir) for split, name in SPLITS.items()}
     counts = {name: len(split.captions) for name, split in splits.items()}
 
-    def report(generate: Generator) -> None:
+    def report(generate: Images) -> None:
         table = {
             name: [alignment(generate(split.y, w), split.captions) for w in scales]
             for name, split in splits.items()
@@ -64,6 +64,8 @@ def write(
     counts: dict[str, int],
 ) -> None:
     """Print the tables; leave them as JSON and as curves."""
+    if not processes.is_first():
+        return
     for split, rows in table.items():
         # A figure is left out where no image counts for it.
         names = [name for name in CLAIMS if any(name in row for row in rows)]
@@ -72,6 +74,6 @@ def write(
         for label, row in [*zip((f"{w:g}" for w in scales), rows, strict=True), ("real", real[split])]:
             print(f"{label:>6}" + "".join(f"{row.get(name, float('nan')):>12.3f}" for name in names))
     result = {"captions": counts, "w": list(scales), "table": table, "real": real}
-    (folder / "evaluation.json").write_text(json.dumps(result, indent=2) + "\n")
-    alignment_over_w(scales, table, folder / "evaluation.png")
+    write_json(folder / "evaluation.json", result)
+    alignment_over_w(scales, table, CLAIMS, folder / "evaluation.png")
     print(f"{folder / 'evaluation.png'}\n{folder / 'evaluation.json'}")

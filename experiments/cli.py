@@ -1,9 +1,21 @@
 """What the scripts share: errors in one line, an end by Ctrl-C, and quiet libraries."""
 
 import logging
+import os
+import signal
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partialmethod
+from types import FrameType
+from typing import NoReturn
+
+import jax
+from tqdm import tqdm
+
+from experiments import compile_cache
+from jaxflow.training import processes
 
 # tensorflow-datasets recommends OpenCV through absl at each start; Pillow decodes fast enough.
 logging.getLogger("absl").setLevel(logging.ERROR)
@@ -24,9 +36,34 @@ def refusing() -> Iterator[None]:
 
 
 def script(main: Callable[[], None]) -> None:
-    """Run the script; Ctrl-C, where nothing is to be saved, ends it in one line with exit code 130."""
+    """Run the script, with the processes beside it if there are any, of which the first alone speaks.
+
+    A signal, where nothing is to be saved, ends it in one line. One of several processes that fails ends at
+    once: it would wait for the others, which wait for it.
+    """
+    signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGINT, _stop)
+    compile_cache.keep()
+    code = 0
     try:
+        with refusing():
+            processes.start()
+        if not processes.is_first():
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+            tqdm.__init__ = partialmethod(tqdm.__init__, disable=True)
         main()
-    except KeyboardInterrupt:
-        print("\nstopped by SIGINT", file=sys.stderr)
-        sys.exit(130)
+    except SystemExit as stop:
+        code = stop.code if isinstance(stop.code, int) else 1
+    except Exception:
+        traceback.print_exc()
+        code = 1
+    if code and jax.distributed.is_initialized() and code < 128:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
+def _stop(number: int, frame: FrameType | None) -> NoReturn:
+    print(f"\nstopped by {signal.Signals(number).name}", file=sys.stderr)
+    sys.exit(128 + number)

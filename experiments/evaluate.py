@@ -18,26 +18,29 @@ A run of `shapes` has captions instead of classes: the reader of its scenes says
 true of its image, see `experiments/alignment.py`.
 """
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import jax
 import numpy as np
 import tyro
+from jax.sharding import NamedSharding
 
-from experiments import alignment, runs
+from experiments import alignment, ranges, runs
 from experiments.cli import refusing, script
-from experiments.generate import Generator, check, generator
+from experiments.devices import Devices
+from experiments.generate import Images, check, generator
 from experiments.pictures import curves_over_w
-from experiments.runs import Run
+from experiments.runs import Run, write_json
 from experiments.sampler import Sampler
 from jaxflow.data.batches import load
 from jaxflow.evaluation.frechet import frechet_distance
 from jaxflow.evaluation.judge import Judge, train_judge
 from jaxflow.evaluation.neighbours import nearest_distance, precision_recall
+from jaxflow.training import processes
 
 MOST_REAL = 10_000
 """Training images that the generated ones are compared to."""
@@ -56,6 +59,7 @@ class Arguments:
     captions: int = 500
     """Captions of each split, for a run of captions."""
     sampler: Annotated[Sampler, tyro.conf.arg(name="")] = field(default_factory=Sampler)
+    devices: Annotated[Devices, tyro.conf.arg(name="")] = field(default_factory=Devices)
     seed: int = 1
     """Of the noise and of the judge."""
     judge_steps: int = 500
@@ -68,31 +72,39 @@ def main(argv: list[str] | None = None) -> None:
     """Run the script."""
     arguments = tyro.cli(Arguments, args=argv, prog="python -m experiments.evaluate")
     with refusing():
-        run = runs.open_run(arguments.run)
+        run, results = runs.open_run(arguments.run), runs.results(arguments.run)
         check(run.experiment, arguments.w, arguments.sampler, arguments.per_label)
-        params = runs.trained_params(arguments.run, run)
-        generate = generator(run, params, sampler=arguments.sampler, seed=arguments.seed)
+        ranges.given(arguments, "w")
+        ranges.at_least_one(arguments, "captions", "judge_steps")
+        ranges.seed(arguments.seed)
+        mapping = arguments.devices.mapping(run.shapes())
+        params = runs.trained_params(arguments.run, run, mapping.lay_out(run.shapes()))
         if run.experiment.dataset == "shapes":
-            report = alignment.report(arguments.run, run, arguments.w, arguments.captions, arguments.data_dir)
+            report = alignment.report(results, run, arguments.w, arguments.captions, arguments.data_dir)
         else:
-            report = report_on_classes(run, arguments)
-    report(generate)
+            report = report_on_classes(results, run, arguments, mapping.examples)
+    generate = generator(run, mapping.examples, sampler=arguments.sampler, seed=arguments.seed)
+    report(partial(generate, params))
 
 
-def report_on_classes(run: Run, arguments: Arguments) -> Callable[[Generator], None]:
+def report_on_classes(
+    results: Path, run: Run, arguments: Arguments, sharding: NamedSharding
+) -> Callable[[Images], None]:
     """Read the data of a run of classes; what comes back measures its images and writes the tables."""
     classes = len(run.classes)
     train, test = (jax.device_get(load(run.open_split(s, arguments.data_dir))) for s in ("train", "test"))
     labels = np.tile(np.arange(classes, dtype=np.int32), arguments.per_label)
 
-    def report(generate: Generator) -> None:
+    def report(generate: Images) -> None:
         key = jax.random.key(arguments.seed)
-        judge = train_judge(key, train["image"], train["y"], classes, steps=arguments.judge_steps)
+        judge = train_judge(
+            *(key, train["image"], train["y"], classes), steps=arguments.judge_steps, sharding=sharding
+        )
         measure = Measure(judge, train["image"], test["image"], len(labels))
         real = measure.real(test["y"])
         rows = [measure(generate(labels, w), labels) for w in arguments.w]
         table = {"w": list(arguments.w)} | {name: [row[name] for row in rows] for name in real}
-        write(arguments.run, table, real, len(labels))
+        write(results, table, real, len(labels))
 
     return report
 
@@ -148,13 +160,15 @@ def _pixels(images: np.ndarray) -> np.ndarray:
 
 def write(folder: Path, table: dict[str, list[float]], real: dict[str, float], n: int) -> None:
     """Print the table; leave it as JSON and as curves."""
+    if not processes.is_first():
+        return
     names = list(real)
     print(f"\n{n} images for each w\n{'w':>6}" + "".join(f"{name:>16}" for name in names))
     for i, w in enumerate(table["w"]):
         print(f"{w:>6g}" + "".join(f"{table[name][i]:>16.4g}" for name in names))
     print(f"{'real':>6}" + "".join(f"{real[name]:>16.4g}" for name in names))
     result = {"images_per_w": n, "table": table, "real": real}
-    (folder / "evaluation.json").write_text(json.dumps(result, indent=2) + "\n")
+    write_json(folder / "evaluation.json", result)
     curves_over_w(table, real, ("frechet", "frechet pixels"), folder / "evaluation.png")
     print(f"{folder / 'evaluation.png'}\n{folder / 'evaluation.json'}")
 

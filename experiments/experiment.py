@@ -2,11 +2,13 @@
 
 import dataclasses
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import flax.linen as linen
 import tyro
 
+from experiments import ranges
 from experiments.frozen_text import FrozenText
 from jaxflow import nn, paths
 from jaxflow.data.conditions import Captions, Classes, Condition
@@ -57,20 +59,21 @@ class Experiment:
     """Steps between checkpoints; at most this much work is lost."""
     log_every: int = 50
     """Steps between lines of metrics.jsonl."""
+    sample_every: int = 500
+    """Steps between pictures of samples; 0 for none."""
 
     def check(self) -> None:
-        """Raise a ValueError that names the first number out of its range."""
-        for name in ("steps", "batch_size", "accumulate", "checkpoint_every", "log_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} = {getattr(self, name)}: at least 1 is needed")
-        for name in ("learning_rate", "clip", "time_deviation"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise ValueError(f"{name} = {getattr(self, name)}: a positive number is needed")
-        for name in ("condition_dropout", "ema"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} = {getattr(self, name)}: it lies in [0, 1]")
-        if self.seed < 0:
-            raise ValueError(f"seed = {self.seed}: a seed is not negative")
+        """Raise an error that names the first option out of its range."""
+        ranges.at_least_one(self, "steps", "batch_size", "accumulate", "checkpoint_every", "log_every")
+        ranges.not_negative(self, "warmup", "weight_decay", "sample_every")
+        ranges.positive(self, "learning_rate", "clip", "time_deviation")
+        ranges.finite(self, "time_mean")
+        ranges.shares(self, "condition_dropout", "ema")
+        ranges.seed(self.seed)
+        if self.text_encoder is not None and not Path(self.text_encoder).expanduser().is_dir():
+            raise FileNotFoundError(
+                f"text_encoder = {self.text_encoder}: there is no such folder; that of a CLIP or T5 is needed"
+            )
 
 
 def fitted(experiment: Experiment, condition: Condition) -> Experiment:
@@ -91,7 +94,7 @@ def fitted(experiment: Experiment, condition: Condition) -> Experiment:
     return dataclasses.replace(experiment, network=network)
 
 
-RESUMABLE = ("steps", "learning_rate", "accumulate", "checkpoint_every", "log_every")
+RESUMABLE = ("steps", "learning_rate", "accumulate", "checkpoint_every", "log_every", "sample_every")
 """What may differ between a run and its continuation."""
 
 CLASSES = {

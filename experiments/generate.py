@@ -2,28 +2,32 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from math import isfinite
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tqdm import tqdm
+from jax.sharding import NamedSharding
 
 from experiments.experiment import Experiment
 from experiments.runs import Run
 from experiments.sampler import Sampler
 from jaxflow import guidance, per_example, sampling
+from jaxflow.blocks import in_blocks
 from jaxflow.data.images import to_uint8
 from jaxflow.training.step import Params
 
-Generator = Callable[[Any, float], np.ndarray]
-"""(conditions of n images, w) -> uint8 images (n, h, w, c)."""
+Generator = Callable[[Params, Any, float], np.ndarray]
+"""(parameters, conditions of n images, w) -> uint8 images (n, h, w, c)."""
+Images = Callable[[Any, float], np.ndarray]
+"""The same, of given parameters."""
+LARGEST = 1e38
+"""Scale of guidance, as a float32."""
 
 
 def generator(
     run: Run,
-    params: Params,
+    sharding: NamedSharding,
     *,
     sampler: Sampler,
     seed: int,
@@ -34,7 +38,7 @@ def generator(
 
     Args:
         run: the run that was trained.
-        params: its parameters.
+        sharding: of the images, over devices.
         sampler: solver and grid.
         seed: of the noise.
         negative: what guidance leads away from, for one image; null if left out.
@@ -43,31 +47,29 @@ def generator(
     grid, method = sampler.times(run.experiment), sampler.method(run.experiment)
     away = run.null if negative is None else negative
 
-    def make(params, keys, y, w):
-        noise = per_example.normal(keys, run.image_shape)
+    def make(params, numbers, y, w):
+        noise = per_example.normal(per_example.numbered(jax.random.key(seed), numbers), run.image_shape)
         velocity = guidance.classifier_free(run.field(params), y, away, w)
         images = sampling.sample_ode(velocity, noise, grid, solver=method)
-        return to_uint8(images), jnp.all(jnp.isfinite(images))
+        return to_uint8(images), jnp.all(jnp.isfinite(images), axis=(1, 2, 3))
 
     # One program for every w; w = 0 and w = 1, known before tracing, need half the calls of the network.
     programs = {w: jax.jit(partial(make, w=w)) for w in (0.0, 1.0)}
     of_any_scale = jax.jit(make)
 
-    def generate(y: Any, w: float) -> np.ndarray:
-        n = len(jax.tree.leaves(y)[0])
-        size = min(block, n)
-        whole = -(-n // size) * size
-        filled = jax.tree.map(lambda leaf: np.resize(leaf, (whole, *leaf.shape[1:])), y)
-        keys = per_example.keys(jax.random.key(seed), whole)
-        program = programs.get(w) or partial(of_any_scale, w=jnp.float32(w))
-        parts = []
-        for start in tqdm(range(0, whole, size), desc=f"sample w = {w:g}", unit="block", leave=False):
-            part = jax.tree.map(lambda leaf: leaf[start : start + size], (keys, filled))  # noqa: B023
-            images, finite = program(params, *part)
-            if not finite:
-                raise FloatingPointError(f"w = {w:g}: the images are not finite; more --steps or a smaller w")
-            parts.append(np.asarray(images))
-        return np.concatenate(parts)[:n]
+    def generate(params: Params, y: Any, w: float) -> np.ndarray:
+        numbers = np.arange(len(jax.tree.leaves(y)[0]))
+        program = programs.get(w) or partial(of_any_scale, w=np.float32(w))
+        images, finite = in_blocks(
+            lambda block: program(params, *block),
+            (numbers, y),
+            size=block,
+            sharding=sharding,
+            name=f"sample w = {w:g}",
+        )
+        if not finite.all():
+            raise FloatingPointError(f"w = {w:g}: the images are not finite; more --steps or a smaller w")
+        return images
 
     return generate
 
@@ -76,8 +78,8 @@ def check(experiment: Experiment, scales: Sequence[float], sampler: Sampler, per
     """Raise a ValueError that names the first unusable argument."""
     eta = experiment.condition_dropout
     for w in scales:
-        if not isfinite(w):
-            raise ValueError(f"w = {w}: the guidance scale must be finite")
+        if not abs(w) < LARGEST:
+            raise ValueError(f"w = {w}: the guidance scale must be finite, less than {LARGEST:g}")
         if eta == 0 and w != 1:
             raise ValueError(
                 f"w = {w}: trained with condition_dropout = 0, the run has no unguided field; only w = 1"
@@ -88,5 +90,4 @@ def check(experiment: Experiment, scales: Sequence[float], sampler: Sampler, per
             )
     if per_label < 1:
         raise ValueError(f"per_label = {per_label}: at least 1 is needed")
-    sampler.method(experiment)
-    sampler.times(experiment)
+    sampler.check(experiment)

@@ -3,17 +3,14 @@
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-import matplotlib
 import numpy as np
-from matplotlib.figure import Figure
 
-from jaxflow.evaluation.alignment import CLAIMS
+from jaxflow.training.files import whole
 
 MOST_COLUMNS = 10
 """Images of a label that a panel shows."""
-
-matplotlib.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False})
 
 
 def guidance_grid(panels: dict[float, np.ndarray], row_names: Sequence[str], file: Path) -> None:
@@ -24,28 +21,28 @@ def guidance_grid(panels: dict[float, np.ndarray], row_names: Sequence[str], fil
         row_names: name of each row.
         file: PNG to write.
     """
-    mosaics = {w: _mosaic(images, len(row_names)) for w, images in panels.items()}
+    mosaics = {w: mosaic(images, len(row_names)) for w, images in panels.items()}
     height, width = next(iter(mosaics.values())).shape[:2]
     panel_width = 3.2
     row_names = [textwrap.fill(name, 24) for name in row_names]
     margin = 0.5 if max(map(len, row_names)) < 10 else 1.8
     size = (panel_width * len(mosaics) + margin, panel_width * height / width + 0.4)
-    figure = Figure(figsize=size, layout="constrained", dpi=150)
+    figure = _figure(*size)
     axes = figure.subplots(1, len(mosaics), squeeze=False)[0]
     rows = len(row_names)
-    for ax, (w, mosaic) in zip(axes, mosaics.items(), strict=True):
-        ax.imshow(mosaic, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+    for ax, (w, tiles) in zip(axes, mosaics.items(), strict=True):
+        ax.imshow(tiles, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
         ax.set_title(f"w = {w:g}")
         ax.set_xticks([])
         ax.set_yticks([])
         ax.spines[:].set_visible(False)
     axes[0].set_yticks((np.arange(rows) + 0.5) * height / rows - 0.5, row_names, parse_math=False)
     axes[0].tick_params(length=0)
-    figure.savefig(file)
+    _save(figure, file)
 
 
-def _mosaic(images: np.ndarray, rows: int) -> np.ndarray:
-    """Rows of images with white gaps between them."""
+def mosaic(images: np.ndarray, rows: int) -> np.ndarray:
+    """Rows of images with white gaps between them, uint8 (h, w) or (h, w, c)."""
     n, h, w, c = images.shape
     per_row = n // rows
     columns = min(per_row, MOST_COLUMNS)
@@ -61,7 +58,7 @@ def curves_over_w(
 ) -> None:
     """A curve over w for each column of `table`, with what real held-out data gets as a dashed line."""
     columns = [name for name in table if name != "w"]
-    figure = Figure(figsize=(9, 5), layout="constrained", dpi=150)
+    figure = _figure(9, 5)
     axes = figure.subplots(2, -(-len(columns) // 2)).ravel()
     for ax, name in zip(axes, columns, strict=False):
         ax.plot(table["w"], table[name], marker="o", markersize=3)
@@ -72,18 +69,20 @@ def curves_over_w(
         ax.set_title(name)
         ax.set_xlabel("w")
     axes[0].legend(frameon=False)
-    figure.savefig(file)
+    _save(figure, file)
 
 
-def alignment_over_w(scales: Sequence[float], table: dict[str, list[dict[str, float]]], file: Path) -> None:
+def alignment_over_w(
+    scales: Sequence[float], table: dict[str, list[dict[str, float]]], claims: Sequence[str], file: Path
+) -> None:
     """A panel for each split, in it a curve over w for each kind of claim; in black that of all together.
 
     `binding` has none: its share is of few images, and of others at each w.
     """
-    figure = Figure(figsize=(9, 4), layout="constrained", dpi=150)
+    figure = _figure(9, 4)
     axes = figure.subplots(1, len(table), sharey=True, squeeze=False)[0]
     for ax, (split, rows) in zip(axes, table.items(), strict=True):
-        for i, name in enumerate(name for name in CLAIMS if name != "binding"):
+        for i, name in enumerate(name for name in claims if name != "binding"):
             style = {"color": "black", "linewidth": 2.5} if name == "all" else {"color": f"C{i}"}
             shares = [row.get(name, np.nan) for row in rows]
             ax.plot(scales, shares, marker="o", markersize=3, label=name, **style)
@@ -92,7 +91,7 @@ def alignment_over_w(scales: Sequence[float], table: dict[str, list[dict[str, fl
         ax.set_ylim(0, 1.02)
     axes[0].set_ylabel("share of captions that are true")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", frameon=False)
-    figure.savefig(file)
+    _save(figure, file)
 
 
 def rules_over_w(rows: Sequence[dict], real: dict[str, float], file: Path) -> None:
@@ -104,7 +103,7 @@ def rules_over_w(rows: Sequence[dict], real: dict[str, float], file: Path) -> No
         file: PNG to write.
     """
     names = [name for name in rows[0] if name not in ("rule", "w", "sigma")]
-    figure = Figure(figsize=(10, 5.6), layout="constrained", dpi=150)
+    figure = _figure(10, 5.6)
     axes = figure.subplots(2, -(-len(names) // 2)).ravel()
     curves: dict[tuple[str, float], list[dict]] = {}
     for row in rows:
@@ -123,4 +122,18 @@ def rules_over_w(rows: Sequence[dict], real: dict[str, float], file: Path) -> No
         ax.set_xlabel("w")
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right center", frameon=False)
-    figure.savefig(file)
+    _save(figure, file)
+
+
+def _figure(width: float, height: float) -> Any:
+    # Imported by whoever draws: it takes half a second.
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    matplotlib.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False})
+    return Figure(figsize=(width, height), layout="constrained", dpi=150)
+
+
+def _save(figure: Any, file: Path) -> None:
+    with whole(file) as stream:
+        figure.savefig(stream, format="png")

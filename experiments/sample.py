@@ -4,7 +4,8 @@
     python -m experiments.sample DIR --w 1 3 6 --prompt "a red circle" "a blue square" [--negative "..."]
 
 Writes to DIR/samples a grid.png, with a panel per w and in each a row per label or prompt and a row for
-null, and a file w=W.npz per w with `images` uint8 (n, h, w, c) and `labels` (n,) or `prompts` (n,).
+null, and a file w=W.npz per w with `images` uint8 (n, h, w, c) and `labels` (n,) or `prompts` (n,). A file of
+`export` serves in the place of DIR, and nothing else is read: of NAME.safetensors come NAME-results/samples.
 """
 
 from collections.abc import Sequence
@@ -15,13 +16,16 @@ from typing import Annotated, Any, NamedTuple
 import numpy as np
 import tyro
 
-from experiments import runs
+from experiments import ranges, runs
 from experiments.cli import refusing, script
+from experiments.devices import Devices
 from experiments.frozen_text import FrozenText
 from experiments.generate import check, generator
 from experiments.pictures import guidance_grid
 from experiments.sampler import Sampler
 from jaxflow.data.conditions import Captions, Classes, stack
+from jaxflow.training import processes
+from jaxflow.training.files import whole
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,7 @@ class Arguments:
     """Command line of the script."""
 
     run: tyro.conf.Positional[Path]
-    """The run folder."""
+    """The run folder, or a file of experiments.export."""
     w: tuple[float, ...] = (0.0, 1.0, 2.0, 4.0)
     """Guidance scales."""
     labels: tuple[int, ...] | None = None
@@ -41,8 +45,11 @@ class Arguments:
     per_label: int = 10
     """Images of each label or prompt."""
     sampler: Annotated[Sampler, tyro.conf.arg(name="")] = field(default_factory=Sampler)
+    devices: Annotated[Devices, tyro.conf.arg(name="")] = field(default_factory=Devices)
     seed: int = 0
     """Of the noise."""
+    out: Path | None = None
+    """Folder of the images; left out, `samples` in the run folder, or in NAME-results beside a file."""
 
 
 class Rows(NamedTuple):
@@ -65,27 +72,33 @@ def main(argv: list[str] | None = None) -> None:
     with refusing():
         run = runs.open_run(arguments.run)
         check(run.experiment, arguments.w, arguments.sampler, arguments.per_label)
+        ranges.given(arguments, "w", "labels")
+        ranges.seed(arguments.seed)
         rows = (
             classes_of(run, arguments) if isinstance(run.condition, Classes) else prompts_of(run, arguments)
         )
-        params = runs.trained_params(arguments.run, run)
-        folder = arguments.run / "samples"
-        folder.mkdir(exist_ok=True)
+        mapping = arguments.devices.mapping(run.shapes())
+        params = runs.trained_params(arguments.run, run, mapping.lay_out(run.shapes()))
+        folder = arguments.out or runs.results(arguments.run) / "samples"
+        runs.make(folder)
 
     n = arguments.per_label
     y = stack([condition for condition in (*rows.conditions, run.null) for _ in range(n)])
     generate = generator(
         run,
-        params,
+        mapping.examples,
         sampler=arguments.sampler,
         seed=arguments.seed,
         negative=rows.negative,
     )
-    panels = {w: generate(y, w) for w in arguments.w}
+    panels = {w: generate(params, y, w) for w in arguments.w}
+    if not processes.is_first():
+        return
     values = np.repeat(rows.values, n)
     for w, images in panels.items():
         arrays: dict[str, Any] = {"images": images[:-n], rows.key: values}
-        np.savez_compressed(folder / f"w={w:g}.npz", **arrays)
+        with whole(folder / f"w={w:g}.npz") as stream:
+            np.savez_compressed(stream, **arrays)
     guidance_grid(panels, [*rows.names, "null"], folder / "grid.png")
     total = n * len(rows.names)
     print(f"{folder / 'grid.png'}\n{folder}/w=*.npz: {total} images for each w in {[*panels]}")

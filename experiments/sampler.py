@@ -19,7 +19,8 @@ SOLVERS: dict[str, Callable[[Path], Solver]] = {
     "adams_bashforth2": lambda path: solvers.adams_bashforth2(),
     "dpm_solver_2m": solvers.dpm_solver_2m,
 }
-GRIDS: dict[str, Callable[[int, Path], Float[Array, " steps"]]] = {
+Grid = Callable[[int, Path], Float[Array, " steps"]]
+GRIDS: dict[str, Grid] = {
     "uniform": lambda n, path: times.uniform(n),
     "cosine": lambda n, path: times.cosine(n),
     "karras": times.karras,
@@ -38,6 +39,11 @@ class Sampler:
     grid: str | None = None
     """Times of the steps: uniform, cosine (dense at both ends) or karras (dense at the noise, where a plain
     ground is chosen); the default is uniform, and karras where the network predicts the data."""
+
+    def check(self, experiment: Experiment) -> None:
+        """Raise a ValueError that names the first unusable option; nothing is computed."""
+        self.method(experiment)
+        self._grid(experiment)
 
     def method(self, experiment: Experiment) -> Solver:
         """The solver.
@@ -62,10 +68,13 @@ class Sampler:
         Raises:
             ValueError: there is no such grid, or no step.
         """
+        return self._grid(experiment)(self.steps, experiment.path)
+
+    def _grid(self, experiment: Experiment) -> Grid:
         if self.steps < 1:
             raise ValueError(f"steps = {self.steps}: a sampler needs at least 1 step")
         name = self.grid or ("karras" if experiment.prediction == "data" else "uniform")
-        return _chosen("grid", name, GRIDS)(self.steps, experiment.path)
+        return _chosen("grid", name, GRIDS)
 
 
 def _chosen(option: str, name: str, choices: dict[str, Any]) -> Any:

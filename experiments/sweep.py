@@ -9,7 +9,6 @@ trains its classifier of noisy images first. With a --sigma other than 0 the SDE
 Writes sweep.json, all settings, and sweep.png, curves over w.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import isfinite
@@ -20,20 +19,25 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
-from tqdm import tqdm
+from jax.sharding import NamedSharding
 
-from experiments import runs
+from experiments import ranges, runs
 from experiments.cli import refusing, script
+from experiments.devices import Devices
 from experiments.evaluate import Measure
 from experiments.generate import check
 from experiments.pictures import rules_over_w
 from experiments.rules import RULES, Models, Rule
+from experiments.runs import write_json
 from experiments.sampler import Sampler
 from jaxflow import per_example, sampling, sweeps
+from jaxflow.blocks import in_blocks
 from jaxflow.data.batches import load
 from jaxflow.data.images import to_float, to_uint8
 from jaxflow.evaluation.judge import train_judge
+from jaxflow.training import processes
 from jaxflow.training.noisy_classifier import LogProb, train_noisy_classifier
+from jaxflow.training.parallel import Mapping
 from jaxflow.training.step import Params
 
 
@@ -59,6 +63,7 @@ class Arguments:
     """Images that are made together."""
     chunk: int = 1
     """Settings that are computed together; more fill a large device."""
+    devices: Annotated[Devices, tyro.conf.arg(name="")] = field(default_factory=Devices)
     seed: int = 1
     """Of the noise and of the classifiers."""
     judge_steps: int = 500
@@ -73,17 +78,22 @@ def main(argv: list[str] | None = None) -> None:
     """Run the script."""
     arguments = tyro.cli(Arguments, args=argv, prog="python -m experiments.sweep")
     with refusing():
-        run = runs.open_run(arguments.run)
+        run, results = runs.open_run(arguments.run), runs.results(arguments.run)
         check(run.experiment, arguments.w, arguments.sampler, arguments.per_label)
         classes = len(run.classes)
         names = chosen_rules(arguments)
-        params = runs.trained_params(arguments.run, run)
-        worse = worse_model(arguments.worse, run)
+        mapping = arguments.devices.mapping(run.shapes())
+        params = runs.trained_params(arguments.run, run, mapping.lay_out(run.shapes()))
+        worse = worse_model(arguments.worse, run, mapping)
         train, test = (jax.device_get(load(run.open_split(s, arguments.data_dir))) for s in ("train", "test"))
 
     key = jax.random.key(arguments.seed)
     labels = np.tile(np.arange(classes, dtype=np.int32), arguments.per_label)
-    judge = train_judge(key, train["image"], train["y"], classes, steps=arguments.judge_steps)
+    judge = train_judge(
+        *(key, train["image"], train["y"], classes),
+        steps=arguments.judge_steps,
+        sharding=mapping.examples,
+    )
     measure = Measure(judge, train["image"], test["image"], len(labels))
     log_prob = None
     if "classifier" in names:
@@ -98,7 +108,9 @@ def main(argv: list[str] | None = None) -> None:
 
     rows = []
     for name in names:
-        images = swept_images(arguments, run, params, worse, log_prob, RULES[name], name, labels)
+        images = swept_images(
+            arguments, run, mapping.examples, params, worse, log_prob, RULES[name], name, labels
+        )
         for i, w in enumerate(arguments.w):
             for j, sigma in enumerate(arguments.sigma):
                 rows.append({"rule": name, "w": w, "sigma": sigma} | measure(images[i, j], labels))
@@ -106,7 +118,7 @@ def main(argv: list[str] | None = None) -> None:
                     f"{column} {rows[-1][column]:.4g}" for column in rows[-1] if column != "rule"
                 )
                 print(f"{name:16} {figures}")
-    write(arguments.run, rows, measure.real(test["y"]), len(labels))
+    write(results, rows, measure.real(test["y"]), len(labels))
 
 
 def chosen_rules(arguments: Arguments) -> tuple[str, ...]:
@@ -120,25 +132,26 @@ def chosen_rules(arguments: Arguments) -> tuple[str, ...]:
     for sigma in arguments.sigma:
         if not isfinite(sigma) or sigma < 0:
             raise ValueError(f"sigma = {sigma}: the diffusion coefficient must be finite and not negative")
-    for name in ("block", "chunk", "judge_steps", "classifier_steps"):
-        if getattr(arguments, name) < 1:
-            raise ValueError(f"{name} = {getattr(arguments, name)}: at least 1 is needed")
+    ranges.given(arguments, "w", "sigma", "rules")
+    ranges.at_least_one(arguments, "block", "chunk", "judge_steps", "classifier_steps")
+    ranges.seed(arguments.seed)
     return names
 
 
-def worse_model(folder: Path | None, run: runs.Run) -> tuple[runs.Run, Params] | None:
+def worse_model(folder: Path | None, run: runs.Run, mapping: Mapping) -> tuple[runs.Run, Params] | None:
     """The run of the worse model and its parameters."""
     if folder is None:
         return None
     worse = runs.open_run(folder)
     if not run.fits(worse.condition, worse.image_shape):
         raise ValueError(f"worse = {folder}: it was trained on other data, {worse.experiment.dataset}")
-    return worse, runs.trained_params(folder, worse)
+    return worse, runs.trained_params(folder, worse, mapping.lay_out(worse.shapes()))
 
 
 def swept_images(
     arguments: Arguments,
     run: runs.Run,
+    sharding: NamedSharding,
     params: Params,
     worse: tuple[runs.Run, Params] | None,
     log_prob: LogProb | None,
@@ -153,7 +166,8 @@ def swept_images(
     deterministic = not any(arguments.sigma)
 
     @jax.jit
-    def program(params, worse_params, keys, labels):
+    def program(params, worse_params, numbers, labels):
+        keys = per_example.numbered(jax.random.key(arguments.seed), numbers)
         noise = per_example.normal(keys, run.image_shape)
         worse_field = worse[0].field(worse_params) if worse else None
         models = Models(run.field(params), path, run.null, arguments.sampler.steps, worse_field, log_prob)
@@ -165,33 +179,33 @@ def swept_images(
             else:
                 walk_keys = per_example.fold_in(keys, 1)
                 images = sampling.sample_sde(walk_keys, guided, path, noise, grid, sigma=sigma)
-            return to_uint8(images), jnp.all(jnp.isfinite(images))
+            return to_uint8(images), jnp.all(jnp.isfinite(images), axis=(1, 2, 3))
 
-        return sweeps.sweep(at, {"w": scales, "sigma": sigmas}, chunk=arguments.chunk)
+        swept = sweeps.sweep(at, {"w": scales, "sigma": sigmas}, chunk=arguments.chunk)
+        return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 2, 0), swept)  # images first, as in all blocks
 
-    n = len(labels)
-    size = min(arguments.block, n)
-    filled = np.resize(labels, -(-n // size) * size)
-    keys = per_example.keys(jax.random.key(arguments.seed), len(filled))
-    blocks = []
-    for start in tqdm(range(0, len(filled), size), desc=name, unit="block", leave=False):
-        part = slice(start, start + size)
-        images, finite = program(params, worse and worse[1], keys[part], filled[part])
-        if not np.all(finite):
-            where = [
-                (w, s)
-                for w, row in zip(arguments.w, finite, strict=True)
-                for s in np.array(arguments.sigma)[~row]
-            ]
-            raise FloatingPointError(
-                f"{name}: images are not finite at (w, sigma) = {where}; more --steps help"
-            )
-        blocks.append(np.asarray(images))
-    return np.concatenate(blocks, axis=2)[:, :, :n]
+    images, finite = in_blocks(
+        lambda block: program(params, worse and worse[1], *block),
+        (np.arange(len(labels)), labels),
+        size=arguments.block,
+        sharding=sharding,
+        name=name,
+    )
+    check_finite(name, arguments, finite.all(axis=0))
+    return np.moveaxis(images, 0, 2)
+
+
+def check_finite(name: str, arguments: Arguments, finite: np.ndarray) -> None:
+    """Raise a FloatingPointError that names the settings (w, sigma) whose images are not finite."""
+    where = [(arguments.w[i], arguments.sigma[j]) for i, j in np.argwhere(~finite)]
+    if where:
+        raise FloatingPointError(f"{name}: images are not finite at (w, sigma) = {where}; more --steps help")
 
 
 def write(folder: Path, rows: Sequence[dict], real: dict[str, float], n: int) -> None:
     """Print each rule at its best setting; leave all settings as JSON and as curves."""
+    if not processes.is_first():
+        return
     best: dict[str, dict] = {}
     for row in rows:
         if row["rule"] not in best or row["frechet"] < best[row["rule"]]["frechet"]:
@@ -203,7 +217,7 @@ def write(folder: Path, rows: Sequence[dict], real: dict[str, float], n: int) ->
         print(f"{name:16}" + "".join(f"{row[column]:>16.4g}" for column in columns))
     print(f"{'real':16}" + "".join(f"{real[c]:>16.4g}" if c in real else " " * 16 for c in columns))
     result = {"images_per_setting": n, "settings": list(rows), "best": best, "real": real}
-    (folder / "sweep.json").write_text(json.dumps(result, indent=2) + "\n")
+    write_json(folder / "sweep.json", result)
     rules_over_w(rows, real, folder / "sweep.png")
     print(f"{folder / 'sweep.png'}\n{folder / 'sweep.json'}")
 

@@ -15,7 +15,7 @@ LEVELS = {
     for level, names in enumerate(
         (
             ("typing",),
-            ("per_example",),
+            ("per_example", "blocks"),
             ("paths", "nn", "data"),
             ("times", "mixtures"),
             ("predictions",),
@@ -34,7 +34,7 @@ ONLY_IN = {
     "grain": {"data"},
     "sklearn": {"data"},
     "tokenizers": {"pretrained"},
-    "safetensors": {"pretrained"},
+    "safetensors": {"pretrained", "training"},
     "torch": set(),
     "transformers": set(),
     "experiments": set(),

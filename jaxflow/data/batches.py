@@ -3,9 +3,9 @@
 The order is Grain's: all examples shuffled anew in each epoch, epochs end to end, cut into batches.
 Resuming at step n is starting at batch n, on any machine.
 
-A data set that is small enough is decoded once and stays on the device, so that a batch is a
-gather; of a larger one the images are read and decoded ahead by Grain's threads. Both give the
-same batches.
+A data set that is small enough is decoded once and stays on the devices, so that a batch is a
+gather; of a larger one the images are read and decoded ahead by Grain's threads, in each process those of its
+share of the batch. Both give the same batches.
 """
 
 from collections.abc import Iterator
@@ -14,9 +14,11 @@ from typing import Any
 import grain
 import jax
 import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Int
 
-from jaxflow.data.conditions import stack
+from jaxflow import blocks
+from jaxflow.data.checks import stack_checked
 from jaxflow.data.dataset import RESIDENT_BYTES, Dataset
 
 Batch = dict[str, Any]
@@ -48,33 +50,40 @@ def batches(
     seed: int,
     batch_size: int,
     start: int = 0,
-    sharding: jax.sharding.NamedSharding | None = None,
+    sharding: NamedSharding | None = None,
     resident: bool | None = None,
 ) -> Iterator[Batch]:
-    """Batch `start`, `start` + 1, ... without end.
+    """Batch `start`, `start` + 1, ... without end; a process reads the examples of its devices only.
 
     Args:
         dataset: images and their conditions.
         seed: of the order.
         batch_size: examples in a batch.
         start: number of the first batch, for resuming.
-        sharding: how the axis of examples is laid over devices; one device if left out.
-        resident: keep the decoded data set on the device; by its size if left out.
+        sharding: how the axis of examples is laid over devices, of several processes too; the default
+            device if left out.
+        resident: keep the decoded data set on the devices; by its size if left out.
     """
+    if sharding is None:
+        sharding = blocks.on_one_device()
     size = len(dataset.source)
     if resident is None:
         condition_bytes = sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(dataset.condition.null))
         resident = size * (int(np.prod(dataset.image_shape)) + condition_bytes) <= RESIDENT_BYTES
-    positions = order(size, seed, batch_size)[start:]
-    place = {"place": jax.device_put(np.arange(batch_size, dtype=np.int32), sharding)}
+    places = blocks.places_here(sharding, batch_size)
+    positions = order(size, seed, batch_size)[start:].map(lambda batch: batch[places])
+
+    def lay(part: Any) -> Any:
+        """The examples of this process as its part of the batch."""
+        return blocks.lay(part, sharding, batch_size, places)
+
+    place = {"place": lay(places.astype(np.int32))}
     if not resident:
-        read = _read_ahead(positions.map(lambda batch: _read(dataset, batch)))
-        return (jax.device_put(batch, sharding) | place for batch in read)
-    everything = load(dataset)
-    if sharding is not None:
-        everything = jax.device_put(everything, jax.sharding.NamedSharding(sharding.mesh, jax.P()))
-    numbers = (jax.device_put(batch.astype(np.int32), sharding) for batch in _read_ahead(positions))
-    return (_gather(everything, batch) | place for batch in numbers)
+        return (lay(part) | place for part in _read_ahead(positions.map(lambda part: _read(dataset, part))))
+    whole = NamedSharding(sharding.mesh, PartitionSpec())
+    everything = blocks.lay(_read(dataset, np.arange(size)), whole, size, np.arange(size))
+    gather = jax.jit(_gather, out_shardings=sharding)
+    return (gather(everything, lay(part.astype(np.int32))) | place for part in _read_ahead(positions))
 
 
 def load(dataset: Dataset) -> Batch:
@@ -84,16 +93,12 @@ def load(dataset: Dataset) -> Batch:
 
 def _read(dataset: Dataset, positions: np.ndarray) -> Batch:
     examples = dataset.source.__getitems__(positions.tolist())
-    return {
-        "image": np.stack([example["image"] for example in examples]),
-        "y": stack([dataset.condition.of(example) for example in examples]),
-    }
+    return stack_checked(dataset, positions, examples)
 
 
 def _read_ahead(dataset: grain.MapDataset) -> Iterator:
     return iter(dataset.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=16)))
 
 
-@jax.jit
 def _gather(everything: Batch, positions: Int[Array, " b"]) -> Batch:
     return jax.tree.map(lambda leaf: leaf[positions], everything)

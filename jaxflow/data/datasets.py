@@ -5,18 +5,23 @@ with labels is read from where it was prepared, as ArrayRecord files; nothing he
 """
 
 import os
+import re
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core import read_only_builder
 
 from jaxflow.data.conditions import Captions, Classes, Condition
 from jaxflow.data.dataset import Dataset
+from jaxflow.data.prepared import Prepared
 
 OWN = {"digits": ("jaxflow.data.digits", "Digits"), "shapes": ("jaxflow.data.shapes", "Shapes")}
 """Data sets that ship with the package: module and builder."""
+NAME = r"\w+(/[\w.-]+)?(:[\d.*]+)?"
+"""TFDS names, with a configuration or a version."""
 
 
 def data_directory(data_dir: str | os.PathLike | None = None) -> Path:
@@ -37,7 +42,9 @@ def open_dataset(
 
     Raises:
         FileNotFoundError: the data set is not there; the message says how to get it.
-        ValueError: it is not a set of images of one size with class labels, or not in ArrayRecord form.
+        OSError: it cannot be written where it would prepare itself.
+        ValueError: it is not a set of uint8 images of one size with class labels, not in ArrayRecord form, or
+            damaged.
     """
     if name == "folder":
         from jaxflow.data.folder import open_folder
@@ -51,30 +58,48 @@ def open_dataset(
 
 
 def _open_prepared(name: str, split: str, directory: Path) -> Dataset:
-    _prepare_own(name, directory)
-    try:
-        builder = read_only_builder.builder_from_files(name, data_dir=directory)
-    except tfds.core.DatasetNotFoundError:
-        raise FileNotFoundError(
-            f"data set {name!r} is not in {directory}: name its folder with --data-dir or TFDS_DATA_DIR, or"
-            " download it once: pip install tensorflow-cpu && python -m jaxflow.data.prepare"
-            f" {name} --data-dir {directory}"
-        ) from None
+    builder = _builder(name, directory)
     if builder.info.file_format != tfds.core.FileFormat.ARRAY_RECORD:
         raise ValueError(
             f"data set {name!r} in {directory} is {builder.info.file_format.value}, not array_record:"
             f" prepare it again: python -m jaxflow.data.prepare {name} --data-dir OTHER_DIRECTORY"
         )
     features = dict(builder.info.features.items())
-    image = features.get("image")
     condition = _condition(name, features)
-    if not isinstance(image, tfds.features.Image) or condition is None:
+    image_shape = _image_shape(name, features)
+    if condition is None or image_shape is None:
         raise ValueError(f"data set {name!r} has the features {sorted(features)}: image and label are needed")
-    if None in image.shape:
-        raise ValueError(f"data set {name!r} has images of several sizes {image.shape}: one size is needed")
     if split.split("[")[0] not in builder.info.splits:
         raise ValueError(f"data set {name!r} has no split {split!r}: it has {', '.join(builder.info.splits)}")
-    return Dataset(builder.as_data_source(split), tuple(image.shape), condition)
+    source = Prepared(builder.as_data_source(split), f"data set {name!r} in {directory}")
+    return Dataset(source, image_shape, condition)
+
+
+def _builder(name: str, directory: Path) -> tfds.core.DatasetBuilder:
+    if not re.fullmatch(NAME, name):
+        raise ValueError(f"dataset = {name!r}: `folder` or a TFDS name is needed, as mnist or mnist:3.0.1")
+    _prepare_own(name, directory)
+    try:
+        return read_only_builder.builder_from_files(name, data_dir=directory)
+    except tfds.core.DatasetNotFoundError:
+        raise FileNotFoundError(
+            f"data set {name!r} is not in {directory}: name its folder with --data-dir or TFDS_DATA_DIR, or"
+            " download it once: pip install tensorflow-cpu && python -m jaxflow.data.prepare"
+            f" {name} --data-dir {directory}"
+        ) from None
+    except Exception as error:  # whatever the readers of its notes stumble over
+        raise ValueError(f"data set {name!r} in {directory} is damaged: {error}") from error
+
+
+def _image_shape(name: str, features: dict[str, Any]) -> tuple[int, int, int] | None:
+    image = features.get("image")
+    if not isinstance(image, tfds.features.Image):
+        return None
+    if None in image.shape:
+        raise ValueError(f"data set {name!r} has images of several sizes {image.shape}: one size is needed")
+    if image.np_dtype != np.uint8:
+        raise ValueError(f"data set {name!r} has images of {np.dtype(image.np_dtype)}: uint8 is needed")
+    return tuple(image.shape)
 
 
 def _condition(name: str, features: dict[str, Any]) -> Condition | None:
@@ -91,4 +116,10 @@ def _prepare_own(name: str, directory: Path) -> None:
     if name in OWN and not any((directory / name).glob("*/dataset_info.json")):
         module, builder = OWN[name]
         make = getattr(import_module(module), builder)
-        make(data_dir=directory, file_format="array_record").download_and_prepare()
+        try:
+            make(data_dir=directory, file_format="array_record").download_and_prepare()
+        except OSError as error:
+            raise OSError(
+                f"data_dir = {directory}: {name!r} cannot be written there, {error.strerror or error}: name"
+                " another folder"
+            ) from error

@@ -4,17 +4,19 @@ It says which class an image shows, for the accuracy of guided samples, and give
 which the Frechet distance and the manifolds are measured.
 """
 
-import functools
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import NamedSharding
 from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt8
 from tqdm import trange
 
+from jaxflow.blocks import in_blocks
 from jaxflow.data.images import to_float
 from jaxflow.nn.classifier import Classifier
 
@@ -28,11 +30,13 @@ class Judge:
     network: Classifier
     params: Any
 
+    sharding: NamedSharding | None = None
+    """Of the images that it looks at; one device if left out."""
+
     def __call__(self, images: Images) -> tuple[Int[np.ndarray, " n"], Float[np.ndarray, "n d"]]:
         """Class and features of each image, in blocks of 500 so that memory does not grow with n."""
-        blocks = [_look(self.network, self.params, part) for part in _blocks(images, 500)]
-        classes, features = (np.concatenate(parts)[: len(images)] for parts in zip(*blocks, strict=True))
-        return classes, features
+        look = partial(_look, self.network, self.params)
+        return in_blocks(look, np.asarray(images), size=500, sharding=self.sharding)
 
 
 def train_judge(
@@ -44,6 +48,7 @@ def train_judge(
     steps: int,
     batch_size: int = 128,
     learning_rate: float = 2e-3,
+    sharding: NamedSharding | None = None,
 ) -> Judge:
     """Train a classifier on real images, shifted by up to a tenth of their size; one compiled scan.
 
@@ -55,6 +60,7 @@ def train_judge(
         steps: training steps.
         batch_size: images in a step.
         learning_rate: peak of a one-cycle schedule.
+        sharding: of the images that it will look at; it is trained on one device of each process.
     """
     images, labels = jnp.asarray(images), jnp.asarray(labels)
     network = Classifier(classes)
@@ -78,7 +84,7 @@ def train_judge(
     state = optimizer.init(params)
     for n in trange(steps, desc="train judge", unit="step", leave=False):
         params, state = step(params, state, n)
-    return Judge(network, params)
+    return Judge(network, jax.device_get(params), sharding)
 
 
 def _shift(key: PRNGKeyArray, images: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
@@ -90,14 +96,7 @@ def _shift(key: PRNGKeyArray, images: Float[Array, "b h w c"]) -> Float[Array, "
     return jax.lax.dynamic_slice(padded, (0, row, column, 0), (b, h, w, c))
 
 
-def _blocks(images: Images, size: int):
-    for start in range(0, len(images), size):
-        block = images[start : start + size]
-        # The last block is filled up, so that one compilation serves all.
-        yield np.pad(block, ((0, size - len(block)), (0, 0), (0, 0), (0, 0)))
-
-
-@functools.partial(jax.jit, static_argnums=0)
+@partial(jax.jit, static_argnums=0)
 def _look(network: Classifier, params: Any, images: UInt8[Array, "b h w c"]) -> tuple[Array, Array]:
     logits, features = cast(tuple[Array, Array], network.apply({"params": params}, to_float(images)))
     return jnp.argmax(logits, axis=-1), features

@@ -21,8 +21,11 @@ from typing import Any
 import jax
 from orbax.checkpoint import v1 as ocp
 
-from jaxflow.training import checksums
+from jaxflow.training import checksums, processes
 from jaxflow.training.step import Params, TrainState
+
+NONE = -1
+"""In the place of a step."""
 
 
 class Checkpoints:
@@ -81,7 +84,7 @@ class Checkpoints:
     def restore(self, like: TrainState) -> TrainState | None:
         """The newest whole checkpoint, or None where there never was one; damaged ones are set aside.
 
-        For the one process that writes here. Left-overs of an interrupted writing are deleted.
+        For the run that writes here. Left-overs of an interrupted writing are deleted.
 
         Args:
             like: arrays, or their shapes with a sharding each: how the state is laid over devices.
@@ -89,52 +92,61 @@ class Checkpoints:
         Raises:
             ValueError: no checkpoint is whole, or it is not of this network and optimiser.
         """
-        for pattern in ("*.writing*", "*.deleting"):
-            for left_over in self._directory.glob(pattern):
-                shutil.rmtree(left_over)
-        for step in reversed(self.steps):
-            fault = checksums.fault(self._folder(step))
-            if fault is None:
-                abstract = jax.tree.map(lambda leaf: _abstract(leaf, leaf.sharding), _parts(like))
-                restored = self._load(step, abstract)
-                return TrainState(ema=restored["ema"], **restored["training"])
-            number = len(list(self._directory.glob(f"{step}.damaged*")))
-            aside = self._folder(step).rename(self._folder(step, f".damaged{number or ''}"))
-            warnings.warn(
-                f"{self._folder(step)} is damaged: {fault}; set aside as {aside.name}", stacklevel=2
-            )
-        if any(self._directory.glob("*.damaged*")):
-            raise ValueError(
-                f"{self._directory}: no checkpoint is whole; to start anew, choose another folder"
-            )
-        return None
+        if processes.is_first():
+            self._clear()
+        step = processes.of_first(self._newest_whole(self._set_aside) if processes.is_first() else 0)
+        if step == NONE:
+            return None
+        restored = self._load(step, _parts(like))
+        return TrainState(ema=restored["ema"], **restored["training"])
 
-    def restore_ema(self, like: Params) -> Params:
-        """The moving average of the newest whole checkpoint, on one device; `like` may be abstract.
+    def restore_ema(self, like: Params) -> tuple[int, Params]:
+        """The step and the moving average of the newest whole checkpoint.
+
+        Args:
+            like: arrays, or shapes; where no sharding is stated, on one device.
 
         Raises:
             FileNotFoundError: there is none yet.
             ValueError: none is whole, or it is not of this network.
         """
-        # Stated, since orbax would otherwise ask for the devices of the run that saved it.
-        device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-        steps = self.steps
-        if not steps:
+        step = processes.of_first(self._newest_whole(self._pass_over) if processes.is_first() else 0)
+        if step == NONE:
             raise FileNotFoundError(f"{self._directory} has no checkpoint yet: let the training run longer")
-        for step in reversed(steps):
+        return step, self._load(step, {"ema": like})["ema"]
+
+    def _clear(self) -> None:
+        for pattern in ("*.writing*", "*.deleting"):
+            for left_over in self._directory.glob(pattern):
+                shutil.rmtree(left_over)
+
+    def _newest_whole(self, refuse: Callable[[int, str], None]) -> int:
+        """The step, or `NONE`; `refuse` is told of each newer one and its fault."""
+        for step in reversed(self.steps):
             fault = checksums.fault(self._folder(step))
             if fault is None:
-                abstract = jax.tree.map(lambda leaf: _abstract(leaf, device), like)
-                return self._load(step, {"ema": abstract})["ema"]
-            warnings.warn(f"{self._folder(step)} is damaged: {fault}; passed over", stacklevel=2)
-        raise ValueError(f"{self._directory}: no checkpoint is whole")
+                return step
+            refuse(step, fault)
+        if self.steps or any(self._directory.glob("*.damaged*")):
+            raise ValueError(
+                f"{self._directory}: no checkpoint is whole; to start anew, choose another folder"
+            )
+        return NONE
+
+    def _set_aside(self, step: int, fault: str) -> None:
+        number = len(list(self._directory.glob(f"{step}.damaged*")))
+        aside = self._folder(step).rename(self._folder(step, f".damaged{number or ''}"))
+        warnings.warn(f"{self._folder(step)} is damaged: {fault}; set aside as {aside.name}", stacklevel=4)
+
+    def _pass_over(self, step: int, fault: str) -> None:
+        warnings.warn(f"{self._folder(step)} is damaged: {fault}; passed over", stacklevel=4)
 
     def _folder(self, step: int, state: str = "") -> Path:
         return self._directory / f"{step}{state}"
 
     def _commit(self, wait: Callable[[], Any], step: int, contents: dict[str, Any]) -> None:
         wait()
-        if jax.process_index() != 0:
+        if not processes.is_first():
             return
         folder = self._folder(step, ".writing")
         (folder / "contents.json").write_text(json.dumps(contents, indent=1))
@@ -159,9 +171,9 @@ class Checkpoints:
     def _contents(self, step: int) -> dict[str, Any]:
         return json.loads((self._folder(step) / "contents.json").read_text())
 
-    def _load(self, step: int, abstract: dict[str, Any]) -> dict[str, Any]:
-        stored, asked = self._contents(step)["shapes"], _shapes(abstract)
-        stored = {name: shape for name, shape in stored.items() if name.split("/")[0] in abstract}
+    def _load(self, step: int, like: dict[str, Any]) -> dict[str, Any]:
+        stored, asked = self._contents(step)["shapes"], _shapes(like)
+        stored = {name: shape for name, shape in stored.items() if name.split("/")[0] in like}
         for name in sorted(stored.keys() | asked.keys()):
             if stored.get(name) != asked.get(name):
                 raise ValueError(
@@ -169,7 +181,7 @@ class Checkpoints:
                     f" jaxflow: {name} is {stored.get(name, 'not there')} and should be"
                     f" {asked.get(name, 'not there')}"
                 )
-        return ocp.load_checkpointables(self._folder(step), abstract)
+        return ocp.load_checkpointables(self._folder(step), jax.tree.map(_abstract, like))
 
 
 def _parts(state: TrainState) -> dict[str, Any]:
@@ -182,5 +194,7 @@ def _shapes(parts: dict[str, Any]) -> dict[str, list[int]]:
     return {jax.tree_util.keystr(path, simple=True, separator="/"): [*leaf.shape] for path, leaf in named}
 
 
-def _abstract(leaf: Any, sharding: jax.sharding.Sharding) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
+    # A sharding is stated, since orbax would otherwise ask for the devices of the run that saved it.
+    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=getattr(leaf, "sharding", None) or here)

@@ -1,40 +1,84 @@
-"""What a run says while it goes on: a progress bar, and lines of JSON in its folder."""
+"""What a run says while it goes on: a progress bar, lines of JSON and TensorBoard events in its folder."""
 
 import json
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import jax
 import numpy as np
+from jaxtyping import UInt8
 from tqdm import tqdm
+
+from jaxflow.training.files import whole
 
 PATIENCE = 20
 """Steps in a row without a finite gradient after which a run gives up."""
+LINES, EVENTS = "metrics.jsonl", "tensorboard"
 
 
 class Log:
-    """Means over `every` steps, on the bar and in `file`.
+    """Means over `every` steps: on the bar, in `metrics.jsonl` and for `tensorboard --logdir`.
+
+        loss                 mean over the steps since the last line
+        gradient_norm        global norm of the last gradient, before it is clipped
+        images_per_second    of all devices
+        waiting_for_data     share of the time in which the loop waited for a batch
+        saving               share of the time in which it waited for a checkpoint
+        skipped              steps so far that were not finite and changed nothing
+        utilisation          of the devices' peak, where it is known
 
     Args:
-        file: JSON lines; lines of steps after `start` are removed, they will be done again.
+        folder: of the run; None in processes that do not write. Lines of steps after `start` are removed,
+            they will be done again.
         start: steps done before.
         steps: of the whole run.
         batch_size: examples in a step.
         every: steps from line to line.
+        utilisation: seconds of a step -> share of the peak.
     """
 
-    def __init__(self, file: Path, *, start: int, steps: int, batch_size: int, every: int):
-        self._every, self._batch_size = every, batch_size
-        kept = [line for line in read(file) if line["step"] <= start]
-        file.write_text("".join(json.dumps(line) + "\n" for line in kept))
-        self._file = file.open("a")
-        self._bar = tqdm(total=steps, initial=start, unit="step", desc="train", dynamic_ncols=True)
+    def __init__(
+        self,
+        folder: Path | None,
+        *,
+        start: int,
+        steps: int,
+        batch_size: int,
+        every: int,
+        utilisation: Callable[[float], float | None] = lambda seconds: None,
+    ):
+        self._every, self._batch_size, self._utilisation = every, batch_size, utilisation
+        self._file = self._events = None
+        if folder is not None:
+            from tensorboardX import SummaryWriter  # which imports torch, where that is installed
+
+            _forget(folder, after=start)
+            self._file = (folder / LINES).open("a")
+            self._events = SummaryWriter(str(folder / EVENTS), purge_step=start + 1)
+        self._bar = tqdm(
+            total=steps, initial=start, unit="step", desc="train", dynamic_ncols=True, disable=folder is None
+        )
         self._losses: list[float] = []
         self._unasked: list[float] = []
-        self._not_finite = 0
+        self._in_a_row = self._skipped = 0
         self._since = time.perf_counter()
-        self.waited = 0.0
-        """Seconds spent waiting for data since the last line."""
+        self._waited = {"waiting_for_data": 0.0, "saving": 0.0}
+
+    @contextmanager
+    def waiting(self, name: str) -> Iterator[None]:
+        """Count the time inside as `waiting_for_data` or `saving`."""
+        since = time.perf_counter()
+        yield
+        self._waited[name] += time.perf_counter() - since
+
+    @contextmanager
+    def pause(self) -> Iterator[None]:
+        """Count the time inside as no time of the run."""
+        since = time.perf_counter()
+        yield
+        self._since += time.perf_counter() - since
 
     def record(self, n: int, metrics: dict) -> None:
         """Take the metrics of step n, waiting until the device has them.
@@ -45,8 +89,9 @@ class Log:
         values = jax.device_get(metrics)
         self._losses.append(float(values["loss"]))
         self._unasked.append(float(values["loss"]))
-        self._not_finite = self._not_finite + 1 if values["skipped"] else 0
-        if self._not_finite >= PATIENCE:
+        self._skipped += int(values["skipped"])
+        self._in_a_row = self._in_a_row + 1 if values["skipped"] else 0
+        if self._in_a_row >= PATIENCE:
             raise FloatingPointError(
                 f"step {n}: no finite loss or gradient in {PATIENCE} steps; lower learning_rate"
             )
@@ -59,6 +104,11 @@ class Log:
         losses, self._unasked = self._unasked, []
         return float(np.mean(losses))
 
+    def picture(self, n: int, image: UInt8[np.ndarray, "h w *c"]) -> None:
+        """An image made at step n, for TensorBoard."""
+        if self._events is not None:
+            self._events.add_image("samples", image, n, dataformats="HWC"[: image.ndim])
+
     def _write(self, n: int, gradient_norm: float) -> None:
         seconds = time.perf_counter() - self._since
         line = {
@@ -66,21 +116,53 @@ class Log:
             "loss": float(np.mean(self._losses)),
             "gradient_norm": gradient_norm,
             "images_per_second": len(self._losses) * self._batch_size / seconds,
-            "waiting_for_data": self.waited / seconds,
+            **{name: waited / seconds for name, waited in self._waited.items()},
+            "skipped": self._skipped,
         }
+        used = self._utilisation(seconds / len(self._losses))
+        if used is not None:
+            line["utilisation"] = used
+        self._losses, self._since = [], time.perf_counter()
+        self._waited = dict.fromkeys(self._waited, 0.0)
+        self._show(line)
+        if self._file is None or self._events is None:
+            return
         print(json.dumps(line), file=self._file, flush=True)
-        self._bar.set_postfix({"loss": f"{line['loss']:.4f}", "images/s": f"{line['images_per_second']:.0f}"})
-        self._losses, self._since, self.waited = [], time.perf_counter(), 0.0
+        for name, value in line.items():
+            if name != "step":
+                self._events.add_scalar(name, value, n)
+        self._events.flush()
+
+    def _show(self, line: dict[str, float | int]) -> None:
+        shown = {
+            "loss": f"{line['loss']:.4f}",
+            "gradient": f"{line['gradient_norm']:.2g}",
+            "images/s": f"{line['images_per_second']:.0f}",
+            "data": f"{line['waiting_for_data']:.0%}",
+        }
+        if line["skipped"]:
+            shown["skipped"] = f"{line['skipped']}"
+        if "utilisation" in line:
+            shown["used"] = f"{line['utilisation']:.0%}"
+        self._bar.set_postfix(shown)
 
     def close(self) -> None:
-        """End the bar and the file."""
+        """End the bar and the files."""
         self._bar.close()
-        self._file.close()
+        if self._file is not None and self._events is not None:
+            self._file.close()
+            self._events.close()
 
 
-def read(file: Path) -> list[dict]:
-    """The lines of a log; without those that were being written when the run was killed."""
-    lines = []
+def _forget(folder: Path, after: int) -> None:
+    kept = [line for line in read(folder) if line["step"] <= after]
+    with whole(folder / LINES) as stream:
+        stream.write("".join(json.dumps(line) + "\n" for line in kept).encode())
+
+
+def read(folder: Path) -> list[dict]:
+    """The lines of a run's log; without those that were being written when it was killed."""
+    file, lines = folder / LINES, []
     for line in file.read_text(errors="replace").splitlines() if file.exists() else ():
         try:
             lines.append(json.loads(line))

@@ -11,9 +11,9 @@ from conftest import assert_close
 
 from experiments import generate, presets
 from experiments.experiment import Experiment, decode, differences, encode, fitted
+from experiments.objective import LARGEST_WEIGHT, guided_loss
 from experiments.runs import Run
 from experiments.sampler import Sampler
-from experiments.train import LARGEST_WEIGHT, guided_loss
 from jaxflow import losses, times
 from jaxflow.data.conditions import Captions, Classes
 from jaxflow.data.images import to_float

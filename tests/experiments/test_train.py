@@ -9,11 +9,11 @@ import pytest
 from conftest import assert_close, compiling_nothing
 
 from experiments.experiment import Experiment
+from experiments.objective import guided_loss, optimizer_of
 from experiments.runs import Run
-from experiments.train import guided_loss, optimizer_of
 from jaxflow import nn, paths
 from jaxflow.data.conditions import Classes
-from jaxflow.training import parallel
+from jaxflow.training import layouts, parallel
 from jaxflow.training.step import initial_state, train_step
 
 pytestmark = pytest.mark.usefixtures("standard_promotion")
@@ -83,12 +83,12 @@ def trained(mapping, accumulate=1, steps=3):
     state = initial_state(run.initial_params(jax.random.key(1)), optimizer)
     layout = mapping.lay_out(jax.eval_shape(lambda: state))
     state = jax.device_put(state, jax.tree.map(lambda leaf: leaf.sharding, layout))
-    state = mapping.spread(state)
     data = jax.device_put(batch(16), mapping.examples)
-    program = mapping.compile(step, state, jax.random.key(2), data, {})
-    losses = []
+    key = mapping.everywhere(jax.random.key(2))
+    program = mapping.compile(step, state, key, data, {})
+    state, losses = mapping.spread(state), []
     for _ in range(steps):
-        state, metrics = program(state, jax.random.key(2), data)
+        state, metrics = program(state, key, data)
         losses.append(metrics["loss"])
     return jax.device_get((jnp.stack(losses), mapping.gather(state)))
 
@@ -99,12 +99,17 @@ def on_one_device():
 
 
 @pytest.mark.parametrize(
-    ("kind", "devices"), [("pmap", 2), ("pmap", 4), ("data", 4), ("fsdp", 2), ("fsdp", 4)]
+    ("kind", "devices", "tensor"),
+    [
+        *(("pmap", 2, 1), ("pmap", 4, 1), ("data", 4, 1), ("fsdp", 2, 1), ("fsdp", 4, 1)),
+        *(("data", 2, 2), ("data", 4, 2), ("fsdp", 4, 2), ("fsdp", 4, 4)),
+    ],
 )
 @pytest.mark.requirement("R60")
-def test_every_mapping_gives_the_same_numbers(kind, devices, monkeypatch):
-    monkeypatch.setattr(parallel, "SMALL", 16)
-    losses, state = trained(parallel.Mapping(kind, parallel.over_examples(jax.devices()[:devices])))
+def test_every_mapping_gives_the_same_numbers(kind, devices, tensor, monkeypatch):
+    monkeypatch.setattr(layouts, "SMALL", 16)
+    examples = layouts.over_examples(jax.devices()[:devices], tensor)
+    losses, state = trained(parallel.Mapping(kind, examples))
     assert_close(losses, on_one_device()[0], 1e-6)
     assert_close(state.params, on_one_device()[1].params, 1e-4)
     assert_close(state.ema, on_one_device()[1].ema, 1e-4)

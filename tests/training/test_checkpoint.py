@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 import pytest
 
-from jaxflow.training import checksums, parallel
+from jaxflow.training import checksums, layouts, parallel
 from jaxflow.training.checkpoint import Checkpoints
 from jaxflow.training.step import TrainState, initial_state
 
@@ -38,7 +38,7 @@ def test_restores_every_bit_of_the_newest(two):
         assert checkpoints.steps == [3, 7]
         chex.assert_trees_all_equal(checkpoints.restore(state(0)), state(7))
         abstract = jax.eval_shape(lambda: state(0).ema)
-        chex.assert_trees_all_equal(checkpoints.restore_ema(abstract), state(7).ema)
+        chex.assert_trees_all_equal(checkpoints.restore_ema(abstract), (7, state(7).ema))
 
 
 def test_an_empty_folder_has_none(tmp_path):
@@ -49,7 +49,7 @@ def test_an_empty_folder_has_none(tmp_path):
 
 
 def test_restores_onto_other_devices(tmp_path):
-    everywhere = parallel.replicated(parallel.over_examples())
+    everywhere = layouts.replicated(layouts.over_examples())
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(jax.device_put(state(3), jax.devices()[0]))
     with Checkpoints(tmp_path) as checkpoints:
@@ -72,7 +72,7 @@ def test_a_state_that_is_donated_after_the_save_is_saved_as_it_was(tmp_path):
         ema = jax.eval_shape(lambda: now.ema)
         for step in (13, 7, 1):
             assert checkpoints.steps[-1] == step
-            assert jnp.all(checkpoints.restore_ema(ema)["w"] == step - 1)
+            assert jnp.all(checkpoints.restore_ema(ema)[1]["w"] == step - 1)
             (tmp_path / str(step)).rename(tmp_path / f"seen {step}")
 
 
@@ -108,7 +108,7 @@ def test_a_damaged_checkpoint_is_set_aside_for_the_one_before(two, how):
         named = f".*{file.name}" if file.name != checksums.NAME else ""  # whose faults look like others'
         with Checkpoints(two) as checkpoints:
             with pytest.warns(UserWarning, match=rf"7 is damaged: {named}.*; passed over"):
-                chex.assert_trees_all_equal(checkpoints.restore_ema(state(0).ema), state(3).ema)
+                chex.assert_trees_all_equal(checkpoints.restore_ema(state(0).ema), (3, state(3).ema))
             with pytest.warns(UserWarning, match=rf"7 is damaged: {named}.*; set aside as 7.damaged"):
                 chex.assert_trees_all_equal(checkpoints.restore(state(0)), state(3))
         assert folders(two) == ["3", "7.damaged"]

@@ -1,22 +1,15 @@
 import jax
 import jax.numpy as jnp
 import optax
+import pytest
 
-from jaxflow.training import parallel
+from jaxflow.training import layouts, parallel
 from jaxflow.training.step import initial_state
 
 
 def shapes():
     params = {"wide": jnp.zeros((256, 1024)), "odd": jnp.zeros((255, 1023)), "small": jnp.zeros(1024)}
     return jax.eval_shape(lambda: initial_state(params, optax.adam(1e-3)))
-
-
-def test_large_arrays_are_split_along_their_largest_axis_that_divides():
-    sharding = parallel.over_examples()
-    assert parallel.fully_sharded((256, 1024), sharding).spec == jax.P(None, "examples")
-    assert parallel.fully_sharded((1024, 255), sharding).spec == jax.P("examples")
-    assert parallel.fully_sharded((255, 1023), sharding).spec == jax.P()
-    assert parallel.fully_sharded((1024,), sharding).spec == jax.P()
 
 
 def test_parameters_moments_and_average_are_split_under_fsdp():
@@ -32,10 +25,17 @@ def test_parameters_moments_and_average_are_split_under_fsdp():
 def test_auto_is_data_on_several_devices_and_fsdp_where_a_copy_does_not_fit(monkeypatch):
     assert parallel.mapping("auto").kind == "data"
     device = type("Device", (), {"memory_stats": lambda self: {"bytes_limit": 100}})()
-    examples = parallel.over_examples()
+    examples = layouts.over_examples()
     monkeypatch.setattr(jax, "devices", lambda: [device, device])
-    monkeypatch.setattr(parallel, "over_examples", lambda devices: examples)
+    monkeypatch.setattr(layouts, "over_examples", lambda devices, tensor: examples)
     assert parallel.mapping("auto", state_bytes=60).kind == "fsdp"
     assert parallel.mapping("auto", state_bytes=40).kind == "data"
     monkeypatch.setattr(jax, "devices", lambda: [device])
     assert parallel.mapping("auto", state_bytes=60).kind == "jit"
+
+
+def test_what_a_mapping_cannot_do_is_refused():
+    with pytest.raises(ValueError, match="tensor = 2: kernels are split under parallel = data and fsdp"):
+        parallel.mapping("pmap", tensor=2)
+    with pytest.raises(ValueError, match="tensor = 3: it divides the number of devices, which are 4"):
+        parallel.mapping("data", tensor=3)

@@ -7,7 +7,7 @@ import optax
 import pytest
 from conftest import assert_close, compiling_nothing
 
-from jaxflow.training import parallel
+from jaxflow.training import layouts, parallel
 from jaxflow.training.optimizer import adamw
 from jaxflow.training.step import initial_state, train_step
 
@@ -89,9 +89,9 @@ def test_same_numbers_on_one_device_and_on_four():
     optimizer = adamw(1e-2, steps=10, warmup=2, weight_decay=0.01, clip=1.0)
     jitted = jax.jit(step(optimizer))
     alone = spread = initial_state(PARAMS, optimizer)
-    examples = parallel.over_examples()
-    assert examples.mesh.size == 4
-    spread = jax.device_put(spread, parallel.replicated(examples))
+    examples = layouts.over_examples()
+    assert examples.num_devices == 4
+    spread = jax.device_put(spread, layouts.replicated(examples))
     for _ in range(3):
         alone, one = jitted(alone, KEY, BATCH)
         spread, four = jitted(spread, KEY, jax.device_put(BATCH, examples))
@@ -101,10 +101,10 @@ def test_same_numbers_on_one_device_and_on_four():
 
 def test_batch_that_does_not_split_evenly_is_refused():
     with pytest.raises(ValueError, match="batch_size = 6: a multiple of the 4 devices is needed"):
-        parallel.check_divides(parallel.over_examples(), 6)
+        parallel.check_divides(layouts.over_examples(), 6)
     with pytest.raises(ValueError, match="batch_size = 12: a multiple of the 4 devices times accumulate = 2"):
-        parallel.check_divides(parallel.over_examples(), 12, 2)
-    parallel.check_divides(parallel.over_examples(), 16, 2)
+        parallel.check_divides(layouts.over_examples(), 12, 2)
+    parallel.check_divides(layouts.over_examples(), 16, 2)
 
 
 def test_gradient_is_clipped_and_the_rate_ends_at_zero():

@@ -1,0 +1,26 @@
+"""How a script uses the devices that there are: the options that all of them share."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from jaxflow.training import parallel
+from jaxflow.training.parallel import Kind, Mapping
+
+
+@dataclass(frozen=True)
+class Devices:
+    """Devices of this process and of those beside it; chosen by their number and memory if left out."""
+
+    parallel: Kind = "auto"
+    """jit on one device, pmap or data with a copy of the parameters on each, fsdp with the parameters split
+    over them. Without a step of training pmap is the same as data."""
+    tensor: int = 1
+    """Devices over which each kernel is split, for networks too wide for one."""
+
+    def mapping(self, shapes: Any) -> Mapping:
+        """The mapping for a state, or for parameters, of these shapes.
+
+        Raises:
+            ValueError: it cannot be had with these devices.
+        """
+        return parallel.mapping(self.parallel, parallel.state_bytes(shapes), self.tensor)

@@ -1,0 +1,90 @@
+"""Examples checked on the host, before they go to a device, which would answer with wrong numbers or none.
+
+A class out of range is nan in Flax's `Embed`; an image of another dtype has wrong colours and no error.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxflow.data.conditions import Classes, stack
+from jaxflow.data.dataset import Dataset
+
+Kind = tuple[tuple[int, ...], np.dtype]
+"""Shape and dtype."""
+
+
+def stack_checked(
+    dataset: Dataset, positions: np.ndarray, examples: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Examples as one batch {"image": uint8 (b, h, w, c), "y": condition with a leading axis}.
+
+    Args:
+        dataset: whose examples they are.
+        positions: where they stand in it, for the messages.
+        examples: decoded.
+
+    Raises:
+        ValueError: an image is not uint8 of the data set's shape, a condition not of the shapes and dtypes of
+            null, a class out of range, or an embedding not finite; the message says of which example.
+    """
+    like = {"image": np.empty(dataset.image_shape, np.uint8), "y": dataset.condition.null}
+    parts = [{"image": example["image"], "y": dataset.condition.of(example)} for example in examples]
+    batch = _stack(like, parts)
+    if batch is None:
+        raise ValueError(_odd_one(like, positions, parts))
+    if isinstance(dataset.condition, Classes):
+        _check_classes(batch["y"], positions, len(dataset.condition.names))
+    _check_finite(batch, positions)
+    return batch
+
+
+def _stack(like: Any, parts: Sequence[Any]) -> Any | None:
+    with suppress(ValueError):  # of several shapes or structures
+        batch = stack(parts)
+        if _kinds(batch, 1) == _kinds(like):
+            return batch
+    return None
+
+
+def _kinds(tree: Any, axes: int = 0) -> dict[str, Kind]:
+    """Of each leaf by its name, without the first axes."""
+    leaves = ((path, np.asarray(leaf)) for path, leaf in jax.tree.leaves_with_path(tree))
+    return {_name(path): (leaf.shape[axes:], leaf.dtype) for path, leaf in leaves}
+
+
+def _name(path: tuple[Any, ...]) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator=".")
+
+
+def _odd_one(like: Any, positions: np.ndarray, parts: Sequence[Any]) -> str:
+    expected = _kinds(like)
+    i, kinds = next((i, kinds) for i, part in enumerate(parts) if (kinds := _kinds(part)) != expected)
+    name = next(name for name in expected | kinds if kinds.get(name) != expected.get(name))
+    is_, needed = (_described(of.get(name)) for of in (kinds, expected))
+    return f"{name} of example {positions[i]} is {is_}: {needed} is needed"
+
+
+def _described(kind: Kind | None) -> str:
+    return "nothing" if kind is None else f"{kind[1]} {kind[0]}"
+
+
+def _check_classes(y: np.ndarray, positions: np.ndarray, classes: int) -> None:
+    outside = (y < 0) | (y >= classes)
+    if outside.any():
+        i = outside.argmax()
+        raise ValueError(f"label of example {positions[i]} is {y[i]}: the classes are 0 to {classes - 1}")
+
+
+def _check_finite(batch: Any, positions: np.ndarray) -> None:
+    for path, leaf in jax.tree.leaves_with_path(batch):
+        finite = np.isfinite(leaf)
+        if not finite.all():
+            i, *place = np.argwhere(~finite)[0].tolist()
+            raise ValueError(
+                f"{_name(path)} of example {positions[i]} is {leaf[i, *place]} at {tuple(place)}: finite"
+                " numbers are needed"
+            )

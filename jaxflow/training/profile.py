@@ -1,0 +1,45 @@
+"""A trace of some steps, as TensorBoard's profiler (`pip install xprof`) and Perfetto show it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+
+BEFORE, STEPS = 5, 5
+"""Steps before the trace, in which a run becomes steady, and steps in it."""
+
+
+class Profile:
+    """While the context is open, a few of the steps are traced.
+
+    Args:
+        folder: of the traces; None for no trace.
+        start: steps done before the run.
+    """
+
+    def __init__(self, folder: Path | None, start: int):
+        self._folder, self._first, self._tracing = folder, start + BEFORE + 1, False
+
+    def __enter__(self) -> "Profile":
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._stop()
+
+    @contextmanager
+    def step(self, n: int) -> Iterator[None]:
+        """Mark what is done inside as step n."""
+        if self._folder is not None and n == self._first:
+            jax.profiler.start_trace(str(self._folder))
+            self._tracing = True
+        with jax.profiler.StepTraceAnnotation("train", step_num=n):
+            yield
+        if n == self._first + STEPS - 1:
+            self._stop()
+
+    def _stop(self) -> None:
+        if self._tracing:
+            self._tracing = False
+            jax.profiler.stop_trace()

@@ -1,0 +1,141 @@
+"""Examples that a device would take without a word, and be wrong."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxflow import nn
+from jaxflow.data.batches import batches
+from jaxflow.data.checks import stack_checked
+from jaxflow.data.conditions import Captions, Classes
+from jaxflow.data.dataset import Dataset
+from jaxflow.data.datasets import open_dataset
+from jaxflow.data.prepared import Prepared
+
+SHAPE = (4, 4, 1)
+POSITIONS = np.array([40, 7, 12])
+CLASSES = Dataset(None, SHAPE, Classes(tuple("0123456789")))
+CAPTIONS = Dataset(None, SHAPE, Captions(("a", "circle"), 3))
+
+
+def image(shape=SHAPE, dtype=np.uint8):
+    return np.ones(shape, dtype)
+
+
+def labelled(**odd):
+    """Three examples, the second of which, example 7 of the data set, is the odd one."""
+    return [{"image": image(), "label": 9} | (odd if i == 1 else {}) for i in range(3)]
+
+
+class Embedded:
+    """As a frozen text encoder has it."""
+
+    null = nn.Sequence(jnp.zeros((2, 5)), jnp.ones(2, bool), jnp.zeros(5))
+
+    def of(self, example):
+        return example["text"]
+
+
+def embedded(value, shape=(2, 5)):
+    texts = [nn.Sequence(np.ones((2, 5), np.float32), np.ones(2, bool), np.ones(5, np.float32))] * 3
+    tokens = np.ones(shape, np.float32)
+    tokens[1, 3] = value
+    texts[1] = texts[1]._replace(tokens=tokens)
+    return [{"image": image(), "text": text} for text in texts]
+
+
+def test_examples_become_a_batch():
+    batch = stack_checked(CLASSES, POSITIONS, labelled(label=0))
+    np.testing.assert_array_equal(batch["y"], np.array([9, 0, 9], np.int32))
+    assert batch["image"].shape == (3, *SHAPE)
+    captioned = [{"image": image(), "caption": text} for text in ("a circle", b"", "a square a circle a")]
+    np.testing.assert_array_equal(
+        stack_checked(CAPTIONS, POSITIONS, captioned)["y"], [[2, 3, 0], [0, 0, 0], [2, 1, 2]]
+    )
+    texts = stack_checked(Dataset(None, SHAPE, Embedded()), POSITIONS, embedded(1.0))["y"]
+    assert texts.tokens.shape == (3, 2, 5)
+
+
+@pytest.mark.parametrize(
+    ("odd", "says"),
+    [
+        (
+            {"image": image((4, 5, 1))},
+            r"image of example 7 is uint8 \(4, 5, 1\): uint8 \(4, 4, 1\) is needed",
+        ),
+        ({"image": image((4, 4))}, r"image of example 7 is uint8 \(4, 4\): uint8 \(4, 4, 1\) is needed"),
+        ({"image": image((4, 4, 3))}, r"image of example 7 is uint8 \(4, 4, 3\): uint8 \(4, 4, 1\) is"),
+        ({"image": image(dtype=np.float32)}, r"image of example 7 is float32 \(4, 4, 1\): uint8 \(4, 4, 1\)"),
+        ({"image": image(dtype=np.uint16)}, r"image of example 7 is uint16 \(4, 4, 1\): uint8 \(4, 4, 1\)"),
+        ({"label": 10}, "label of example 7 is 10: the classes are 0 to 9"),
+        ({"label": -1}, "label of example 7 is -1: the classes are 0 to 9"),
+    ],
+)
+def test_the_odd_example_is_named(odd, says):
+    with pytest.raises(ValueError, match=f"^{says}"):
+        stack_checked(CLASSES, POSITIONS, labelled(**odd))
+
+
+def test_images_that_are_all_of_another_shape_are_refused():
+    with pytest.raises(ValueError, match=r"^image of example 40 is uint8 \(5, 5, 1\): uint8 \(4, 4, 1\)"):
+        stack_checked(CLASSES, POSITIONS, [{"image": image((5, 5, 1)), "label": 0}] * 3)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_embeddings_are_finite(value):
+    says = rf"^y.tokens of example 7 is {value} at \(1, 3\): finite numbers are needed"
+    with pytest.raises(ValueError, match=says):
+        stack_checked(Dataset(None, SHAPE, Embedded()), POSITIONS, embedded(value))
+
+
+def test_embeddings_have_the_shape_of_null():
+    says = r"^y.tokens of example 7 is float32 \(3, 5\): float32 \(2, 5\) is needed"
+    with pytest.raises(ValueError, match=says):
+        stack_checked(Dataset(None, SHAPE, Embedded()), POSITIONS, embedded(1.0, (3, 5)))
+
+
+class Mislabelled:
+    """Eight examples, the sixth of a class that there is not."""
+
+    def __len__(self):
+        return 8
+
+    def __getitems__(self, positions):
+        return [{"image": image(), "label": 10 if position == 5 else 0} for position in positions]
+
+
+@pytest.mark.parametrize("resident", [True, False])
+def test_batches_are_checked_and_name_the_place_in_the_data_set(resident):
+    dataset = Dataset(Mislabelled(), SHAPE, CLASSES.condition)
+    with pytest.raises(ValueError, match="label of example 5 is 10: the classes are 0 to 9"):
+        next(batches(dataset, seed=0, batch_size=8, resident=resident))
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "float32"])
+def test_a_data_set_of_other_than_uint8_is_not_opened(dtype, tmp_path):
+    open_dataset("digits", "train", tmp_path)
+    features = next(tmp_path.glob("digits/*/features.json"))
+    features.write_text(features.read_text().replace("uint8", dtype))
+    with pytest.raises(ValueError, match=f"'digits' has images of {dtype}: uint8 is needed"):
+        open_dataset("digits", "train", tmp_path)
+
+
+class Broken:
+    """Files of which the third example is damaged."""
+
+    def __len__(self):
+        return 5
+
+    def __getitems__(self, positions):
+        if 2 in positions:
+            raise RuntimeError("hash mismatch")
+        return [{"label": position} for position in positions]
+
+
+def test_an_example_that_cannot_be_read_is_named():
+    source = Prepared(Broken(), "data set 'digits' in DIR")
+    assert [example["label"] for example in source.__getitems__([4, 0])] == [4, 0]
+    says = "example 2 of data set 'digits' in DIR cannot be read, hash mismatch: prepare it again"
+    for read in (lambda: source.__getitems__([4, 2, 0]), lambda: source[2], lambda: list(source)):
+        with pytest.raises(OSError, match=says):
+            read()

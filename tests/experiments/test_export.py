@@ -1,0 +1,161 @@
+"""A miniature run as one file, and sampling from that file alone."""
+
+import dataclasses
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import chex
+import jax
+import numpy as np
+import pytest
+
+from experiments import export, runs, sample, train
+from experiments.experiment import encode
+from experiments.frozen_text import FrozenText
+from experiments.presets import digits
+from jaxflow.training import weights
+
+ROOT = Path(__file__).parents[2]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("standard_promotion")]
+
+SAMPLES = ["--w", "1", "2", "--labels", "3", "7", "--per-label", "2", "--steps", "2"]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A run of four steps of a small network, with checkpoints of the second and the fourth."""
+    place = tmp_path_factory.mktemp("digits")
+    small = ["--steps", "4", "--batch-size", "16", "--checkpoint-every", "2", "--log-every", "2"]
+    preset = digits.experiment()
+    preset = dataclasses.replace(preset, network=preset.network.clone(width=16, depth=1, heads=2))
+    with pytest.MonkeyPatch.context() as patch, jax.numpy_dtype_promotion("standard"):
+        patch.setattr(digits, "experiment", lambda: preset)
+        train.main(["digits", "--out", str(place / "run"), "--data-dir", str(place / "data"), *small])
+    return place / "run"
+
+
+@pytest.fixture
+def folder(trained, tmp_path):
+    """A copy of the run."""
+    return Path(shutil.copytree(trained, tmp_path / "run"))
+
+
+@pytest.fixture
+def file(folder):
+    export.main([str(folder)])
+    return folder / "model.safetensors"
+
+
+def sampled(place, samples, *arguments):
+    """The files of `sample` in a process of its own."""
+    # On one core: XLA's CPU backend does not promise the same bits with several threads.
+    pin = ["taskset", "-c", "0"] if shutil.which("taskset") else []
+    command = [*pin, sys.executable, "-m", "experiments.sample", str(place), *SAMPLES, *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    return {name: (samples / name).read_bytes() for name in ("grid.png", "w=1.npz", "w=2.npz")}
+
+
+def refused(capsys, script, *arguments):
+    """The one line of an error."""
+    with pytest.raises(SystemExit) as stop:
+        script.main([str(argument) for argument in arguments])
+    assert stop.value.code == 2
+    (error,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    return error
+
+
+def test_a_file_alone_samples_what_its_run_samples(folder, file, tmp_path):
+    expected = sampled(folder, folder / "samples")
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    file.rename(alone / "digits.safetensors")
+    shutil.rmtree(folder)
+    assert sampled(alone / "digits.safetensors", alone / "digits-results" / "samples") == expected
+
+
+def test_the_file_has_every_bit_of_the_average_and_its_step(folder, tmp_path, capsys):
+    file = tmp_path / "model"
+    export.main([str(folder), "--out", str(file)])
+    run, of_file = runs.open_run(folder), runs.open_run(file)
+    params = runs.trained_params(file, of_file)
+    chex.assert_trees_all_equal(params, runs.trained_params(folder, run))
+    assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {np.dtype(np.float32)}
+    assert dataclasses.replace(of_file, data_dir=run.data_dir) == run
+    assert weights.read(file)[1]["step"] == 4
+    assert f"{file}: step 4, {file.stat().st_size:,} bytes" in capsys.readouterr().out
+
+
+def test_the_file_has_no_path_of_the_machine(trained, file):
+    assert str(trained.parent).encode() not in file.read_bytes()
+
+
+def test_the_step_is_that_of_the_newest_whole_checkpoint(folder, tmp_path):
+    (folder / "checkpoints" / "4" / "contents.json").write_text("{}")
+    with pytest.warns(UserWarning, match="4 is damaged"):
+        export.main([str(folder), "--out", str(tmp_path / "file")])
+    assert weights.read(tmp_path / "file")[1]["step"] == 2
+
+
+def test_images_go_where_they_are_wanted(file, tmp_path):
+    out = tmp_path / "there" / "images"
+    sample.main(
+        [str(file), "--w", "1", "--labels", "3", "--per-label", "1", "--steps", "1", "--out", str(out)]
+    )
+    assert sorted(os.listdir(out)) == ["grid.png", "w=1.npz"]
+    assert not (file.parent / "model-results").exists()
+    assert runs.results(file.parent) == file.parent
+    assert runs.results(file) == file.parent / "model-results"
+    assert runs.results(file).is_dir()
+
+
+def test_the_data_of_a_file_are_looked_for_where_they_belong(file, trained, monkeypatch):
+    data = trained.parent / "data"
+    monkeypatch.setenv("TFDS_DATA_DIR", str(data))
+    assert runs.open_run(file).open_split("test").image_shape == (8, 8, 1)
+    run = runs.open_run(file)
+    pictures = dataclasses.replace(run, experiment=dataclasses.replace(run.experiment, dataset="folder"))
+    with pytest.raises(ValueError, match="--data-dir PICTURES"):
+        pictures.open_split("train")
+
+
+def test_only_a_run_folder_with_a_checkpoint_is_exported(folder, file, tmp_path, capsys):
+    assert "does not exist" in refused(capsys, export, tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    assert "is not a run folder" in refused(capsys, export, tmp_path / "empty")
+    assert f"run = {file}: it is a file" in refused(capsys, export, file)
+    assert f"out = {tmp_path}: it is a folder" in refused(capsys, export, folder, "--out", tmp_path)
+    assert "No such file" in refused(capsys, export, folder, "--out", tmp_path / "no" / "folder")
+    shutil.rmtree(folder / "checkpoints")
+    assert "has no checkpoint yet" in refused(capsys, export, folder, "--out", tmp_path / "file")
+    assert not (tmp_path / "file").exists()
+
+
+def test_what_is_no_such_file_is_one_line(folder, file, tmp_path, capsys):
+    assert "does not exist" in refused(capsys, sample, tmp_path / "nowhere.safetensors")
+    assert "is not a whole safetensors file" in refused(capsys, sample, folder / "config.json")
+    damaged = bytearray(file.read_bytes())
+    damaged[-1] ^= 1
+    file.write_bytes(damaged)
+    assert "model.safetensors is damaged" in refused(capsys, sample, file)
+    assert not (folder / "model-results").exists()
+
+
+def test_parameters_of_another_network_or_version_are_refused(folder, file, tmp_path, capsys):
+    params, config = weights.read(file)
+    config["experiment"]["network"]["mlp_ratio"] = 2
+    weights.write(file, params, config)
+    assert "is of another network" in refused(capsys, sample, file)
+    weights.write(file, params, json.loads((folder / "config.json").read_text()) | {"experiment": {}})
+    assert "is of another version of jaxflow" in refused(capsys, sample, file)
+
+
+def test_a_frozen_text_encoder_has_to_be_there(file, tmp_path, capsys):
+    params, config = weights.read(file)
+    missing = tmp_path / "clip"
+    weights.write(file, params, config | {"condition": encode(FrozenText(str(missing)))})
+    assert f"needs the frozen text encoder {missing}, which does not exist" in refused(capsys, sample, file)
