@@ -14,7 +14,7 @@ from typing import NoReturn
 import jax
 from tqdm import tqdm
 
-from experiments import compile_cache
+from experiments import cache
 from jaxflow.training import processes
 
 # tensorflow-datasets recommends OpenCV through absl at each start; Pillow decodes fast enough.
@@ -43,7 +43,7 @@ def script(main: Callable[[], None]) -> None:
     """
     signal.signal(signal.SIGTERM, _stop)
     signal.signal(signal.SIGINT, _stop)
-    compile_cache.keep()
+    cache.keep_programs()
     code = 0
     try:
         with refusing():
@@ -54,6 +54,9 @@ def script(main: Callable[[], None]) -> None:
         main()
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) else 1
+    except (FloatingPointError, OSError) as error:  # of the run, not of the program
+        print(f"error: {error}", file=sys.stderr)
+        code = 1
     except Exception:
         traceback.print_exc()
         code = 1

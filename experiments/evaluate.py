@@ -83,6 +83,7 @@ def main(argv: list[str] | None = None) -> None:
             report = alignment.report(results, run, arguments.w, arguments.captions, arguments.data_dir)
         else:
             report = report_on_classes(results, run, arguments, mapping.examples)
+        runs.make(results)
     generate = generator(run, mapping.examples, sampler=arguments.sampler, seed=arguments.seed)
     report(partial(generate, params))
 

@@ -12,7 +12,6 @@ evaluation.*    table and curves of `evaluate`
 
 import hashlib
 import json
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments import cache
 from experiments.experiment import Experiment, decode, differences, encode
 from experiments.frozen_text import FrozenText, with_embeddings
 from jaxflow import fields
@@ -105,8 +105,7 @@ def open_data(experiment: Experiment, split: str, data_dir: str | None) -> Datas
     dataset = open_dataset(experiment.dataset, split, data_dir, image_size=experiment.image_size)
     if experiment.text_encoder is None:
         return dataset
-    cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "jaxflow" / "captions"
-    return with_embeddings(dataset, FrozenText(experiment.text_encoder), cache)
+    return with_embeddings(dataset, FrozenText(experiment.text_encoder), cache.directory() / "captions")
 
 
 def new_run(experiment: Experiment, dataset: Dataset, data_dir: str | None) -> Run:
@@ -253,7 +252,5 @@ def _lay(leaf: np.ndarray, like: jax.ShapeDtypeStruct) -> jax.Array:
 
 
 def results(place: Path) -> Path:
-    """Where results go: the run folder, or beside a file NAME.safetensors NAME-results, which is made."""
-    folder = place.with_name(f"{place.stem}-results") if place.is_file() else place
-    folder.mkdir(exist_ok=True)
-    return folder
+    """Where results go: the run folder, or beside a file NAME.safetensors NAME-results."""
+    return place.with_name(f"{place.stem}-results") if place.is_file() else place

@@ -86,6 +86,7 @@ def main(argv: list[str] | None = None) -> None:
         params = runs.trained_params(arguments.run, run, mapping.lay_out(run.shapes()))
         worse = worse_model(arguments.worse, run, mapping)
         train, test = (jax.device_get(load(run.open_split(s, arguments.data_dir))) for s in ("train", "test"))
+        runs.make(results)
 
     key = jax.random.key(arguments.seed)
     labels = np.tile(np.arange(classes, dtype=np.int32), arguments.per_label)

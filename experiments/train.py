@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib import import_module
+from itertools import chain
 from pathlib import Path
 from pkgutil import iter_modules
 from typing import Annotated
@@ -72,6 +73,7 @@ def main(argv: list[str] | None = None) -> None:
                 sharding=mapping.examples,
             )
             previews = Previews(run, mapping, dataset, out / "samples")
+            stream = chain([next(stream)], stream)  # the first batch shows whether the data can be read
 
         init_key, key = jax.random.split(jax.random.key(experiment.seed))
         if start < experiment.steps:

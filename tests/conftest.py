@@ -8,6 +8,7 @@ test: how often it would fail by chance with another seed, and what difference i
 """
 
 import os
+import tempfile
 from collections import defaultdict
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -156,6 +157,13 @@ def assert_moments(x, mean, variance, errors):
     """A sample (n,) has its mean, and its variance as the mean square about that mean."""
     assert_expected(x, mean, errors)
     assert_expected((np.asarray(x) - mean) ** 2, variance, errors)
+
+
+def pytest_configure(config):
+    """What scripts keep for later runs, compiled programs and embeddings, is kept for these tests alone."""
+    if not hasattr(config, "workerinput"):
+        config.cache_home = tempfile.TemporaryDirectory()
+        os.environ["XDG_CACHE_HOME"] = config.cache_home.name
 
 
 def pytest_addoption(parser):

@@ -4,6 +4,7 @@
 with labels is read from where it was prepared, as ArrayRecord files; nothing here opens a connection.
 """
 
+import fcntl
 import os
 import re
 from importlib import import_module
@@ -112,14 +113,28 @@ def _condition(name: str, features: dict[str, Any]) -> Condition | None:
 
 
 def _prepare_own(name: str, directory: Path) -> None:
-    # What draws the images is imported once, when the files are written; a broken-off writing leaves no info.
-    if name in OWN and not any((directory / name).glob("*/dataset_info.json")):
-        module, builder = OWN[name]
-        make = getattr(import_module(module), builder)
-        try:
-            make(data_dir=directory, file_format="array_record").download_and_prepare()
-        except OSError as error:
-            raise OSError(
-                f"data_dir = {directory}: {name!r} cannot be written there, {error.strerror or error}: name"
-                " another folder"
-            ) from error
+    if name not in OWN or _is_prepared(name, directory):
+        return
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with (directory / f"{name}.lock").open("w") as lock:  # of processes that start together one writes
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not _is_prepared(name, directory):
+                _write_own(name, directory)
+    except OSError as error:
+        raise OSError(
+            f"data_dir = {directory}: {name!r} cannot be written there, {error.strerror or error}: name"
+            " another folder"
+        ) from error
+
+
+def _is_prepared(name: str, directory: Path) -> bool:
+    # A broken-off writing leaves no info.
+    return any((directory / name).glob("*/dataset_info.json"))
+
+
+def _write_own(name: str, directory: Path) -> None:
+    module, builder = OWN[name]
+    # What draws the images is imported once, when the files are written.
+    make = getattr(import_module(module), builder)
+    make(data_dir=directory, file_format="array_record").download_and_prepare()

@@ -1,20 +1,15 @@
 """Two processes of two devices each beside one of four, through the scripts."""
 
-import json
-import os
 import signal
-import socket
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 
+from experiments.benchmarks.mappings import launch
 from experiments.runs import newest_params, open_run
+from jaxflow.training import log
 
-ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.slow
 
 TRAIN = (
@@ -31,24 +26,6 @@ TRAIN = (
 )
 
 
-def launch(processes, devices, *arguments):
-    """The script in so many processes, on this machine alone."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    several = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": str(processes)}
-    started = []
-    for i in range(processes):
-        environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices)}
-        if processes > 1:
-            environment |= several | {"JAX_PROCESS_ID": str(i)}
-        script, *rest = map(str, arguments)
-        command = [sys.executable, "-m", f"experiments.{script}", *rest]
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        started.append(subprocess.Popen(command, cwd=ROOT, env=environment, **pipes))
-    return started
-
-
 def finish(started, codes=(0, 0)):
     """What they printed, when all have ended as they should."""
     outputs = [process.communicate(timeout=600) for process in started]
@@ -57,12 +34,8 @@ def finish(started, codes=(0, 0)):
     return [out for out, _ in outputs]
 
 
-def lines(folder):
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-
-
 def losses(folder):
-    return [line["loss"] for line in lines(folder)]
+    return [line["loss"] for line in log.read(folder)]
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +53,7 @@ def alone(tmp_path_factory, data_dir):
 
 
 def wait_for_step(started, folder, step):
-    while not (folder / "metrics.jsonl").exists() or len(lines(folder)) < step:
+    while len(log.read(folder)) < step:
         for process in started:
             assert process.poll() is None, process.communicate()
         time.sleep(0.05)

@@ -1,8 +1,10 @@
 import json
 
+import numpy as np
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from jaxflow.training.log import PATIENCE, Log
+from jaxflow.training.log import EVENTS, PATIENCE, Log
 
 
 def metrics(loss, skipped=0):
@@ -38,4 +40,56 @@ def test_gives_up_after_steps_in_a_row_that_were_not_finite(tmp_path):
         log.record(n, metrics(float("nan"), skipped=1))
     with pytest.raises(FloatingPointError, match="lower learning_rate"):
         log.record(PATIENCE, metrics(float("nan"), skipped=1))
+    log.close()
+
+
+def events(folder):
+    found = EventAccumulator(str(folder / EVENTS), purge_orphaned_data=True)
+    found.Reload()
+    return found
+
+
+def test_tensorboard_reads_what_the_lines_say(tmp_path):
+    log = open_log(tmp_path)
+    for n, loss in enumerate([1.0, 3.0, 5.0, 9.0], start=1):
+        log.record(n, metrics(loss))
+    log.picture(4, np.zeros((5, 7), np.uint8))
+    log.close()
+    found = events(tmp_path)
+    assert [(event.step, event.value) for event in found.Scalars("loss")] == [(2, 2.0), (4, 7.0)]
+    assert {"gradient_norm", "images_per_second", "waiting_for_data", "saving"} < set(found.Tags()["scalars"])
+    (image,) = found.Images("samples")
+    assert (image.step, image.height, image.width) == (4, 5, 7)
+
+
+def test_steps_that_are_done_again_are_there_once(tmp_path):
+    for start, losses in ((0, [1.0, 1.0, 1.0, 1.0]), (2, [3.0, 3.0])):
+        log = open_log(tmp_path, start)
+        for n, loss in enumerate(losses, start=start + 1):
+            log.record(n, metrics(loss))
+        log.close()
+    assert [(event.step, event.value) for event in events(tmp_path).Scalars("loss")] == [(2, 1.0), (4, 3.0)]
+
+
+def test_time_that_does_not_count_and_time_that_is_waited(tmp_path, monkeypatch):
+    clock = iter([0.0, 1.0, 3.0, 10.0, 20.0, 14.0, 14.0])
+    monkeypatch.setattr("jaxflow.training.log.time.perf_counter", lambda: next(clock))
+    log = Log(tmp_path, start=0, steps=9, batch_size=4, every=1, utilisation=lambda seconds: 0.8 / seconds)
+    with log.waiting("saving"):  # from 1 to 3
+        pass
+    with log.pause():  # from 10 to 20
+        pass
+    log.record(1, metrics(1.0))  # at 14: 4 seconds after the start and the pause
+    log.close()
+    (line,) = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert line["images_per_second"] == 1.0
+    assert line["saving"] == 0.5
+    assert line["utilisation"] == 0.2
+
+
+def test_a_process_that_does_not_write_counts_all_the_same(tmp_path):
+    log = Log(None, start=0, steps=9, batch_size=4, every=1)
+    for n in range(1, 4):
+        log.record(n, metrics(float(n)))
+    assert log.mean_loss() == 2.0
     log.close()

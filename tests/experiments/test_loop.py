@@ -1,0 +1,81 @@
+"""Runs within this process: what is compiled, what is drawn, and what a signal leaves."""
+
+import os
+import signal
+
+import jax
+import pytest
+from conftest import assert_close
+
+from experiments import loop, train
+from experiments.runs import newest_params, open_run
+from jaxflow.training import flops, log, parallel
+
+pytestmark = pytest.mark.usefixtures("standard_promotion")
+
+SMALL = ("--batch-size", "16", "--checkpoint-every", "2", "--log-every", "1", "--parallel", "jit")
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    return tmp_path_factory.mktemp("data")
+
+
+def digits(out, data_dir, *options):
+    train.main(["digits", "--out", str(out), "--data-dir", str(data_dir), *SMALL, *map(str, options)])
+
+
+def test_a_run_that_is_continued_in_its_process_compiles_its_step_once(
+    data_dir, tmp_path, monkeypatch, capsys
+):
+    record = log.Log.record
+
+    def record_and_stop(self, n, metrics):
+        record(self, n, metrics)
+        if n == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    options = ("--steps", 8, "--sample-every", 4, "--profile")
+    loop.compiled_step.cache_clear()
+    monkeypatch.setattr(log.Log, "record", record_and_stop)
+    with pytest.raises(SystemExit) as stop:
+        digits(tmp_path / "run", data_dir, *options)
+    assert stop.value.code == 128 + signal.SIGTERM
+    assert "stopped by SIGTERM" in capsys.readouterr().out
+    stopped, _ = newest_params(tmp_path / "run", open_run(tmp_path / "run"))
+    assert 3 < stopped < 8
+    monkeypatch.undo()
+    digits(tmp_path / "run", data_dir, *options)
+    assert loop.compiled_step.cache_info()[:2] == (1, 1)  # found once, compiled once
+    assert [line["step"] for line in log.read(tmp_path / "run")] == list(range(1, 9))
+    samples = sorted(file.name for file in (tmp_path / "run" / "samples").iterdir())
+    assert samples[-1] == "step=8.png"
+    assert any((tmp_path / "run" / "profile").rglob("*.xplane.pb"))
+
+
+def test_utilisation_is_said_where_the_peak_is_known(data_dir, tmp_path, monkeypatch):
+    monkeypatch.setitem(flops.PEAKS, jax.devices()[0].device_kind, 1e12)
+    digits(tmp_path / "run", data_dir, "--steps", 2, "--sample-every", 0)
+    run = open_run(tmp_path / "run")
+    of_seconds = loop.utilisation(run, parallel.mapping("jit"))
+    line = log.read(tmp_path / "run")[-1]
+    assert 0 < line["utilisation"] < 1
+    assert_close(of_seconds(2.0) * 2, of_seconds(1.0), 1e-12)
+    # A transformer's operations are about 6 for each parameter and token; 16 tokens, 16 images.
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(run.shapes()))
+    assert 0.5 < of_seconds(1.0) * 1e12 / (6 * parameters * 16 * 16) < 1
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_and_leaves_what_was_whole(data_dir, tmp_path, monkeypatch):
+    out = tmp_path / "run"
+    digits(out, data_dir, "--steps", 2, "--sample-every", 0)
+    before = newest_params(out, open_run(out))
+    loop.compiled_step.cache_clear()
+    loss = loop.guided_loss
+    monkeypatch.setattr(loop, "guided_loss", lambda run: lambda *a: loss(run)(*a) * float("nan"))
+    with pytest.raises(FloatingPointError, match="no finite loss or gradient in 20 steps"):
+        digits(out, data_dir, "--steps", 40, "--sample-every", 0)
+    loop.compiled_step.cache_clear()
+    step, params = newest_params(out, open_run(out))
+    assert step > before[0]
+    assert_close(params, before[1], 0.0)
