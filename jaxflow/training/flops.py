@@ -89,9 +89,7 @@ def peak(device: jax.Device) -> float | None:
     return PEAKS.get(device.device_kind)
 
 
-def utilisation(
-    flops_per_step: float, seconds_per_step: float, devices: Sequence[jax.Device]
-) -> float | None:
+def utilisation(flops_per_step: int, seconds_per_step: float, devices: Sequence[jax.Device]) -> float | None:
     """Model FLOPs utilisation, in [0, 1]; None where the peak of a device is not known.
 
     The peak is that of 16 bits also for a model in float32, so that the numbers of two models compare.

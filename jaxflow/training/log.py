@@ -56,7 +56,9 @@ class Log:
 
             _forget(folder, after=start)
             self._file = (folder / LINES).open("a")
-            self._events = SummaryWriter(str(folder / EVENTS), purge_step=start + 1)
+            self._events = SummaryWriter(
+                str(folder / EVENTS), purge_step=start + 1, filename_suffix=f".{start}"
+            )
         self._bar = tqdm(
             total=steps, initial=start, unit="step", desc="train", dynamic_ncols=True, disable=folder is None
         )

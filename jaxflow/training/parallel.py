@@ -145,7 +145,7 @@ def mapping(kind: Kind, state_bytes: int = 0, tensor: int = 1) -> Mapping:
     """
     devices = jax.devices()
     if kind == "auto":
-        memory = (devices[0].memory_stats() or {}).get("bytes_limit", math.inf)
+        memory = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit", math.inf)
         split = 2 * state_bytes > memory * tensor
         kind = "jit" if len(devices) == 1 else "fsdp" if split else "data"
     if tensor != 1 and kind in ("jit", "pmap"):

@@ -24,6 +24,8 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding, PartitionSpec
 
+from jaxflow.training import layouts
+
 HEARTBEAT = 60
 """Seconds of silence after which a process is taken for dead."""
 BY_HAND = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
@@ -35,6 +37,9 @@ def start() -> None:
     arguments = found(os.environ, _has_tpu())
     if arguments is not None:
         jax.distributed.initialize(**arguments, heartbeat_timeout_seconds=HEARTBEAT)
+        # Connections are made now, when all are here: on CPUs they wait for each other for 30 seconds only.
+        of_first(0)
+        jax.device_get(largest(layouts.over_examples())(0))
 
 
 def found(environment: Mapping[str, str], tpu: bool = False) -> dict[str, Any] | None:

@@ -35,7 +35,7 @@ def test_a_run_that_is_continued_in_its_process_compiles_its_step_once(
         if n == 3:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    options = ("--steps", 8, "--sample-every", 4, "--profile")
+    options = ("--steps", 8, "--sample-every", 4)
     loop.compiled_step.cache_clear()
     monkeypatch.setattr(log.Log, "record", record_and_stop)
     with pytest.raises(SystemExit) as stop:
@@ -50,7 +50,6 @@ def test_a_run_that_is_continued_in_its_process_compiles_its_step_once(
     assert [line["step"] for line in log.read(tmp_path / "run")] == list(range(1, 9))
     samples = sorted(file.name for file in (tmp_path / "run" / "samples").iterdir())
     assert samples[-1] == "step=8.png"
-    assert any((tmp_path / "run" / "profile").rglob("*.xplane.pb"))
 
 
 def test_utilisation_is_said_where_the_peak_is_known(data_dir, tmp_path, monkeypatch):

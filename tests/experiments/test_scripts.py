@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from experiments import runs
-from experiments.train import optimizer_of
+from experiments.objective import optimizer_of
 from jaxflow.training.checkpoint import Checkpoints
 from jaxflow.training.lock import Lock
 from jaxflow.training.step import initial_state

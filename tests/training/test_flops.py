@@ -168,5 +168,5 @@ def test_peak_of_a_device():
 
 def test_utilisation():
     devices = [device("TPU v4"), device("TPU v4")]
-    assert_close(flops.utilisation(275e12, 2.0, devices), 0.25, 1e-15)
-    assert flops.utilisation(275e12, 2.0, [*devices, device("TPU v99")]) is None
+    assert_close(flops.utilisation(275 * 10**12, 2.0, devices), 0.25, 1e-15)
+    assert flops.utilisation(275 * 10**12, 2.0, [*devices, device("TPU v99")]) is None

@@ -26,6 +26,7 @@ def test_auto_is_data_on_several_devices_and_fsdp_where_a_copy_does_not_fit(monk
     assert parallel.mapping("auto").kind == "data"
     device = type("Device", (), {"memory_stats": lambda self: {"bytes_limit": 100}})()
     examples = layouts.over_examples()
+    monkeypatch.setattr(jax, "local_devices", lambda: [device])
     monkeypatch.setattr(jax, "devices", lambda: [device, device])
     monkeypatch.setattr(layouts, "over_examples", lambda devices, tensor: examples)
     assert parallel.mapping("auto", state_bytes=60).kind == "fsdp"
