@@ -1,4 +1,4 @@
-"""The page "The chapter as code" names nothing that is not there."""
+"""The pages of the chapter and of faults name nothing that is not there."""
 
 import importlib
 import re
@@ -7,16 +7,16 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGE = (ROOT / "docs" / "chapter.md").read_text()
+PAGES = "".join((ROOT / "docs" / name).read_text() for name in ("chapter.md", "faults.md"))
 
 
-@pytest.mark.parametrize("name", sorted(set(re.findall(r"`([a-z]+\.[A-Za-z_0-9]+)`", PAGE))))
+@pytest.mark.parametrize("name", sorted(set(re.findall(r"`([a-z]+\.[A-Za-z_0-9]+)`", PAGES))))
 def test_function_exists(name):
     module, function = name.split(".")
     assert callable(getattr(importlib.import_module(f"jaxflow.{module}"), function))
 
 
-@pytest.mark.parametrize("test", sorted(set(re.findall(r"`(tests/[^`]+::[^`]+)`", PAGE))))
+@pytest.mark.parametrize("test", sorted(set(re.findall(r"`(tests/[^`]+::[^`]+)`", PAGES))))
 def test_test_exists(test):
     file, name = test.split("::")
     assert f"\ndef {name}(" in (ROOT / file).read_text()
