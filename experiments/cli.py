@@ -41,13 +41,13 @@ def script(main: Callable[[], None]) -> None:
     A signal, where nothing is to be saved, ends it in one line. One of several processes that fails ends at
     once: it would wait for the others, which wait for it.
     """
-    signal.signal(signal.SIGTERM, _stop)
-    signal.signal(signal.SIGINT, _stop)
     cache.keep_programs()
     code = 0
     try:
         with refusing():
             processes.start()
+        for number in (signal.SIGTERM, signal.SIGINT):  # after JAX, which has a handler of its own
+            signal.signal(number, _stop)
         if not processes.is_first():
             sys.stdout = open(os.devnull, "w")  # noqa: SIM115
             tqdm.__init__ = partialmethod(tqdm.__init__, disable=True)

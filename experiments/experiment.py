@@ -56,7 +56,7 @@ class Experiment:
     """Folder of a pretrained CLIP or T5 encoder for the captions; a small one is trained if left out."""
     seed: int = 0
     checkpoint_every: int = 500
-    """Steps between checkpoints; at most this much work is lost."""
+    """Steps between checkpoints; no more is lost, but for what is done while one is written."""
     log_every: int = 50
     """Steps between lines of metrics.jsonl."""
     sample_every: int = 500
