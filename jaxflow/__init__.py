@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from jaxflow import adaptive as adaptive
+    from jaxflow import blocks as blocks
     from jaxflow import data as data
     from jaxflow import evaluation as evaluation
     from jaxflow import fields as fields
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "adaptive",
+    "blocks",
     "data",
     "evaluation",
     "fields",
