@@ -15,9 +15,9 @@ from jaxtyping import Array, Int
 from tqdm import tqdm
 
 
-def on_one_device(device: jax.Device | None = None) -> NamedSharding:
-    """All examples on one device, the first of this process if left out."""
-    devices = [jax.local_devices()[0] if device is None else device]
+def on_one_device() -> NamedSharding:
+    """All examples on the first device of this process."""
+    devices = jax.local_devices()[:1]
     mesh = jax.make_mesh((1,), ("examples",), axis_types=(AxisType.Auto,), devices=devices)
     return NamedSharding(mesh, PartitionSpec("examples"))
 
