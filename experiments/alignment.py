@@ -11,7 +11,8 @@ import numpy as np
 
 from experiments.generate import Images
 from experiments.pictures import alignment_over_w
-from experiments.runs import Run, write_json
+from experiments.run_folder import write_json
+from experiments.runs import Run
 from jaxflow.data.conditions import stack
 from jaxflow.evaluation.alignment import CLAIMS, alignment
 from jaxflow.training import processes
@@ -36,13 +37,7 @@ class Captioned:
 def report(
     folder: Path, run: Run, scales: Sequence[float], n: int, data_dir: str | None
 ) -> Callable[[Images], None]:
-    """Read the captions of a run; what comes back measures its images and writes the tables.
-
-    Raises:
-        ValueError: n is below 1.
-    """
-    if n < 1:
-        raise ValueError(f"captions = {n}: at least 1 is needed")
+    """Read the captions of a run; what comes back measures its images and writes the tables."""
     splits = {name: Captioned(run, split, n, data_dir) for split, name in SPLITS.items()}
     counts = {name: len(split.captions) for name, split in splits.items()}
 

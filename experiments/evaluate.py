@@ -29,12 +29,13 @@ import numpy as np
 import tyro
 from jax.sharding import NamedSharding
 
-from experiments import alignment, ranges, runs
+from experiments import alignment, ranges, run_folder
 from experiments.cli import refusing, script
 from experiments.devices import Devices
 from experiments.generate import Images, check, generator
 from experiments.pictures import curves_over_w
-from experiments.runs import Run, write_json
+from experiments.run_folder import write_json
+from experiments.runs import Run
 from experiments.sampler import Sampler
 from jaxflow.data.batches import load
 from jaxflow.evaluation.frechet import frechet_distance
@@ -72,18 +73,18 @@ def main(argv: list[str] | None = None) -> None:
     """Run the script."""
     arguments = tyro.cli(Arguments, args=argv, prog="python -m experiments.evaluate")
     with refusing():
-        run, results = runs.open_run(arguments.run), runs.results(arguments.run)
+        run, results = run_folder.open_run(arguments.run), run_folder.results(arguments.run)
         check(run.experiment, arguments.w, arguments.sampler, arguments.per_label)
         ranges.given(arguments, "w")
         ranges.at_least_one(arguments, "captions", "judge_steps")
         ranges.seed(arguments.seed)
         mapping = arguments.devices.mapping(run.shapes())
-        params = runs.trained_params(arguments.run, run, mapping.lay_out(run.shapes()))
+        _, params = run_folder.newest_params(arguments.run, run, mapping.lay_out(run.shapes()))
         if run.experiment.dataset == "shapes":
             report = alignment.report(results, run, arguments.w, arguments.captions, arguments.data_dir)
         else:
             report = report_on_classes(results, run, arguments, mapping.examples)
-        runs.make(results)
+        run_folder.make(results)
     generate = generator(run, mapping.examples, sampler=arguments.sampler, seed=arguments.seed)
     report(partial(generate, params))
 

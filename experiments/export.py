@@ -13,7 +13,7 @@ from pathlib import Path
 
 import tyro
 
-from experiments import runs
+from experiments import run_folder
 from experiments.cli import refusing, script
 
 
@@ -32,9 +32,9 @@ def main(argv: list[str] | None = None) -> None:
     arguments = tyro.cli(Arguments, args=argv, prog="python -m experiments.export")
     with refusing():
         file = checked(arguments)
-        run = runs.open_run(arguments.run)
-        step, params = runs.newest_params(arguments.run, run)
-        runs.export(file, run, params, step)
+        run = run_folder.open_run(arguments.run)
+        step, params = run_folder.newest_params(arguments.run, run)
+        run_folder.export(file, run, params, step)
     print(f"{file}: step {step}, {file.stat().st_size:,} bytes")
 
 

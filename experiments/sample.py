@@ -16,7 +16,7 @@ from typing import Annotated, Any, NamedTuple
 import numpy as np
 import tyro
 
-from experiments import ranges, runs
+from experiments import ranges, run_folder, runs
 from experiments.cli import refusing, script
 from experiments.devices import Devices
 from experiments.frozen_text import FrozenText
@@ -70,7 +70,7 @@ def main(argv: list[str] | None = None) -> None:
     """Run the script."""
     arguments = tyro.cli(Arguments, args=argv, prog="python -m experiments.sample")
     with refusing():
-        run = runs.open_run(arguments.run)
+        run = run_folder.open_run(arguments.run)
         check(run.experiment, arguments.w, arguments.sampler, arguments.per_label)
         ranges.given(arguments, "w", "labels")
         ranges.seed(arguments.seed)
@@ -78,9 +78,9 @@ def main(argv: list[str] | None = None) -> None:
             classes_of(run, arguments) if isinstance(run.condition, Classes) else prompts_of(run, arguments)
         )
         mapping = arguments.devices.mapping(run.shapes())
-        params = runs.trained_params(arguments.run, run, mapping.lay_out(run.shapes()))
-        folder = arguments.out or runs.results(arguments.run) / "samples"
-        runs.make(folder)
+        _, params = run_folder.newest_params(arguments.run, run, mapping.lay_out(run.shapes()))
+        folder = arguments.out or run_folder.results(arguments.run) / "samples"
+        run_folder.make(folder)
 
     n = arguments.per_label
     y = stack([condition for condition in (*rows.conditions, run.null) for _ in range(n)])

@@ -21,14 +21,14 @@ import numpy as np
 import tyro
 from jax.sharding import NamedSharding
 
-from experiments import ranges, runs
+from experiments import ranges, run_folder, runs
 from experiments.cli import refusing, script
 from experiments.devices import Devices
 from experiments.evaluate import Measure
 from experiments.generate import check
 from experiments.pictures import rules_over_w
 from experiments.rules import RULES, Models, Rule
-from experiments.runs import write_json
+from experiments.run_folder import write_json
 from experiments.sampler import Sampler
 from jaxflow import per_example, sampling, sweeps
 from jaxflow.blocks import in_blocks
@@ -78,15 +78,15 @@ def main(argv: list[str] | None = None) -> None:
     """Run the script."""
     arguments = tyro.cli(Arguments, args=argv, prog="python -m experiments.sweep")
     with refusing():
-        run, results = runs.open_run(arguments.run), runs.results(arguments.run)
+        run, results = run_folder.open_run(arguments.run), run_folder.results(arguments.run)
         check(run.experiment, arguments.w, arguments.sampler, arguments.per_label)
         classes = len(run.classes)
         names = chosen_rules(arguments)
         mapping = arguments.devices.mapping(run.shapes())
-        params = runs.trained_params(arguments.run, run, mapping.lay_out(run.shapes()))
+        _, params = run_folder.newest_params(arguments.run, run, mapping.lay_out(run.shapes()))
         worse = worse_model(arguments.worse, run, mapping)
         train, test = (jax.device_get(load(run.open_split(s, arguments.data_dir))) for s in ("train", "test"))
-        runs.make(results)
+        run_folder.make(results)
 
     key = jax.random.key(arguments.seed)
     labels = np.tile(np.arange(classes, dtype=np.int32), arguments.per_label)
@@ -143,10 +143,10 @@ def worse_model(folder: Path | None, run: runs.Run, mapping: Mapping) -> tuple[r
     """The run of the worse model and its parameters."""
     if folder is None:
         return None
-    worse = runs.open_run(folder)
+    worse = run_folder.open_run(folder)
     if not run.fits(worse.condition, worse.image_shape):
         raise ValueError(f"worse = {folder}: it was trained on other data, {worse.experiment.dataset}")
-    return worse, runs.trained_params(folder, worse, mapping.lay_out(worse.shapes()))
+    return worse, run_folder.newest_params(folder, worse, mapping.lay_out(worse.shapes()))[1]
 
 
 def swept_images(

@@ -18,7 +18,7 @@ from typing import Annotated
 import jax
 import tyro
 
-from experiments import presets, runs
+from experiments import presets, run_folder, runs
 from experiments.cli import refusing, script
 from experiments.devices import Devices
 from experiments.experiment import Experiment, fitted
@@ -108,9 +108,9 @@ def read(arguments: Arguments) -> tuple[Experiment, Dataset]:
 
 def claim(out: Path, run: runs.Run, dataset: Dataset, held: ExitStack) -> None:
     """Take the folder for this run, and write what the run is into it."""
-    runs.make(out)
+    run_folder.make(out)
     held.enter_context(Lock(out))
-    runs.store(out, run)
+    run_folder.store(out, run)
     if run.experiment.dataset == "folder":
         from experiments.contact_sheet import contact_sheet
 

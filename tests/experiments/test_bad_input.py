@@ -20,7 +20,7 @@ import pytest
 from conftest import compiling_nothing
 from PIL import Image
 
-from experiments import runs
+from experiments import run_folder, runs
 from experiments.experiment import fitted
 from experiments.presets import digits, folder
 from experiments.runs import Run
@@ -277,7 +277,7 @@ def make_runs(root):
 
 def store(place, run):
     place.mkdir()
-    runs.store(place, run)
+    run_folder.store(place, run)
 
 
 def zeros(run):

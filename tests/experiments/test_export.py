@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import export, runs, sample, train
+from experiments import export, run_folder, sample, train
 from experiments.experiment import encode
 from experiments.frozen_text import FrozenText
 from experiments.presets import digits
@@ -81,9 +81,9 @@ def test_a_file_alone_samples_what_its_run_samples(folder, file, tmp_path):
 def test_the_file_has_every_bit_of_the_average_and_its_step(folder, tmp_path, capsys):
     file = tmp_path / "model"
     export.main([str(folder), "--out", str(file)])
-    run, of_file = runs.open_run(folder), runs.open_run(file)
-    params = runs.trained_params(file, of_file)
-    chex.assert_trees_all_equal(params, runs.trained_params(folder, run))
+    run, of_file = run_folder.open_run(folder), run_folder.open_run(file)
+    _, params = run_folder.newest_params(file, of_file)
+    chex.assert_trees_all_equal(params, run_folder.newest_params(folder, run)[1])
     assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {np.dtype(np.float32)}
     assert dataclasses.replace(of_file, data_dir=run.data_dir) == run
     assert weights.read(file)[1]["step"] == 4
@@ -108,15 +108,15 @@ def test_images_go_where_they_are_wanted(file, tmp_path):
     )
     assert sorted(os.listdir(out)) == ["grid.png", "w=1.npz"]
     assert not (file.parent / "model-results").exists()
-    assert runs.results(file.parent) == file.parent
-    assert runs.results(file) == file.parent / "model-results"
+    assert run_folder.results(file.parent) == file.parent
+    assert run_folder.results(file) == file.parent / "model-results"
 
 
 def test_the_data_of_a_file_are_looked_for_where_they_belong(file, trained, monkeypatch):
     data = trained.parent / "data"
     monkeypatch.setenv("TFDS_DATA_DIR", str(data))
-    assert runs.open_run(file).open_split("test").image_shape == (8, 8, 1)
-    run = runs.open_run(file)
+    assert run_folder.open_run(file).open_split("test").image_shape == (8, 8, 1)
+    run = run_folder.open_run(file)
     pictures = dataclasses.replace(run, experiment=dataclasses.replace(run.experiment, dataset="folder"))
     with pytest.raises(ValueError, match="--data-dir PICTURES"):
         pictures.open_split("train")

@@ -8,7 +8,7 @@ import pytest
 from conftest import assert_close
 
 from experiments import loop, train
-from experiments.runs import newest_params, open_run
+from experiments.run_folder import newest_params, open_run
 from jaxflow.training import flops, log, parallel
 
 pytestmark = pytest.mark.usefixtures("standard_promotion")

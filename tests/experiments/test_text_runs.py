@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments import evaluate, runs, sample, sweep, train
+from experiments import evaluate, run_folder, sample, sweep, train
 from experiments.frozen_text import FrozenText
 from experiments.presets import folder, shapes
 from jaxflow import nn
@@ -45,7 +45,7 @@ def trained(tmp_path_factory):
 
 
 def test_a_run_of_captions_knows_their_words(trained):
-    run = runs.open_run(trained)
+    run = run_folder.open_run(trained)
     assert isinstance(run.condition, Captions)
     assert run.experiment.network.text == "cross"
     assert "triangle" in run.condition.words
@@ -61,14 +61,14 @@ def test_a_run_of_captions_continues(trained, monkeypatch, capsys):
 
 
 def test_a_run_of_other_data_or_another_version_is_refused(trained, tmp_path):
-    run = runs.open_run(trained)
+    run = run_folder.open_run(trained)
     with pytest.raises(ValueError, match="other classes, words or image sizes"):
         dataclasses.replace(run, condition=Captions(("a",), 16)).open_split("train")
     config = json.loads((trained / "config.json").read_text())
     del config["sha256"]  # which older versions did not write
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match="damaged, or of another version of jaxflow: KeyError"):
-        runs.open_run(tmp_path)
+        run_folder.open_run(tmp_path)
 
 
 @pytest.mark.requirement("R20")
@@ -145,7 +145,7 @@ def test_a_folder_of_pictures_with_a_frozen_text_encoder(pictures, tmp_path, mon
         *("--text-encoder", str(tmp_path / "clip"), *SMALL),
     ]
     train.main(arguments)
-    run = runs.open_run(out)
+    run = run_folder.open_run(out)
     assert run.condition == FrozenText(str(tmp_path / "clip"))
     with Image.open(out / "data.png") as page:
         assert page.width > 100

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from experiments.benchmarks.mappings import launch
-from experiments.runs import newest_params, open_run
+from experiments.run_folder import newest_params, open_run
 from jaxflow.training import log
 
 pytestmark = pytest.mark.slow
