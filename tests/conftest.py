@@ -20,6 +20,8 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
+# Most tests compile for longer than they compute; the scripts that they start inherit it.
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "true"
 jax.config.update("jax_platforms", os.environ.get("JAX_PLATFORMS", "cpu"))
 jax.config.update("jax_num_cpu_devices", 4)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
@@ -43,11 +45,10 @@ def path(request):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _small_networks_compile_fast(request):
-    """In tests/nn, which would mostly compile, XLA leaves out optimisations; the scripts' tests have them."""
-    jax.config.update("jax_disable_most_optimizations", request.path.parent.name == "nn")
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+def _compile_fast(request):
+    """XLA leaves out optimisations, but in files marked `optimized`."""
+    unless = request.node.get_closest_marker("optimized")
+    jax.config.update("jax_disable_most_optimizations", unless is None)
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from conftest import assert_below, assert_close, assert_expected, assert_moments
 from jaxflow import adaptive, guidance, mixtures, paths, per_example, sampling, solvers, times
 
 PATH = paths.Linear()
+pytestmark = pytest.mark.optimized
 N = 20_000
 
 

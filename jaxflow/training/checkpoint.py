@@ -26,6 +26,13 @@ from jaxflow.training.step import Params, TrainState
 
 NONE = -1
 """In the place of a step."""
+SLICE = 2**20
+"""Bytes from which the devices that have copies of an array write a part each: each shape of a part is a
+program to compile."""
+
+_SAVING = ocp.options.ArrayOptions(
+    saving=ocp.options.ArrayOptions.Saving(min_slice_bytes_for_replica_parallel=SLICE)
+)
 
 
 class Checkpoints:
@@ -66,7 +73,8 @@ class Checkpoints:
         step = int(state.step)
         parts = _parts(state)
         contents = {"loss": loss if isfinite(loss) else inf, "shapes": _shapes(parts)}
-        copied = ocp.save_checkpointables_async(self._folder(step, ".writing"), parts, overwrite=True)
+        with ocp.Context(array_options=_SAVING):
+            copied = ocp.save_checkpointables_async(self._folder(step, ".writing"), parts, overwrite=True)
         self._writing = self._writer.submit(self._commit, copied.result, step, contents)
 
     def wait(self) -> None:

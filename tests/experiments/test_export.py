@@ -30,6 +30,7 @@ def trained(tmp_path_factory):
     """A run of four steps of a small network, with checkpoints of the second and the fourth."""
     place = tmp_path_factory.mktemp("digits")
     small = ["--steps", "4", "--batch-size", "16", "--checkpoint-every", "2", "--log-every", "2"]
+    small += ["--sample-every", "0"]
     preset = digits.experiment()
     preset = dataclasses.replace(preset, network=preset.network.clone(width=16, depth=1, heads=2))
     with pytest.MonkeyPatch.context() as patch, jax.numpy_dtype_promotion("standard"):

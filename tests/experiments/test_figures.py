@@ -14,6 +14,7 @@ from experiments.figures import bridge, classifier, guidance, path, sampling
 from jaxflow import mixtures, times
 
 ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.optimized
 
 
 @pytest.mark.slow

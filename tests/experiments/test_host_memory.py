@@ -11,8 +11,8 @@ import resource
 import {module}
 import jax, jax.numpy as jnp
 f = jax.jit(jax.grad(lambda w, x: jnp.sin(jnp.sin(jnp.sin(x @ w) @ w) @ w).sum()))
-w, x = jnp.ones((640, 640)), jnp.ones((8192, 640))
-for _ in range(20):
+w, x = jnp.ones((80, 80)), jnp.ones((65536, 80))
+for _ in range(10):
     f(w, x).block_until_ready()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(4):

@@ -1,5 +1,6 @@
 """Runs within this process: what is compiled, what is drawn, and what a signal leaves."""
 
+import dataclasses
 import os
 import signal
 
@@ -8,6 +9,7 @@ import pytest
 from conftest import assert_close
 
 from experiments import loop, train
+from experiments.presets import digits as preset
 from experiments.run_folder import newest_params, open_run
 from jaxflow.training import flops, log, parallel
 
@@ -21,12 +23,21 @@ def data_dir(tmp_path_factory):
     return tmp_path_factory.mktemp("data")
 
 
+@pytest.fixture
+def small(monkeypatch):
+    """The preset with a network of a few parameters, which compiles fast."""
+    experiment = preset.experiment()
+    network = experiment.network.clone(width=16, depth=1, heads=2)
+    experiment = dataclasses.replace(experiment, network=network)
+    monkeypatch.setattr(preset, "experiment", lambda: experiment)
+
+
 def digits(out, data_dir, *options):
     train.main(["digits", "--out", str(out), "--data-dir", str(data_dir), *SMALL, *map(str, options)])
 
 
 def test_a_run_that_is_continued_in_its_process_compiles_its_step_once(
-    data_dir, tmp_path, monkeypatch, capsys
+    data_dir, small, tmp_path, monkeypatch, capsys
 ):
     record = log.Log.record
 
@@ -37,14 +48,14 @@ def test_a_run_that_is_continued_in_its_process_compiles_its_step_once(
 
     options = ("--steps", 8, "--sample-every", 4)
     loop.compiled_step.cache_clear()
-    monkeypatch.setattr(log.Log, "record", record_and_stop)
-    with pytest.raises(SystemExit) as stop:
-        digits(tmp_path / "run", data_dir, *options)
+    with monkeypatch.context() as patch:
+        patch.setattr(log.Log, "record", record_and_stop)
+        with pytest.raises(SystemExit) as stop:
+            digits(tmp_path / "run", data_dir, *options)
     assert stop.value.code == 128 + signal.SIGTERM
     assert "stopped by SIGTERM" in capsys.readouterr().out
     stopped, _ = newest_params(tmp_path / "run", open_run(tmp_path / "run"))
     assert 3 < stopped < 8
-    monkeypatch.undo()
     digits(tmp_path / "run", data_dir, *options)
     assert loop.compiled_step.cache_info()[:2] == (1, 1)  # found once, compiled once
     assert [line["step"] for line in log.read(tmp_path / "run")] == list(range(1, 9))
@@ -65,7 +76,9 @@ def test_utilisation_is_said_where_the_peak_is_known(data_dir, tmp_path, monkeyp
     assert 0.5 < of_seconds(1.0) * 1e12 / (6 * parameters * 16 * 16) < 1
 
 
-def test_a_loss_that_is_not_finite_ends_the_run_and_leaves_what_was_whole(data_dir, tmp_path, monkeypatch):
+def test_a_loss_that_is_not_finite_ends_the_run_and_leaves_what_was_whole(
+    data_dir, small, tmp_path, monkeypatch
+):
     out = tmp_path / "run"
     digits(out, data_dir, "--steps", 2, "--sample-every", 0)
     before = newest_params(out, open_run(out))

@@ -22,6 +22,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("standard_promotion")]
 SMALL = [
     *("--steps", "4", "--batch-size", "8", "--checkpoint-every", "4"),
     *("--learning-rate", "0.02", "--warmup", "1", "--ema", "0", "--log-every", "1"),
+    *("--sample-every", "0"),
 ]
 PROMPT = "a large red circle left of a small blue square"
 

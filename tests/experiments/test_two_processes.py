@@ -77,7 +77,7 @@ def test_a_signal_to_one_ends_both_after_the_same_step_and_one_continues(alone, 
     assert (out / "samples" / "step=4.png").exists()
     # Other processes and devices, and the moving average of the same state.
     arguments = (*TRAIN, "--out", out, "--data-dir", data_dir, *options)
-    finish(launch(1, 2, *arguments, "--steps", step + 1), [0])
+    finish(launch(1, 2, *arguments, "--steps", step + 1, "--sample-every", 0), [0])
     assert newest_params(out, open_run(out))[0] == step + 1
 
 

@@ -6,6 +6,8 @@ from conftest import three_components
 from jaxflow import mixtures, paths
 from jaxflow.training.noisy_classifier import train_noisy_classifier
 
+pytestmark = pytest.mark.optimized
+
 
 @pytest.mark.requirement("R30")
 @pytest.mark.usefixtures("standard_promotion")
