@@ -30,10 +30,6 @@ SLICE = 2**20
 """Bytes from which the devices that have copies of an array write a part each: each shape of a part is a
 program to compile."""
 
-_SAVING = ocp.options.ArrayOptions(
-    saving=ocp.options.ArrayOptions.Saving(min_slice_bytes_for_replica_parallel=SLICE)
-)
-
 
 class Checkpoints:
     """The checkpoints in `directory`: the newest `keep`, and the one of the least loss.
@@ -73,7 +69,9 @@ class Checkpoints:
         step = int(state.step)
         parts = _parts(state)
         contents = {"loss": loss if isfinite(loss) else inf, "shapes": _shapes(parts)}
-        with ocp.Context(array_options=_SAVING):
+        context = ocp.Context()
+        context.array.saving.min_slice_bytes_for_replica_parallel = SLICE
+        with context:
             copied = ocp.save_checkpointables_async(self._folder(step, ".writing"), parts, overwrite=True)
         self._writing = self._writer.submit(self._commit, copied.result, step, contents)
 

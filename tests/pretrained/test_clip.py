@@ -92,7 +92,9 @@ def test_both_conventions_of_the_end_token(tmp_path, end, tokenizer):
     assert text.network.end_token == (None if end == 2 else end)
     found = encode_all(text)
     assert_close(found.pooled, reference(model, tmp_path, TEXTS)[1], 1e-4)
-    assert_close(found.pooled[1], found.tokens[1, found.mask[1].sum() - 1], 0)
+    assert_close(
+        found.pooled[1], found.tokens[1, found.mask[1].sum() - 1], 1e-6
+    )  # recomputed, in another loop
 
 
 @pytest.mark.parametrize("end", [2, VOCABULARY[END]])
