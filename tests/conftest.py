@@ -66,6 +66,12 @@ def standard_promotion():
         yield
 
 
+@pytest.fixture(scope="session")
+def data_dir(tmp_path_factory):
+    """Where data sets are prepared, once for all tests of a process."""
+    return str(tmp_path_factory.mktemp("data"))
+
+
 @contextmanager
 def compiling_nothing():
     """Fails where XLA compiles anything inside."""

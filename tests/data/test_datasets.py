@@ -9,11 +9,6 @@ from jaxflow.data.batches import batches, load, order
 from jaxflow.data.datasets import data_directory, open_dataset
 
 
-@pytest.fixture(scope="session")
-def data_dir(tmp_path_factory):
-    return str(tmp_path_factory.mktemp("data"))
-
-
 @pytest.fixture
 def digits(data_dir):
     return open_dataset("digits", "train", data_dir)

@@ -12,11 +12,11 @@ import chex
 import jax
 import numpy as np
 import pytest
+import small_digits
 
 from experiments import export, run_folder, sample, train
 from experiments.experiment import encode
 from experiments.frozen_text import FrozenText
-from experiments.presets import digits
 from jaxflow.training import weights
 
 ROOT = Path(__file__).parents[2]
@@ -31,10 +31,8 @@ def trained(tmp_path_factory):
     place = tmp_path_factory.mktemp("digits")
     small = ["--steps", "4", "--batch-size", "16", "--checkpoint-every", "2", "--log-every", "2"]
     small += ["--sample-every", "0"]
-    preset = digits.experiment()
-    preset = dataclasses.replace(preset, network=preset.network.clone(width=16, depth=1, heads=2))
     with pytest.MonkeyPatch.context() as patch, jax.numpy_dtype_promotion("standard"):
-        patch.setattr(digits, "experiment", lambda: preset)
+        small_digits.use(patch)
         train.main(["digits", "--out", str(place / "run"), "--data-dir", str(place / "data"), *small])
     return place / "run"
 

@@ -1,15 +1,14 @@
 """Runs within this process: what is compiled, what is drawn, and what a signal leaves."""
 
-import dataclasses
 import os
 import signal
 
 import jax
 import pytest
+import small_digits
 from conftest import assert_close
 
 from experiments import loop, train
-from experiments.presets import digits as preset
 from experiments.run_folder import newest_params, open_run
 from jaxflow.training import flops, log, parallel
 
@@ -18,27 +17,14 @@ pytestmark = pytest.mark.usefixtures("standard_promotion")
 SMALL = ("--batch-size", "16", "--checkpoint-every", "2", "--log-every", "1", "--parallel", "jit")
 
 
-@pytest.fixture(scope="module")
-def data_dir(tmp_path_factory):
-    return tmp_path_factory.mktemp("data")
-
-
-@pytest.fixture
-def small(monkeypatch):
-    """The preset with a network of a few parameters, which compiles fast."""
-    experiment = preset.experiment()
-    network = experiment.network.clone(width=16, depth=1, heads=2)
-    experiment = dataclasses.replace(experiment, network=network)
-    monkeypatch.setattr(preset, "experiment", lambda: experiment)
-
-
 def digits(out, data_dir, *options):
     train.main(["digits", "--out", str(out), "--data-dir", str(data_dir), *SMALL, *map(str, options)])
 
 
 def test_a_run_that_is_continued_in_its_process_compiles_its_step_once(
-    data_dir, small, tmp_path, monkeypatch, capsys
+    data_dir, tmp_path, monkeypatch, capsys
 ):
+    small_digits.use(monkeypatch)
     record = log.Log.record
 
     def record_and_stop(self, n, metrics):
@@ -76,9 +62,8 @@ def test_utilisation_is_said_where_the_peak_is_known(data_dir, tmp_path, monkeyp
     assert 0.5 < of_seconds(1.0) * 1e12 / (6 * parameters * 16 * 16) < 1
 
 
-def test_a_loss_that_is_not_finite_ends_the_run_and_leaves_what_was_whole(
-    data_dir, small, tmp_path, monkeypatch
-):
+def test_a_loss_that_is_not_finite_ends_the_run_and_leaves_what_was_whole(data_dir, tmp_path, monkeypatch):
+    small_digits.use(monkeypatch)
     out = tmp_path / "run"
     digits(out, data_dir, "--steps", 2, "--sample-every", 0)
     before = newest_params(out, open_run(out))

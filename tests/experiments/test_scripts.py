@@ -40,11 +40,6 @@ def run(script, *arguments, code=0):
 
 
 @pytest.fixture(scope="module")
-def data_dir(tmp_path_factory):
-    return tmp_path_factory.mktemp("data")
-
-
-@pytest.fixture(scope="module")
 def trained(tmp_path_factory, data_dir):
     """A run of twelve steps, never interrupted."""
     out = tmp_path_factory.mktemp("runs") / "unbroken"

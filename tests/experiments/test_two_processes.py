@@ -41,11 +41,6 @@ def train(out, data_dir, processes, devices, *options):
 
 
 @pytest.fixture(scope="module")
-def data_dir(tmp_path_factory):
-    return tmp_path_factory.mktemp("data")
-
-
-@pytest.fixture(scope="module")
 def alone(tmp_path_factory, data_dir):
     """A run of one process with four devices."""
     out = tmp_path_factory.mktemp("runs") / "alone"
