@@ -76,7 +76,7 @@ def main(argv: list[str] | None = None) -> None:
         run, results = run_folder.open_run(arguments.run), run_folder.results(arguments.run)
         check(run.experiment, arguments.w, arguments.sampler, arguments.per_label)
         ranges.given(arguments, "w")
-        ranges.at_least_one(arguments, "captions", "judge_steps")
+        ranges.at_least(1, arguments, "captions", "judge_steps")
         ranges.seed(arguments.seed)
         mapping = arguments.devices.mapping(run.shapes())
         _, params = run_folder.newest_params(arguments.run, run, mapping.lay_out(run.shapes()))

@@ -56,7 +56,7 @@ class Experiment:
     """Folder of a pretrained CLIP or T5 encoder for the captions; a small one is trained if left out."""
     seed: int = 0
     checkpoint_every: int = 500
-    """Steps between checkpoints; no more is lost, but for what is done while one is written."""
+    """Steps that a kill loses at most; a checkpoint is begun every half of them."""
     log_every: int = 50
     """Steps between lines of metrics.jsonl."""
     sample_every: int = 500
@@ -64,7 +64,8 @@ class Experiment:
 
     def check(self) -> None:
         """Raise an error that names the first option out of its range."""
-        ranges.at_least_one(self, "steps", "batch_size", "accumulate", "checkpoint_every", "log_every")
+        ranges.at_least(1, self, "steps", "batch_size", "accumulate", "log_every")
+        ranges.at_least(2, self, "checkpoint_every")
         ranges.not_negative(self, "warmup", "weight_decay", "sample_every")
         ranges.positive(self, "learning_rate", "clip", "time_deviation")
         ranges.finite(self, "time_mean")

@@ -94,6 +94,8 @@ def train(
         profile: trace a few steps.
     """
     experiment = run.experiment
+    # A save waits for the one before: a kill loses two of its intervals at most.
+    save_every = experiment.checkpoint_every // 2
     # A signal until this has compiled ends the process at once: nothing is lost.
     program = compiled_step(run, mapping)
     start, steps, key = int(state.step), experiment.steps, mapping.everywhere(key)
@@ -116,7 +118,7 @@ def train(
             if previous is not None:  # of the step before, so that the device never waits for the log
                 report.record(n - 1, previous)
             stop = int(jax.device_get(asked))  # all processes end after the same step
-            if stop or n % experiment.checkpoint_every == 0 or n == steps:
+            if stop or n % save_every == 0 or n == steps:
                 report.record(n, metrics)
                 metrics = None
                 with report.waiting("saving"):

@@ -7,11 +7,11 @@ SEEDS = 2**32
 """Seeds beyond it would repeat those below, of which a random key takes 32 bits."""
 
 
-def at_least_one(options: Any, *names: str) -> None:
+def at_least(least: int, options: Any, *names: str) -> None:
     """Counts."""
     for name in names:
-        if getattr(options, name) < 1:
-            raise ValueError(f"{name} = {getattr(options, name)}: at least 1 is needed")
+        if getattr(options, name) < least:
+            raise ValueError(f"{name} = {getattr(options, name)}: at least {least} is needed")
 
 
 def positive(options: Any, *names: str) -> None:

@@ -134,7 +134,7 @@ def chosen_rules(arguments: Arguments) -> tuple[str, ...]:
         if not isfinite(sigma) or sigma < 0:
             raise ValueError(f"sigma = {sigma}: the diffusion coefficient must be finite and not negative")
     ranges.given(arguments, "w", "sigma", "rules")
-    ranges.at_least_one(arguments, "block", "chunk", "judge_steps", "classifier_steps")
+    ranges.at_least(1, arguments, "block", "chunk", "judge_steps", "classifier_steps")
     ranges.seed(arguments.seed)
     return names
 

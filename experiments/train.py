@@ -119,12 +119,9 @@ def claim(out: Path, run: runs.Run, dataset: Dataset, held: ExitStack) -> None:
 
 
 def check_is_new(out: Path, experiment: Experiment) -> None:
-    """Refuse to start over in a folder whose checkpoints are gone.
-
-    A save waits for the one before, so that a log beyond two intervals proves a checkpoint.
-    """
+    """Refuse to start over where checkpoints are gone: a kill loses no more than `checkpoint_every` steps."""
     logged = max((line["step"] for line in log.read(out)), default=0)
-    if logged > 2 * experiment.checkpoint_every:
+    if logged > experiment.checkpoint_every:
         raise ValueError(
             f"{out} was trained to step {logged} and has no checkpoint any more: choose another --out, or"
             f" delete {out / log.LINES} to start over"

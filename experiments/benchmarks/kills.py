@@ -1,13 +1,12 @@
 """A run that is killed again and again, beside one that is never interrupted: are the bits the same?
 
-    python -m experiments.benchmarks.kills DIR [--kills 20] [--steps 400] [--seed 0]
+    python -m experiments.benchmarks.kills DIR [--kills 20] [--steps 800] [--seed 0]
 
-Trains `digits` on one core (with several threads XLA's CPU backend does not promise the same bits), with a
-checkpoint every few steps, once unbroken and once killed with SIGKILL at random moments, from the start of
-the process on, and continued each time by the same command. After each kill what is lost is counted: the
-steps between the last that was logged and the newest whole checkpoint, at most those of an interval and those
-done while a checkpoint was written, which here takes about as long as an interval. At the end each array of
-the two last checkpoints is compared bit by bit.
+Trains `digits` on one core (with several threads XLA's CPU backend does not promise the same bits), once
+unbroken and once killed with SIGKILL at random moments, from the start of the process on, and continued each
+time by the same command. After each kill what is lost is counted, the steps between the last that was logged
+and the newest whole checkpoint: no more than `EVERY`. At the end each array of the two last checkpoints is
+compared bit by bit.
 """
 
 import os
@@ -29,8 +28,8 @@ from experiments.loop import initialise
 from jaxflow.training import checksums, log
 from jaxflow.training.checkpoint import Checkpoints
 
-EVERY = 8
-"""Steps between checkpoints."""
+EVERY = 16
+"""Steps that a kill may lose; a checkpoint is begun every half of them, and takes about as long to write."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ class Arguments:
     out: tyro.conf.Positional[Path]
     """Folder of the two runs."""
     kills: int = 20
-    steps: int = 400
+    steps: int = 800
     longest: float = 24.0
     """Seconds after the start of a process, of which half or more pass before its first step."""
     seed: int = 0
@@ -59,7 +58,10 @@ def main(argv: list[str] | None = None) -> None:
         if not kill_after(command(a, "killed"), seconds):
             raise SystemExit(f"the run ended after {killed} kills: more --steps are needed")
         killed += 1
-        print(f"kill {killed:2} after {seconds:5.1f} s: {left(a.out / 'killed')}", flush=True)
+        lost, found = left(a.out / "killed")
+        print(f"kill {killed:2} after {seconds:5.1f} s: lost {lost} steps, {found}", flush=True)
+        if lost > EVERY:
+            raise SystemExit(f"more than {EVERY} steps are lost")
     subprocess.run(command(a, "killed"), check=True, capture_output=True)
     report(a.out)
 
@@ -83,15 +85,15 @@ def kill_after(command: list[str], seconds: float) -> bool:
     return alive
 
 
-def left(run: Path) -> str:
-    """What a kill left in a run folder."""
+def left(run: Path) -> tuple[int, str]:
+    """Steps that a kill lost, and what it left in the run folder."""
     folders = [folder.name for folder in (run / "checkpoints").glob("*")]
     whole = [int(n) for n in folders if n.isdecimal() and not checksums.fault(run / "checkpoints" / n)]
     damaged = sum(name.isdecimal() for name in folders) - len(whole)
     logged = max((line["step"] for line in log.read(run)), default=0)
-    lost = logged - max(whole, default=0)
     halves = [name for name in sorted(folders) if not name.isdecimal()]
-    return f"logged {logged}, lost {lost}, whole {sorted(whole)}, damaged {damaged}, unfinished {halves}"
+    found = f"logged {logged}, whole {sorted(whole)}, damaged {damaged}, unfinished {halves}"
+    return logged - max(whole, default=0), found
 
 
 def report(out: Path) -> None:

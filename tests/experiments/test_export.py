@@ -29,7 +29,7 @@ SAMPLES = ["--w", "1", "2", "--labels", "3", "7", "--per-label", "2", "--steps",
 def trained(tmp_path_factory):
     """A run of four steps of a small network, with checkpoints of the second and the fourth."""
     place = tmp_path_factory.mktemp("digits")
-    small = ["--steps", "4", "--batch-size", "16", "--checkpoint-every", "2", "--log-every", "2"]
+    small = ["--steps", "4", "--batch-size", "16", "--checkpoint-every", "4", "--log-every", "2"]
     small += ["--sample-every", "0"]
     with pytest.MonkeyPatch.context() as patch, jax.numpy_dtype_promotion("standard"):
         small_digits.use(patch)

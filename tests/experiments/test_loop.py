@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 
 import jax
 import pytest
@@ -11,10 +12,11 @@ from conftest import assert_close
 from experiments import loop, train
 from experiments.run_folder import newest_params, open_run
 from jaxflow.training import flops, log, parallel
+from jaxflow.training.checkpoint import Checkpoints
 
 pytestmark = pytest.mark.usefixtures("standard_promotion")
 
-SMALL = ("--batch-size", "16", "--checkpoint-every", "2", "--log-every", "1", "--parallel", "jit")
+SMALL = ("--batch-size", "16", "--checkpoint-every", "4", "--log-every", "1", "--parallel", "jit")
 
 
 def digits(out, data_dir, *options):
@@ -47,6 +49,32 @@ def test_a_run_that_is_continued_in_its_process_compiles_its_step_once(
     assert [line["step"] for line in log.read(tmp_path / "run")] == list(range(1, 9))
     samples = sorted(file.name for file in (tmp_path / "run" / "samples").iterdir())
     assert samples[-1] == "step=8.png"
+
+
+def test_no_step_runs_further_ahead_of_the_checkpoints_than_a_kill_may_lose(data_dir, tmp_path, monkeypatch):
+    small_digits.use(monkeypatch)
+    commit, compiled = Checkpoints._commit, loop.compiled_step
+    lost = []  # by a kill at the end of each step
+
+    def slow_commit(*arguments):
+        time.sleep(0.3)
+        commit(*arguments)
+
+    def watched_step(run, mapping):
+        program = compiled(run, mapping)
+
+        def step(state, key, batch):
+            whole = [0, *Checkpoints(tmp_path / "run" / "checkpoints").steps]
+            lost.append(int(state.step) + 1 - whole[-1])
+            return program(state, key, batch)
+
+        return step
+
+    monkeypatch.setattr(Checkpoints, "_commit", slow_commit)
+    monkeypatch.setattr(loop, "compiled_step", watched_step)
+    digits(tmp_path / "run", data_dir, "--steps", 12, "--sample-every", 0)
+    assert len(lost) == 12
+    assert max(lost) <= 4
 
 
 def test_utilisation_is_said_where_the_peak_is_known(data_dir, tmp_path, monkeypatch):

@@ -24,7 +24,7 @@ from jaxflow.training.step import initial_state
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.slow
 
-SMALL = ["--batch-size", "16", "--checkpoint-every", "4", "--log-every", "4", "--sample-every", "0"]
+SMALL = ["--batch-size", "16", "--checkpoint-every", "8", "--log-every", "4", "--sample-every", "0"]
 
 
 def command(script, *arguments):

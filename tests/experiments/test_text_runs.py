@@ -20,7 +20,7 @@ from jaxflow.pretrained import t5
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("standard_promotion")]
 
 SMALL = [
-    *("--steps", "4", "--batch-size", "8", "--checkpoint-every", "4"),
+    *("--steps", "4", "--batch-size", "8", "--checkpoint-every", "8"),
     *("--learning-rate", "0.02", "--warmup", "1", "--ema", "0", "--log-every", "1"),
     *("--sample-every", "0"),
 ]

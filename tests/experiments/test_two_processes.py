@@ -12,7 +12,7 @@ from jaxflow.training import log
 
 pytestmark = pytest.mark.slow
 
-TRAIN = ("train", "digits", "--batch-size", 16, "--checkpoint-every", 2, "--log-every", 1)
+TRAIN = ("train", "digits", "--batch-size", 16, "--checkpoint-every", 4, "--log-every", 1)
 STEPS = 6
 """After which a run is stopped; it would have 2,000."""
 
