@@ -14,11 +14,13 @@ if TYPE_CHECKING:
     from jaxflow import evaluation as evaluation
     from jaxflow import fields as fields
     from jaxflow import guidance as guidance
+    from jaxflow import layouts as layouts
     from jaxflow import likelihood as likelihood
     from jaxflow import losses as losses
     from jaxflow import mixtures as mixtures
     from jaxflow import nn as nn
     from jaxflow import paths as paths
+    from jaxflow import per_example as per_example
     from jaxflow import predictions as predictions
     from jaxflow import pretrained as pretrained
     from jaxflow import sampling as sampling
@@ -35,11 +37,13 @@ __all__ = [
     "evaluation",
     "fields",
     "guidance",
+    "layouts",
     "likelihood",
     "losses",
     "mixtures",
     "nn",
     "paths",
+    "per_example",
     "predictions",
     "pretrained",
     "sampling",

@@ -15,8 +15,8 @@ LEVELS = {
     for level, names in enumerate(
         (
             ("typing",),
-            ("per_example", "blocks"),
-            ("paths", "nn", "data"),
+            ("per_example", "layouts"),
+            ("paths", "blocks", "nn", "data"),
             ("times", "mixtures"),
             ("predictions",),
             ("solvers", "fields", "guidance", "losses", "pretrained"),

@@ -21,8 +21,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding
 
-from jaxflow.training import layouts
-from jaxflow.training.layouts import EXAMPLES
+from jaxflow import layouts
+from jaxflow.layouts import EXAMPLES
 from jaxflow.training.step import TrainState
 
 Kind = Literal["auto", "jit", "pmap", "data", "fsdp"]
@@ -152,7 +152,7 @@ def mapping(kind: Kind, state_bytes: int = 0, tensor: int = 1) -> Mapping:
         raise ValueError(f"tensor = {tensor}: kernels are split under parallel = data and fsdp, not {kind}")
     if kind == "jit" and jax.process_count() > 1:
         raise ValueError(
-            f"parallel = 'jit': one device, for {jax.process_count()} processes; take data or fsdp"
+            f"parallel = 'jit': one device, for {jax.process_count()} processes; take pmap, data or fsdp"
         )
     return Mapping(kind, layouts.over_examples(devices[:1] if kind == "jit" else devices, tensor))
 
@@ -162,8 +162,8 @@ def check_divides(sharding: NamedSharding, batch_size: int, accumulate: int = 1)
     shares = sharding.mesh.shape[EXAMPLES]
     if accumulate < 1 or batch_size % (shares * accumulate):
         raise ValueError(
-            f"batch_size = {batch_size}: a multiple of the {shares} devices"
-            f"{f' times accumulate = {accumulate}' if accumulate != 1 else ''} is needed"
+            f"batch_size = {batch_size}: a multiple of {shares * accumulate} is needed, for {shares} shares"
+            f" over the devices and accumulate = {accumulate} parts"
         )
 
 

@@ -24,7 +24,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding, PartitionSpec
 
-from jaxflow.training import layouts
+from jaxflow import layouts
 
 HEARTBEAT = 60
 """Seconds of silence after which a process is taken for dead."""
@@ -70,7 +70,9 @@ def _by_hand(environment: Mapping[str, str]) -> dict[str, Any]:
         raise ValueError(f"{missing[0]} is missing: {', '.join(BY_HAND)} belong together")
     address, processes, number = (environment[name] for name in BY_HAND)
     if not processes.isdecimal() or not number.isdecimal() or int(number) >= int(processes):
-        raise ValueError(f"JAX_PROCESS_ID = {number}: of JAX_NUM_PROCESSES = {processes} they are 0, 1, ...")
+        raise ValueError(
+            f"JAX_PROCESS_ID = {number}: a number from 0, below JAX_NUM_PROCESSES = {processes}, is needed"
+        )
     if not address.rpartition(":")[2].isdecimal():
         raise ValueError(f"JAX_COORDINATOR_ADDRESS = {address!r}: HOST:PORT of process 0 is needed")
     arguments = {

@@ -1,7 +1,7 @@
 """A trace of some steps, as TensorBoard's profiler (`pip install xprof`) and Perfetto show it."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,9 @@ BEFORE, STEPS = 5, 5
 
 
 class Profile:
-    """While the context is open, a few of the steps are traced.
+    """While the context is open, a few of the steps are traced, from beginning to end.
+
+    A step may still run on the devices when the next has been started, but not when the one after that has.
 
     Args:
         folder: of the traces; None for no trace.
@@ -30,14 +32,15 @@ class Profile:
 
     @contextmanager
     def step(self, n: int) -> Iterator[None]:
-        """Mark what is done inside as step n."""
+        """What is done inside starts step n."""
         if self._folder is not None and n == self._first:
             jax.profiler.start_trace(str(self._folder))
             self._tracing = True
-        with jax.profiler.StepTraceAnnotation("train", step_num=n):
-            yield
-        if n == self._first + STEPS - 1:
+        if n == self._first + STEPS + 1:
             self._stop()
+        traced = n < self._first + STEPS
+        with jax.profiler.StepTraceAnnotation("train", step_num=n) if traced else nullcontext():
+            yield
 
     def _stop(self) -> None:
         if self._tracing:

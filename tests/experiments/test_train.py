@@ -11,9 +11,9 @@ from conftest import assert_close, compiling_nothing
 from experiments.experiment import Experiment
 from experiments.objective import guided_loss, optimizer_of
 from experiments.runs import Run
-from jaxflow import nn, paths
+from jaxflow import layouts, nn, paths
 from jaxflow.data.conditions import Classes
-from jaxflow.training import layouts, parallel
+from jaxflow.training import parallel
 from jaxflow.training.step import initial_state, train_step
 
 pytestmark = pytest.mark.usefixtures("standard_promotion")

@@ -3,7 +3,8 @@ import jax.numpy as jnp
 import optax
 import pytest
 
-from jaxflow.training import layouts, parallel
+from jaxflow import layouts
+from jaxflow.training import parallel
 from jaxflow.training.step import initial_state
 
 
@@ -38,5 +39,5 @@ def test_auto_is_data_on_several_devices_and_fsdp_where_a_copy_does_not_fit(monk
 def test_what_a_mapping_cannot_do_is_refused():
     with pytest.raises(ValueError, match="tensor = 2: kernels are split under parallel = data and fsdp"):
         parallel.mapping("pmap", tensor=2)
-    with pytest.raises(ValueError, match="tensor = 3: it divides the number of devices, which are 4"):
+    with pytest.raises(ValueError, match="tensor = 3: it must divide the number of devices, 4"):
         parallel.mapping("data", tensor=3)

@@ -2,7 +2,8 @@ import jax
 import numpy as np
 import pytest
 
-from jaxflow.training import layouts, processes
+from jaxflow import layouts
+from jaxflow.training import processes
 
 BY_HAND = {
     "JAX_COORDINATOR_ADDRESS": "10.0.0.1:1234",
@@ -40,7 +41,7 @@ def test_the_coordinator_of_one_machine_listens_on_it_alone():
     ("change", "says"),
     [
         ({"JAX_NUM_PROCESSES": ""}, "JAX_NUM_PROCESSES is missing"),
-        ({"JAX_PROCESS_ID": "4"}, "JAX_PROCESS_ID = 4: of JAX_NUM_PROCESSES = 4 they are 0, 1"),
+        ({"JAX_PROCESS_ID": "4"}, "JAX_PROCESS_ID = 4: a number from 0, below JAX_NUM_PROCESSES = 4"),
         ({"JAX_PROCESS_ID": "-1"}, "JAX_PROCESS_ID = -1"),
         ({"JAX_COORDINATOR_ADDRESS": "host"}, "JAX_COORDINATOR_ADDRESS = 'host': HOST:PORT"),
     ],

@@ -7,7 +7,8 @@ import optax
 import pytest
 from conftest import assert_close, compiling_nothing
 
-from jaxflow.training import layouts, parallel
+from jaxflow import layouts
+from jaxflow.training import parallel
 from jaxflow.training.optimizer import adamw
 from jaxflow.training.step import initial_state, train_step
 
@@ -100,9 +101,9 @@ def test_same_numbers_on_one_device_and_on_four():
 
 
 def test_batch_that_does_not_split_evenly_is_refused():
-    with pytest.raises(ValueError, match="batch_size = 6: a multiple of the 4 devices is needed"):
+    with pytest.raises(ValueError, match="batch_size = 6: a multiple of 4 is needed, for 4 shares"):
         parallel.check_divides(layouts.over_examples(), 6)
-    with pytest.raises(ValueError, match="batch_size = 12: a multiple of the 4 devices times accumulate = 2"):
+    with pytest.raises(ValueError, match="batch_size = 12: a multiple of 8 is needed"):
         parallel.check_divides(layouts.over_examples(), 12, 2)
     parallel.check_divides(layouts.over_examples(), 16, 2)
 

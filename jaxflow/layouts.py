@@ -1,4 +1,4 @@
-"""How arrays lie over devices: a mesh of two axes, and rules that see nothing but shapes.
+"""How arrays lie over devices, of one process or of many: a mesh of two axes, and rules that see only shapes.
 
     examples   a batch is split over it, and when a state is fully sharded each of its large arrays
     tensor     the inputs or the outputs of each kernel are split over it: widths that one device cannot hold
@@ -9,9 +9,13 @@ Of a kernel the longer side is split over `tensor`, so that in an MLP the hidden
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import jax
+import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jaxtyping import Array, Int
 
 EXAMPLES, TENSOR = "examples", "tensor"
 SMALL = 2**14
@@ -26,10 +30,15 @@ def over_examples(devices: Sequence[jax.Device] | None = None, tensor: int = 1) 
     """
     devices = jax.devices() if devices is None else devices
     if tensor < 1 or len(devices) % tensor:
-        raise ValueError(f"tensor = {tensor}: it divides the number of devices, which are {len(devices)}")
+        raise ValueError(f"tensor = {tensor}: it must divide the number of devices, {len(devices)}")
     shape = (len(devices) // tensor, tensor)
     mesh = jax.make_mesh(shape, (EXAMPLES, TENSOR), axis_types=(AxisType.Auto,) * 2, devices=devices)
     return NamedSharding(mesh, PartitionSpec(EXAMPLES))
+
+
+def on_one_device() -> NamedSharding:
+    """All examples on the first device of this process."""
+    return over_examples(jax.local_devices()[:1])
 
 
 def replicated(sharding: NamedSharding) -> NamedSharding:
@@ -58,3 +67,36 @@ def split(shape: tuple[int, ...], sharding: NamedSharding, *, fully: bool) -> Na
         give(TENSOR, every[-2:] if len(shape) > 1 else ())
         give(EXAMPLES, every if fully else ())
     return NamedSharding(sharding.mesh, PartitionSpec(*names))
+
+
+def places_here(sharding: NamedSharding, size: int) -> Int[np.ndarray, " n"]:
+    """Places of the examples, of `size`, that devices of this process hold, in their order."""
+    parts = sharding.addressable_devices_indices_map((size,)).values()
+    return np.unique(np.concatenate([np.arange(size)[index] for index in parts]))
+
+
+def lay(part: Any, sharding: NamedSharding, size: int, places: Int[np.ndarray, " n"]) -> Any:
+    """`size` examples over the devices of `sharding`, from those at `places`, which this process has.
+
+    Args:
+        part: a tree of arrays (n, ...) on the host.
+        sharding: of the axis of examples, over devices of this and of other processes.
+        size: examples of all processes together.
+        places: those of `part`; all that devices of this process hold.
+    """
+
+    def place(leaf: np.ndarray) -> Array:
+        def rows(index: Any) -> np.ndarray:
+            whole = len(places) == size
+            return leaf[index[0] if whole else np.searchsorted(places, np.arange(size)[index[0]])]
+
+        return jax.make_array_from_callback((size, *leaf.shape[1:]), sharding, rows)
+
+    return jax.tree.map(place, part)
+
+
+def on_host(tree: Any) -> Any:
+    """Arrays that lie over the devices of all processes, whole, in each process."""
+    if jax.process_count() == 1:
+        return jax.device_get(tree)
+    return multihost_utils.process_allgather(tree, tiled=True)
