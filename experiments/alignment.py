@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from experiments.generate import Images
-from experiments.pictures import alignment_over_w
+from experiments.plots import alignment_over_w
 from experiments.run_folder import write_json
 from experiments.runs import Run
 from jaxflow.data.conditions import stack
@@ -29,7 +29,7 @@ class Captioned:
     def __init__(self, run: Run, split: str, n: int, data_dir: str | None):
         dataset = run.open_split(split, data_dir)
         examples = dataset.source.__getitems__(list(range(min(n, len(dataset.source)))))
-        self.captions = [example["caption"].decode() for example in examples]
+        self.captions = [example["caption"] for example in examples]
         self.y = stack([dataset.condition.of(example) for example in examples])
         self.real = alignment(np.stack([example["image"] for example in examples]), self.captions)
 

@@ -2,17 +2,7 @@
 
     python -m experiments.evaluate DIR [--w 0 1 2 4] [--per-label N]
 
-A classifier trained here, on real training images only, judges. Per w:
-
-    accuracy         share of images that it sees as the class asked for
-    frechet          Frechet distance to the training images in its features
-    frechet pixels   the same in pixels, to one half of all real images
-    precision        share of generated images within the manifold of held-out real ones
-    recall           share of held-out real images within the generated manifold: diversity
-    nearest          median distance in pixels to the nearest training image: memorised if small
-
-The line `real` has what real data get in the place of generated: held-out images, and for `frechet
-pixels` the other half. Both sides of a comparison have the same sizes in that line and in the others.
+The columns are those of `experiments/quality.py`, and the line `real` has what real images get.
 
 A run of `shapes` has captions instead of classes: the reader of its scenes says which claims of a caption are
 true of its image, see `experiments/alignment.py`.
@@ -24,27 +14,18 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated
 
-import jax
-import numpy as np
 import tyro
 from jax.sharding import NamedSharding
 
-from experiments import alignment, ranges, run_folder
+from experiments import alignment, quality, ranges, run_folder
 from experiments.cli import refusing, script
 from experiments.devices import Devices
 from experiments.generate import Images, check, generator
-from experiments.pictures import curves_over_w
+from experiments.plots import curves_over_w
 from experiments.run_folder import write_json
 from experiments.runs import Run
 from experiments.sampler import Sampler
-from jaxflow.data.batches import load
-from jaxflow.evaluation.frechet import frechet_distance
-from jaxflow.evaluation.judge import Judge, train_judge
-from jaxflow.evaluation.neighbours import nearest_distance, precision_recall
 from jaxflow.training import processes
-
-MOST_REAL = 10_000
-"""Training images that the generated ones are compared to."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +33,7 @@ class Arguments:
     """Command line of the script."""
 
     run: tyro.conf.Positional[Path]
-    """The run folder."""
+    """The run folder, or a file of experiments.export."""
     w: tuple[float, ...] = (0.0, 1.0, 2.0, 4.0)
     """Guidance scales."""
     per_label: int = 100
@@ -66,14 +47,18 @@ class Arguments:
     judge_steps: int = 500
     """Training steps of the judge."""
     data_dir: str | None = None
-    """Folder of the prepared data sets; the one of the training if left out."""
+    """Folder of the prepared data sets; left out, the one of the training, for a file TFDS_DATA_DIR or
+    ~/tensorflow_datasets."""
+    out: Path | None = None
+    """Folder of the results; left out, the run folder, or NAME-results beside a file."""
 
 
 def main(argv: list[str] | None = None) -> None:
     """Run the script."""
     arguments = tyro.cli(Arguments, args=argv, prog="python -m experiments.evaluate")
     with refusing():
-        run, results = run_folder.open_run(arguments.run), run_folder.results(arguments.run)
+        run = run_folder.open_run(arguments.run)
+        results = arguments.out or run_folder.results(arguments.run)
         check(run.experiment, arguments.w, arguments.sampler, arguments.per_label)
         ranges.given(arguments, "w")
         ranges.at_least(1, arguments, "captions", "judge_steps")
@@ -93,71 +78,18 @@ def report_on_classes(
     results: Path, run: Run, arguments: Arguments, sharding: NamedSharding
 ) -> Callable[[Images], None]:
     """Read the data of a run of classes; what comes back measures its images and writes the tables."""
-    classes = len(run.classes)
-    train, test = (jax.device_get(load(run.open_split(s, arguments.data_dir))) for s in ("train", "test"))
-    labels = np.tile(np.arange(classes, dtype=np.int32), arguments.per_label)
+    labels = quality.labels_of(run, arguments.per_label)
+    real = quality.read(run, arguments.data_dir, len(labels))
 
     def report(generate: Images) -> None:
-        key = jax.random.key(arguments.seed)
-        judge = train_judge(
-            *(key, train["image"], train["y"], classes), steps=arguments.judge_steps, sharding=sharding
+        measure = quality.Measure(
+            real, labels, seed=arguments.seed, steps=arguments.judge_steps, sharding=sharding
         )
-        measure = Measure(judge, train["image"], test["image"], len(labels))
-        real = measure.real(test["y"])
-        rows = [measure(generate(labels, w), labels) for w in arguments.w]
-        table = {"w": list(arguments.w)} | {name: [row[name] for row in rows] for name in real}
-        write(results, table, real, len(labels))
+        rows, of_real = [measure(generate(labels, w)) for w in arguments.w], measure.real()
+        table = {"w": list(arguments.w)} | {name: [row[name] for row in rows] for name in of_real}
+        write(results, table, of_real, len(labels))
 
     return report
-
-
-class Measure:
-    """Figures of a set of generated images, against real ones of the same number where that matters."""
-
-    def __init__(self, judge: Judge, train: np.ndarray, test: np.ndarray, generated: int):
-        self._judge = judge
-        self._train = train[:MOST_REAL]
-        self._test = test[: min(generated, len(test))]
-        self._train_features = judge(self._train)[1]
-        self._test_classes, self._test_features = judge(test)
-        everything = _pixels(np.concatenate([train, test]))
-        half = min(generated, len(everything) // 2)
-        order = np.random.default_rng(0).permutation(len(everything))
-        self._halves = everything[order[:half]], everything[order[half : 2 * half]]
-
-    def real(self, test_labels: np.ndarray) -> dict[str, float]:
-        """What real data get."""
-        features = self._test_features[: len(self._test)]
-        # Precision and recall of one real set against another, of the same size.
-        precision, recall = precision_recall(features, self._train_features[: len(features)])
-        return {
-            "accuracy": float(np.mean(self._test_classes == test_labels)),
-            "frechet": frechet_distance(features, self._train_features),
-            "frechet pixels": frechet_distance(*self._halves),
-            "precision": precision,
-            "recall": recall,
-            "nearest": float(np.median(nearest_distance(_pixels(self._test), _pixels(self._train)))),
-        }
-
-    def __call__(self, images: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-        """What generated images get."""
-        classes, features = self._judge(images)
-        features = features[: len(self._test)]
-        precision, recall = precision_recall(self._test_features[: len(features)], features)
-        pixels = _pixels(images)
-        return {
-            "accuracy": float(np.mean(classes == labels)),
-            "frechet": frechet_distance(features, self._train_features),
-            "frechet pixels": frechet_distance(pixels[: len(self._halves[1])], self._halves[1]),
-            "precision": precision,
-            "recall": recall,
-            "nearest": float(np.median(nearest_distance(pixels, _pixels(self._train)))),
-        }
-
-
-def _pixels(images: np.ndarray) -> np.ndarray:
-    """Images as vectors of floats in [-1, 1]."""
-    return images.reshape(len(images), -1).astype(np.float32) / 127.5 - 1
 
 
 def write(folder: Path, table: dict[str, list[float]], real: dict[str, float], n: int) -> None:

@@ -21,6 +21,8 @@ Generator = Callable[[Params, Any, float], np.ndarray]
 """(parameters, conditions of n images, w) -> uint8 images (n, h, w, c)."""
 Images = Callable[[Any, float], np.ndarray]
 """The same, of given parameters."""
+BLOCK = 256
+"""Images that are made together."""
 LARGEST = 1e38
 """Scale of guidance, as a float32."""
 
@@ -32,7 +34,6 @@ def generator(
     sampler: Sampler,
     seed: int,
     negative: Any = None,
-    block: int = 256,
 ) -> Generator:
     """Images of given conditions at a guidance scale; image i starts from the same noise for every w.
 
@@ -42,7 +43,6 @@ def generator(
         sampler: solver and grid.
         seed: of the noise.
         negative: what guidance leads away from, for one image; null if left out.
-        block: images that are made together.
     """
     grid, method = sampler.times(run.experiment), sampler.method(run.experiment)
     away = run.null if negative is None else negative
@@ -63,7 +63,7 @@ def generator(
         images, finite = in_blocks(
             lambda block: program(params, *block),
             (numbers, y),
-            size=block,
+            size=BLOCK,
             sharding=sharding,
             name=f"sample w = {w:g}",
         )

@@ -21,7 +21,7 @@ from experiments.cli import refusing, script
 from experiments.devices import Devices
 from experiments.frozen_text import FrozenText
 from experiments.generate import check, generator
-from experiments.pictures import guidance_grid
+from experiments.plots import guidance_grid
 from experiments.sampler import Sampler
 from jaxflow.data.conditions import Captions, Classes, stack
 from jaxflow.training import processes

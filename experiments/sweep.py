@@ -2,9 +2,9 @@
 
     python -m experiments.sweep DIR [--rules ...] [--w 1 1.25 1.5 2 3 5 8 12] [--sigma 0] [--worse DIR]
 
-All settings start from the same noise and are judged as in `evaluate`. The rules are those of
-`experiments/rules.py`: `autoguidance` needs --worse, a less trained run on the same data; `classifier`
-trains its classifier of noisy images first. With a --sigma other than 0 the SDE is sampled.
+All settings start from the same noise and get the figures of `experiments/quality.py`. The rules are those of
+`experiments/rules.py`: `autoguidance` needs --worse, a less trained run on the same data; `classifier` trains
+its classifier of noisy images first. With a --sigma other than 0 the SDE is sampled.
 
 Writes sweep.json, all settings, and sweep.png, curves over w.
 """
@@ -21,20 +21,17 @@ import numpy as np
 import tyro
 from jax.sharding import NamedSharding
 
-from experiments import ranges, run_folder, runs
+from experiments import quality, ranges, run_folder, runs
 from experiments.cli import refusing, script
 from experiments.devices import Devices
-from experiments.evaluate import Measure
 from experiments.generate import check
-from experiments.pictures import rules_over_w
-from experiments.rules import RULES, Models, Rule
+from experiments.plots import rules_over_w
+from experiments.rules import RULES, Models
 from experiments.run_folder import write_json
 from experiments.sampler import Sampler
 from jaxflow import per_example, sampling, sweeps
 from jaxflow.blocks import in_blocks
-from jaxflow.data.batches import load
 from jaxflow.data.images import to_float, to_uint8
-from jaxflow.evaluation.judge import train_judge
 from jaxflow.training import processes
 from jaxflow.training.noisy_classifier import LogProb, train_noisy_classifier
 from jaxflow.training.parallel import Mapping
@@ -46,11 +43,12 @@ class Arguments:
     """Command line of the script."""
 
     run: tyro.conf.Positional[Path]
-    """The run folder."""
+    """The run folder, or a file of experiments.export."""
     w: tuple[float, ...] = (1.0, 1.25, 1.5, 2.0, 3.0, 5.0, 8.0, 12.0)
     """Guidance scales."""
     sigma: tuple[float, ...] = (0.0,)
-    """Diffusion coefficients; 0 alone is the ODE."""
+    """Diffusion coefficients; 0 alone is the ODE. With another one all settings are sampled as an SDE, by the
+    steps of Euler and Maruyama."""
     rules: tuple[str, ...] | None = None
     """Guidance rules by name; all that can run if left out."""
     worse: Path | None = None
@@ -58,7 +56,6 @@ class Arguments:
     per_label: int = 100
     """Images of each class."""
     sampler: Annotated[Sampler, tyro.conf.arg(name="")] = field(default_factory=Sampler)
-    """The SDE has the step of Euler and Maruyama."""
     block: int = 250
     """Images that are made together."""
     chunk: int = 1
@@ -71,55 +68,52 @@ class Arguments:
     classifier_steps: int = 1500
     """Training steps of the classifier of noisy images."""
     data_dir: str | None = None
-    """Folder of the prepared data sets; the one of the training if left out."""
+    """Folder of the prepared data sets; left out, the one of the training, for a file TFDS_DATA_DIR or
+    ~/tensorflow_datasets."""
+    out: Path | None = None
+    """Folder of the results; left out, the run folder, or NAME-results beside a file."""
 
 
 def main(argv: list[str] | None = None) -> None:
     """Run the script."""
     arguments = tyro.cli(Arguments, args=argv, prog="python -m experiments.sweep")
     with refusing():
-        run, results = run_folder.open_run(arguments.run), run_folder.results(arguments.run)
+        run = run_folder.open_run(arguments.run)
+        results = arguments.out or run_folder.results(arguments.run)
         check(run.experiment, arguments.w, arguments.sampler, arguments.per_label)
-        classes = len(run.classes)
+        labels = quality.labels_of(run, arguments.per_label)
         names = chosen_rules(arguments)
         mapping = arguments.devices.mapping(run.shapes())
         _, params = run_folder.newest_params(arguments.run, run, mapping.lay_out(run.shapes()))
         worse = worse_model(arguments.worse, run, mapping)
-        train, test = (jax.device_get(load(run.open_split(s, arguments.data_dir))) for s in ("train", "test"))
+        real = quality.read(run, arguments.data_dir, len(labels))
         run_folder.make(results)
 
-    key = jax.random.key(arguments.seed)
-    labels = np.tile(np.arange(classes, dtype=np.int32), arguments.per_label)
-    judge = train_judge(
-        *(key, train["image"], train["y"], classes),
-        steps=arguments.judge_steps,
-        sharding=mapping.examples,
+    measure = quality.Measure(
+        real, labels, seed=arguments.seed, steps=arguments.judge_steps, sharding=mapping.examples
     )
-    measure = Measure(judge, train["image"], test["image"], len(labels))
     log_prob = None
     if "classifier" in names:
         log_prob = train_noisy_classifier(
-            jax.random.fold_in(key, 1),
+            jax.random.fold_in(jax.random.key(arguments.seed), 1),
             run.experiment.path,
-            to_float(jnp.asarray(train["image"])),
-            jnp.asarray(train["y"]),
-            classes,
+            to_float(jnp.asarray(real.train["image"])),
+            jnp.asarray(real.train["y"]),
+            len(run.classes),
             steps=arguments.classifier_steps,
         )
 
     rows = []
     for name in names:
-        images = swept_images(
-            arguments, run, mapping.examples, params, worse, log_prob, RULES[name], name, labels
-        )
+        images = swept_images(arguments, run, mapping.examples, params, worse, log_prob, name, labels)
         for i, w in enumerate(arguments.w):
             for j, sigma in enumerate(arguments.sigma):
-                rows.append({"rule": name, "w": w, "sigma": sigma} | measure(images[i, j], labels))
+                rows.append({"rule": name, "w": w, "sigma": sigma} | measure(images[i, j]))
                 figures = "  ".join(
                     f"{column} {rows[-1][column]:.4g}" for column in rows[-1] if column != "rule"
                 )
                 print(f"{name:16} {figures}")
-    write(results, rows, measure.real(test["y"]), len(labels))
+    write(results, rows, measure.real(), len(labels))
 
 
 def chosen_rules(arguments: Arguments) -> tuple[str, ...]:
@@ -134,6 +128,11 @@ def chosen_rules(arguments: Arguments) -> tuple[str, ...]:
         if not isfinite(sigma) or sigma < 0:
             raise ValueError(f"sigma = {sigma}: the diffusion coefficient must be finite and not negative")
     ranges.given(arguments, "w", "sigma", "rules")
+    if any(arguments.sigma) and arguments.sampler.solver is not None:
+        raise ValueError(
+            f"solver = {arguments.sampler.solver!r}: the SDE has the steps of Euler and Maruyama; leave out"
+            " --solver, or --sigma for the ODE"
+        )
     ranges.at_least(1, arguments, "block", "chunk", "judge_steps", "classifier_steps")
     ranges.seed(arguments.seed)
     return names
@@ -156,11 +155,10 @@ def swept_images(
     params: Params,
     worse: tuple[runs.Run, Params] | None,
     log_prob: LogProb | None,
-    rule: Rule,
     name: str,
     labels: np.ndarray,
 ) -> np.ndarray:
-    """Images of each label at each setting, uint8 (w, sigma, n, h, w, c), by one program for all blocks."""
+    """Images of each label at each setting of a rule, uint8 (w, sigma, n, h, w, c), by one program."""
     path, grid = run.experiment.path, arguments.sampler.times(run.experiment)
     solver = arguments.sampler.method(run.experiment)
     scales, sigmas = (jnp.asarray(values, jnp.float32) for values in (arguments.w, arguments.sigma))
@@ -174,7 +172,7 @@ def swept_images(
         models = Models(run.field(params), path, run.null, arguments.sampler.steps, worse_field, log_prob)
 
         def at(w, sigma):
-            guided = rule(models, labels, w)
+            guided = RULES[name](models, labels, w)
             if deterministic:
                 images = sampling.sample_ode(guided, noise, grid, solver=solver)
             else:

@@ -2,6 +2,9 @@
 
     d^2 = |m1 - m2|^2 + tr(C1 + C2 - 2 (C1^1/2 C2 C1^1/2)^1/2)
 
+The last term is the sum of the singular values of C1^1/2 C2^1/2, and so of any A B^T with C1 = A^T A and
+C2 = B^T B: of the centred points themselves where they are fewer than their dimensions.
+
 It is biased upwards for finite sets, by about as much for every set of the same size: compare
 sets of equal size, beside the distance between two sets of real data of that size.
 
@@ -19,14 +22,14 @@ def frechet_distance(a: Float[np.ndarray, "n d"], b: Float[np.ndarray, "m d"]) -
     >>> round(frechet_distance(points, points + 3.0), 6)
     18.0
     """
-    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    cov_a, cov_b = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
-    root = _square_root(cov_a)
-    cross = np.trace(_square_root(root @ cov_b @ root))
-    return float(np.sum((a.mean(0) - b.mean(0)) ** 2) + np.trace(cov_a) + np.trace(cov_b) - 2 * cross)
+    (mean_a, root_a), (mean_b, root_b) = _moments(a), _moments(b)
+    cross = np.linalg.svd(root_a @ root_b.T, compute_uv=False).sum()
+    return float(np.sum((mean_a - mean_b) ** 2) + np.sum(root_a**2) + np.sum(root_b**2) - 2 * cross)
 
 
-def _square_root(matrix: Float[np.ndarray, "d d"]) -> Float[np.ndarray, "d d"]:
-    """Of a symmetric matrix without negative eigenvalues."""
-    eigenvalues, vectors = np.linalg.eigh(matrix)
-    return (vectors * np.sqrt(np.maximum(eigenvalues, 0))) @ vectors.T
+def _moments(points: Float[np.ndarray, "n d"]) -> tuple[Float[np.ndarray, " d"], Float[np.ndarray, "m d"]]:
+    """Mean, and a root A of the covariance A^T A with no more rows than points or dimensions."""
+    points = np.asarray(points, np.float64)
+    mean = points.mean(axis=0)
+    root = (points - mean) / np.sqrt(len(points) - 1)
+    return mean, root if len(root) <= root.shape[1] else np.asarray(np.linalg.qr(root, mode="r"))

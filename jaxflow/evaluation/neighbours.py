@@ -27,7 +27,21 @@ def nearest_distance(a: Points, b: Float[np.ndarray, "m d"]) -> Float[np.ndarray
 
 
 def precision_recall(real: Points, generated: Float[np.ndarray, "m d"], k: int = 3) -> tuple[float, float]:
-    """Share of generated points within the real manifold, and of real points within the generated one."""
+    """Share of generated points within the real manifold, and of real points within the generated one.
+
+    Args:
+        real: the points of one manifold.
+        generated: those of the other; as many as `real`, or the larger one is favoured.
+        k: which nearest neighbour a ball reaches to.
+
+    Raises:
+        ValueError: one of the sets has no k-th neighbours.
+    """
+    if not 1 <= k < min(len(real), len(generated)):
+        raise ValueError(
+            f"k = {k}: of {len(real)} real and {len(generated)} generated points at least one and at most"
+            f" {min(len(real), len(generated)) - 1} neighbours can be asked for"
+        )
     between = distances(real, generated)
     precision = _within(between.T, _radii(real, k)).mean()
     recall = _within(between, _radii(generated, k)).mean()

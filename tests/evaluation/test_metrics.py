@@ -32,6 +32,15 @@ def test_frechet_distance_does_not_see_rotations_and_is_zero_to_itself():
     assert frechet_distance(a @ rotation, b @ rotation) == pytest.approx(frechet_distance(a, b), rel=1e-6)
 
 
+def test_frechet_distance_of_fewer_points_than_dimensions():
+    a, b = gaussian(7, np.zeros(20), np.eye(20), 0), gaussian(12, np.ones(20), 2 * np.eye(20), 1)
+    cov_a, cov_b = np.cov(a.T), np.cov(b.T)
+    # The eigenvalues of C1 C2 are those of C1^1/2 C2 C1^1/2.
+    cross = np.sqrt(np.maximum(np.linalg.eigvals(cov_a @ cov_b).real, 0)).sum()
+    expected = np.sum((a.mean(0) - b.mean(0)) ** 2) + np.trace(cov_a + cov_b) - 2 * cross
+    assert frechet_distance(a, b) == pytest.approx(expected, rel=1e-6)
+
+
 def test_precision_sees_outliers_and_recall_sees_missing_modes():
     left, right = (
         gaussian(200, np.array([mean, 0.0]), np.eye(2) * 0.1, seed) for mean, seed in ((-3, 0), (3, 1))
@@ -48,6 +57,12 @@ def test_precision_sees_outliers_and_recall_sees_missing_modes():
     precision, recall = precision_recall(both, np.concatenate([again, far]))
     assert 0.6 < precision < 0.75  # two thirds are real
     assert recall > 0.9
+
+
+@pytest.mark.parametrize(("real", "generated", "k"), [(3, 9, 3), (9, 3, 3), (9, 9, 0)])
+def test_points_without_a_neighbour_are_refused(real, generated, k):
+    with pytest.raises(ValueError, match=f"k = {k}: of {real} real and {generated} generated points"):
+        precision_recall(np.zeros((real, 2)), np.zeros((generated, 2)), k)
 
 
 def test_nearest_distance():

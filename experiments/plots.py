@@ -1,4 +1,4 @@
-"""Pictures of the scripts."""
+"""Plots that the scripts write: pages of samples, and curves over w."""
 
 import textwrap
 from collections.abc import Sequence
