@@ -38,8 +38,8 @@ def refusing() -> Iterator[None]:
 def script(main: Callable[[], None]) -> None:
     """Run the script, with the processes beside it if there are any, of which the first alone speaks.
 
-    A signal, where nothing is to be saved, ends it in one line. One of several processes that fails ends at
-    once: it would wait for the others, which wait for it.
+    A signal, where nothing is to be saved, ends it in one line. One of several processes that fails or is
+    stopped ends at once: it would wait for the others, which wait for it. When a training stops, all do.
     """
     cache.keep_programs()
     code = 0
@@ -53,20 +53,27 @@ def script(main: Callable[[], None]) -> None:
             tqdm.__init__ = partialmethod(tqdm.__init__, disable=True)
         main()
     except SystemExit as stop:
-        code = stop.code if isinstance(stop.code, int) else 1
+        code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except (FloatingPointError, OSError) as error:  # of the run, not of the program
         print(f"error: {error}", file=sys.stderr)
         code = 1
     except Exception:
         traceback.print_exc()
         code = 1
-    if code and jax.distributed.is_initialized() and code < 128:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+    if code and code < 128:
+        _exit_alone(code)
     sys.exit(code)
 
 
 def _stop(number: int, frame: FrameType | None) -> NoReturn:
     print(f"\nstopped by {signal.Signals(number).name}", file=sys.stderr)
+    _exit_alone(128 + number)
     sys.exit(128 + number)
+
+
+def _exit_alone(code: int) -> None:
+    """End now, if there are other processes: to leave them in order is to wait until they leave too."""
+    if jax.distributed.is_initialized():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)

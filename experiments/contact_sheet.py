@@ -65,8 +65,7 @@ def _write(figure: Figure, down: float, text: str, **style: Any) -> None:
 def _said(dataset: Dataset, example: dict) -> str:
     if isinstance(dataset.condition, Classes):
         return dataset.condition.names[example["label"]]
-    caption = example["caption"]
-    return caption.decode() if isinstance(caption, bytes) else caption
+    return example["caption"]
 
 
 def _wrapped(text: str) -> str:

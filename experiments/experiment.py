@@ -29,6 +29,7 @@ class Experiment:
     prediction: Literal["velocity", "data"] = "velocity"
     """What the network answers; the loss is that of the velocity for both."""
     batch_size: int = 128
+    """Examples in a step."""
     accumulate: int = 1
     """Parts of a batch that are computed one after the other, for batches that do not fit the memory."""
     optimizer: Literal["adamw", "muon"] = "adamw"
@@ -38,6 +39,7 @@ class Experiment:
     warmup: int = 200
     """Steps of linear warm-up."""
     weight_decay: float = 0.01
+    """Decoupled from the gradient."""
     clip: float = 1.0
     """Largest global norm of a gradient."""
     ema: float = 0.999
@@ -55,6 +57,7 @@ class Experiment:
     text_encoder: str | None = None
     """Folder of a pretrained CLIP or T5 encoder for the captions; a small one is trained if left out."""
     seed: int = 0
+    """Of the parameters, the order of the examples, times and noise."""
     checkpoint_every: int = 500
     """Steps that a kill loses at most; a checkpoint is begun every half of them."""
     log_every: int = 50
@@ -110,12 +113,24 @@ CLASSES = {
 
 
 def encode(value: Any) -> Any:
-    """A dataclass or Flax module as a dictionary that names its class; tuples as lists."""
-    if dataclasses.is_dataclass(value):
+    """A dataclass or Flax module as a dictionary that names its class; tuples as lists.
+
+    Raises:
+        ValueError: something in it could not be built again by `decode`.
+    """
+    kind = type(value)
+    if CLASSES.get(kind.__name__) is kind:
         hidden = ("parent", "name") if isinstance(value, linen.Module) else ()
         names = [field.name for field in dataclasses.fields(value) if field.name not in hidden]
-        return {"class": type(value).__name__} | {name: encode(getattr(value, name)) for name in names}
-    return [encode(item) for item in value] if isinstance(value, tuple) else value
+        return {"class": kind.__name__} | {name: encode(getattr(value, name)) for name in names}
+    if isinstance(value, tuple):
+        return [encode(item) for item in value]
+    if value is None or isinstance(value, str | int | float):
+        return value
+    raise ValueError(
+        f"{kind.__name__} cannot be written to config.json, which holds numbers, texts, tuples and what"
+        " CLASSES in experiments/experiment.py lists"
+    )
 
 
 def decode(value: Any) -> Any:

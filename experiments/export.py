@@ -15,6 +15,7 @@ import tyro
 
 from experiments import run_folder
 from experiments.cli import refusing, script
+from jaxflow.training import processes
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,8 @@ def main(argv: list[str] | None = None) -> None:
         file = checked(arguments)
         run = run_folder.open_run(arguments.run)
         step, params = run_folder.newest_params(arguments.run, run)
+        if not processes.is_first():
+            return
         run_folder.export(file, run, params, step)
     print(f"{file}: step {step}, {file.stat().st_size:,} bytes")
 

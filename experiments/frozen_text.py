@@ -4,7 +4,7 @@ The embeddings of a data set are computed once and kept in a folder; training re
 """
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,9 +13,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxflow import nn
 from jaxflow.data.conditions import Captions
 from jaxflow.data.dataset import Dataset
-from jaxflow.nn import Sequence as TokenSequence
 from jaxflow.pretrained import clip, t5
 from jaxflow.pretrained.cache import cached
 from jaxflow.pretrained.folders import locate, read_json
@@ -48,16 +48,16 @@ class FrozenText:
         return t5.load(self.folder, T5_LENGTH) if is_t5 else clip.load(self.folder)
 
     @cached_property
-    def null(self) -> TokenSequence:
+    def null(self) -> nn.Sequence:
         """The empty caption."""
         with jax.ensure_compile_time_eval():  # it may be asked for while a program is traced
             return self.encode("")
 
-    def of(self, example: Mapping[str, Any]) -> TokenSequence:
+    def of(self, example: Mapping[str, Any]) -> nn.Sequence:
         """The condition y of an example of `with_embeddings`."""
         return example["text"]
 
-    def encode(self, caption: str) -> TokenSequence:
+    def encode(self, caption: str) -> nn.Sequence:
         """The condition y of one caption."""
         return _row(self.encoder.encode([caption]), 0)
 
@@ -101,23 +101,18 @@ def with_embeddings(dataset: Dataset, text: FrozenText, cache: Path) -> Dataset:
     """
     if not isinstance(dataset.condition, Captions):
         raise ValueError(f"text_encoder = {text.folder}: the images have classes, not captions")
-    captions = list(_captions(dataset.source))
+    # What is said of a folder's pictures is known without reading them again.
+    captions = [example["caption"] for example in getattr(dataset.source, "said", dataset.source)]
     return Dataset(
         _WithText(dataset.source, cached(text.encoder, captions, cache)), dataset.image_shape, text
     )
 
 
-def _captions(source: Any) -> Iterator[str]:
-    # What is said of a folder's pictures is known without reading them again.
-    for example in getattr(source, "said", source):
-        yield example["caption"] if isinstance(example["caption"], str) else example["caption"].decode()
-
-
-def _row(embeddings: Embeddings, i: int) -> TokenSequence:
+def _row(embeddings: Embeddings, i: int) -> nn.Sequence:
     tokens, mask = embeddings.tokens[i], embeddings.mask[i]
     if embeddings.pooled is None:  # T5
         pooled = np.mean(tokens[mask], axis=0, dtype=np.float32)
     else:
         pooled = embeddings.pooled[i]
     as_float = lambda a: np.asarray(a, np.float32)  # noqa: E731
-    return TokenSequence(as_float(tokens), np.asarray(mask), as_float(pooled))  # type: ignore[arg-type]
+    return nn.Sequence(as_float(tokens), np.asarray(mask), as_float(pooled))  # type: ignore[arg-type]

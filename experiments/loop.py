@@ -101,16 +101,25 @@ def train(
     start, steps, key = int(state.step), experiment.steps, mapping.everywhere(key)
     state, batch, metrics = mapping.spread(state), next(stream), None
     largest = processes.largest(mapping.examples)
-    folder = out if processes.is_first() else None
-    report = Log(
-        folder,
-        start=start,
-        steps=steps,
-        batch_size=experiment.batch_size,
-        every=experiment.log_every,
-        utilisation=utilisation(run, mapping),
-    )
-    with Interruption() as interruption, Profile(out / "profile" if profile else None, start) as trace:
+    with (
+        Interruption() as interruption,
+        Log(
+            out if processes.is_first() else None,
+            start=start,
+            steps=steps,
+            batch_size=experiment.batch_size,
+            every=experiment.log_every,
+            utilisation=utilisation(run, mapping),
+        ) as report,
+        Profile(out / "profile" if profile else None, start) as trace,
+    ):
+
+        def draw(n: int, state: TrainState) -> None:
+            with report.pause():
+                report.picture(n, previews.draw(n, mapping.gather(state).ema))
+
+        if previews.are_missing(start):
+            draw(start, state)
         for n in range(start + 1, steps + 1):
             asked = largest(interruption.signal or 0)
             with trace.step(n), jax.transfer_guard_host_to_device("disallow"):
@@ -123,14 +132,12 @@ def train(
                 metrics = None
                 with report.waiting("saving"):
                     checkpoints.save(mapping.gather(state), report.mean_loss())
-            if stop:
+            if stop and n < steps:
                 break
             if previews.are_due(n):
-                with report.pause():
-                    report.picture(n, previews.draw(n, mapping.gather(state).ema))
+                draw(n, state)
             if n < steps:
                 with report.waiting("waiting_for_data"):
                     batch = next(stream)
         checkpoints.wait()
-    report.close()
     return Signals(stop) if stop else None

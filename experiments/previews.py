@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from experiments.generate import generator
-from experiments.pictures import guidance_grid, mosaic
+from experiments.plots import guidance_grid, mosaic
 from experiments.runs import Run
 from experiments.sampler import Sampler
 from jaxflow.data.conditions import Classes, stack
@@ -40,7 +40,7 @@ class Previews:
             conditions = [np.int32(label) for label in range(len(self._names))]
         else:
             examples = dataset.source.__getitems__(list(range(min(ROWS, len(dataset.source)))))
-            self._names = [_text(example["caption"]) for example in examples]
+            self._names = [example["caption"] for example in examples]
             conditions = [run.condition.of(example) for example in examples]
         self._y = stack([y for y in (*conditions, run.null) for _ in range(COLUMNS)])
         self._generate = generator(run, mapping.examples, sampler=Sampler(), seed=run.experiment.seed)
@@ -50,6 +50,11 @@ class Previews:
         every = self._experiment.sample_every
         return every > 0 and (n % every == 0 or n == self._experiment.steps)
 
+    def are_missing(self, n: int) -> bool:
+        """Was a run stopped after step n, before it could draw? All processes get the same answer."""
+        due = n > 0 and self.are_due(n)
+        return due and bool(processes.of_first(not (self._folder / f"step={n}.png").exists()))
+
     def draw(self, n: int, params: Params) -> UInt8[np.ndarray, "h w *c"]:
         """Write the picture; what comes back are its images."""
         images = self._generate(params, self._y, self._scale)
@@ -58,7 +63,3 @@ class Previews:
             self._folder.mkdir(exist_ok=True)
             guidance_grid({self._scale: images}, names, self._folder / f"step={n}.png")
         return mosaic(images, len(names))
-
-
-def _text(caption: str | bytes) -> str:
-    return caption if isinstance(caption, str) else caption.decode()

@@ -39,7 +39,7 @@ def shares(options: Any, *names: str) -> None:
     """Numbers in [0, 1]."""
     for name in names:
         if not 0 <= getattr(options, name) <= 1:
-            raise ValueError(f"{name} = {getattr(options, name)}: it lies in [0, 1]")
+            raise ValueError(f"{name} = {getattr(options, name)}: a number in [0, 1] is needed")
 
 
 def given(options: Any, *names: str) -> None:
@@ -53,4 +53,4 @@ def given(options: Any, *names: str) -> None:
 def seed(value: int) -> None:
     """A seed of random keys."""
     if not 0 <= value < SEEDS:
-        raise ValueError(f"seed = {value}: a seed lies in 0 to {SEEDS - 1}")
+        raise ValueError(f"seed = {value}: a number from 0 to {SEEDS - 1} is needed")

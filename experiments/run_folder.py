@@ -5,16 +5,16 @@ data.png        pictures of a folder as they were read
 metrics.jsonl   a line every few steps
 tensorboard/    the same and the pictures, for TensorBoard
 profile/        of `train --profile`
-checkpoints/    the training state, by step
+checkpoints/    the training state, by step; checkpoints.written, where there has been one
 lock            held by the training while it goes on
 samples/        pages drawn while it trained; grids and arrays of `sample`
 evaluation.*    table and curves of `evaluate`
 *.safetensors   of `export`: the configuration and the moving average, which alone are a run to sample from
 """
 
+import dataclasses
 import hashlib
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,8 @@ from jaxflow.training import weights
 from jaxflow.training.checkpoint import Checkpoints
 from jaxflow.training.files import whole
 from jaxflow.training.step import Params
+
+FIELDS = tuple(field.name for field in dataclasses.fields(Run))
 
 
 def make(directory: Path) -> None:
@@ -49,7 +51,8 @@ def store(directory: Path, run: Run) -> None:
     """Write the configuration, after a check that what is in the folder is of the same experiment.
 
     Raises:
-        ValueError: the folder holds another experiment; the message lists what differs.
+        ValueError: the folder holds another experiment, and the message lists what differs; or this one
+            could not be read again.
         OSError: the folder cannot be written.
     """
     config = directory / "config.json"
@@ -62,8 +65,17 @@ def store(directory: Path, run: Run) -> None:
             raise ValueError(
                 f"{directory} holds another experiment: {'; '.join(changed)}. Choose another --out"
             )
-    fields = encode(run)
+    fields = encoded(run)
     write_json(config, fields | {"sha256": _hash(fields)})
+
+
+def encoded(run: Run) -> dict[str, Any]:
+    """The fields of a run as JSON holds them.
+
+    Raises:
+        ValueError: its network, or its path, could not be read again.
+    """
+    return {name: encode(getattr(run, name)) for name in FIELDS}
 
 
 def write_json(file: Path, content: dict[str, Any]) -> None:
@@ -79,7 +91,7 @@ def export(file: Path, run: Run, params: Params, step: int) -> None:
         OSError: the file cannot be written.
     """
     # data_dir is a path of this machine: it would give away names and mean nothing elsewhere.
-    weights.write(file, params, encode(replace(run, data_dir="")) | {"step": step})
+    weights.write(file, params, encoded(dataclasses.replace(run, data_dir="")) | {"step": step})
 
 
 def open_run(place: Path) -> Run:
@@ -122,7 +134,7 @@ def _open_folder(directory: Path) -> Run:
 
 def _decoded(file: Path, fields: dict[str, Any]) -> Run:
     try:
-        return Run(*(decode(fields[name]) for name in ("experiment", "data_dir", "image_shape", "condition")))
+        return Run(**{name: decode(fields[name]) for name in FIELDS})
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{file} is of another version of jaxflow: {error!r}") from None
 

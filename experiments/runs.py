@@ -1,4 +1,4 @@
-"""What sampling and evaluation need to know of a training run, and the data that it belongs to."""
+"""A run: what training, sampling and evaluation share, an experiment and the form of its data."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -19,11 +19,11 @@ from jaxflow.typing import GuidedField
 
 @dataclass(frozen=True)
 class Run:
-    """What sampling and evaluation need to know of a training run."""
+    """An experiment on its data, as far as they are known without reading them."""
 
     experiment: Experiment
     data_dir: str
-    """Empty in a run that was opened from a file."""
+    """Folder of the data; empty in a run that was opened from a file."""
     image_shape: tuple[int, int, int]
     condition: Condition
     """What is said of the images: classes or captions."""

@@ -37,8 +37,8 @@ class Sampler:
     """euler, midpoint, heun, rk4, adams_bashforth2 or dpm_solver_2m; the default is heun, and dpm_solver_2m
     where the network predicts the data."""
     grid: str | None = None
-    """Times of the steps: uniform, cosine (dense at both ends) or karras (dense at the noise, where a plain
-    ground is chosen); the default is uniform, and karras where the network predicts the data."""
+    """Times of the steps: uniform, cosine (dense at both ends) or karras (dense near the noise, where
+    the background is decided); the default is uniform, and karras where the network predicts the data."""
 
     def check(self, experiment: Experiment) -> None:
         """Raise a ValueError that names the first unusable option; nothing is computed."""

@@ -26,7 +26,7 @@ from experiments.loop import initialise, layout, train
 from experiments.previews import Previews
 from jaxflow.data.batches import batches, order
 from jaxflow.data.dataset import Dataset
-from jaxflow.training import log, parallel, processes
+from jaxflow.training import parallel, processes
 from jaxflow.training.checkpoint import Checkpoints
 from jaxflow.training.lock import Lock
 
@@ -40,7 +40,8 @@ class Arguments:
     experiment: Annotated[Experiment, tyro.conf.arg(name="")]
     devices: Annotated[Devices, tyro.conf.arg(name="")] = field(default_factory=Devices)
     data_dir: str | None = None
-    """Folder of the prepared data sets; default: TFDS_DATA_DIR, else ~/tensorflow_datasets."""
+    """Folder of the prepared data sets; left out, TFDS_DATA_DIR or ~/tensorflow_datasets. For `folder` that
+    of your pictures."""
     profile: bool = False
     """Trace steps 6 to 10 from the start into DIR/profile."""
 
@@ -62,8 +63,6 @@ def main(argv: list[str] | None = None) -> None:
             checkpoints = held.enter_context(Checkpoints(out / "checkpoints"))
             laid_out = layout(run, mapping)
             state = checkpoints.restore(laid_out)
-            if state is None:
-                check_is_new(out, experiment)
             start = 0 if state is None else int(state.step)
             stream = batches(
                 dataset,
@@ -118,16 +117,6 @@ def claim(out: Path, run: runs.Run, dataset: Dataset, held: ExitStack) -> None:
         print(f"{out / 'data.png'}: what was read")
 
 
-def check_is_new(out: Path, experiment: Experiment) -> None:
-    """Refuse to start over where checkpoints are gone: a kill loses no more than `checkpoint_every` steps."""
-    logged = max((line["step"] for line in log.read(out)), default=0)
-    if logged > experiment.checkpoint_every:
-        raise ValueError(
-            f"{out} was trained to step {logged} and has no checkpoint any more: choose another --out, or"
-            f" delete {out / log.LINES} to start over"
-        )
-
-
 def parse(argv: list[str]) -> Arguments:
     """The preset by its name, and its numbers as options."""
     names = sorted(module.name for module in iter_modules(presets.__path__))
@@ -135,7 +124,7 @@ def parse(argv: list[str]) -> Arguments:
         raise ValueError(f"PRESET is missing: there are {', '.join(names)}")
     if argv[0] in ("-h", "--help"):
         print(f"{__doc__}\nPresets: {', '.join(names)}")
-        sys.exit()
+        sys.exit(0)
     if argv[0] not in names:
         raise ValueError(f"PRESET = {argv[0]!r}: there are {', '.join(names)}")
     preset = import_module(f"experiments.presets.{argv[0]}").experiment()

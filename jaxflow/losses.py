@@ -189,7 +189,7 @@ def _regression(
 
 def _check_rate(rate: float | int) -> None:
     if not isinstance(rate, jax.core.Tracer) and not 0 <= rate <= 1:
-        raise ValueError(f"rate = {rate}: the probability of dropping the condition lies in [0, 1]")
+        raise ValueError(f"rate = {rate}: a probability of dropping the condition in [0, 1] is needed")
 
 
 def _split(key: Keys, b: int) -> tuple[Array, Array]:

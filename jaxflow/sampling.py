@@ -164,7 +164,7 @@ def sample_ddpm(
     """
     _check_times(times, increasing=True)
     if not isinstance(eta, jax.core.Tracer) and not 0 <= float(eta) <= 1:
-        raise ValueError(f"eta = {eta}: it lies in [0, 1], from DDIM to DDPM")
+        raise ValueError(f"eta = {eta}: a number in [0, 1] is needed, from DDIM to DDPM")
     keys = per_example.keys(key, noise.shape[0])
 
     def step(n, t, t_next, x, field, memory):

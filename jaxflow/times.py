@@ -156,7 +156,7 @@ def mode_law(scale: float = 1.29, *, stratified: bool = False, unbiased: bool = 
         ValueError: scale outside [-1, 2 / (pi - 2)], where the function would not be monotone.
     """
     if not -1 <= scale <= 2 / (math.pi - 2):
-        raise ValueError(f"scale = {scale}: it lies in [-1, {2 / (math.pi - 2):.4g}]")
+        raise ValueError(f"scale = {scale}: a number in [-1, {2 / (math.pi - 2):.4g}] is needed")
 
     def quantile(u: Array) -> Array:
         return u + scale * (u - jnp.sin(jnp.pi / 2 * u) ** 2)

@@ -3,7 +3,8 @@
     python -m experiments.benchmarks.mappings DIR [--steps 100]
 
 Trains `digits` on one CPU device, then on more with each mapping and in two processes of two devices each,
-and prints how far the losses of the first and of the last step are from those of the one device.
+and prints how far the losses of the first and of the last step are from those of the one device: no further
+than `FIRST` and `LAST`.
 """
 
 import os
@@ -20,6 +21,8 @@ import tyro
 from jaxflow.training import log
 
 KINDS = ("pmap", "data", "fsdp")
+FIRST, LAST = 1e-6, 1e-3
+"""Relative: rounding, and what a hundred steps make of it."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,8 @@ def main(argv: list[str] | None = None) -> None:
         first, last = (abs(found[i] / alone[i] - 1) for i in (0, -1))
         name = f"{processes} x {devices} devices, {kind}" + (f", tensor {tensor}" if tensor > 1 else "")
         print(f"{name:34} step 1 within {first:.1e}, step {a.steps} within {last:.1e}", flush=True)
+        if not (first <= FIRST and last <= LAST):
+            raise SystemExit(f"step 1 within {FIRST:g} and step {a.steps} within {LAST:g} is needed")
 
 
 def losses(a: Arguments, kind: str, processes: int, devices: int, tensor: int = 1) -> list[float]:

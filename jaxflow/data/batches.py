@@ -14,10 +14,10 @@ from typing import Any
 import grain
 import jax
 import numpy as np
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding
 from jaxtyping import Array, Int
 
-from jaxflow import blocks
+from jaxflow import layouts
 from jaxflow.data.checks import stack_checked
 from jaxflow.data.dataset import RESIDENT_BYTES, Dataset
 
@@ -40,7 +40,7 @@ def order(size: int, seed: int, batch_size: int) -> grain.MapDataset:
             f"batch_size = {batch_size}: the data set has {size} examples, allowed are 1 to {size}"
         )
     if seed < 0:
-        raise ValueError(f"seed = {seed}: a seed is not negative")
+        raise ValueError(f"seed = {seed}: a number from 0 is needed")
     return grain.MapDataset.range(size).seed(seed).shuffle().repeat().batch(batch_size)
 
 
@@ -65,30 +65,30 @@ def batches(
         resident: keep the decoded data set on the devices; by its size if left out.
     """
     if sharding is None:
-        sharding = blocks.on_one_device()
+        sharding = layouts.on_one_device()
     size = len(dataset.source)
     if resident is None:
         condition_bytes = sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(dataset.condition.null))
         resident = size * (int(np.prod(dataset.image_shape)) + condition_bytes) <= RESIDENT_BYTES
-    places = blocks.places_here(sharding, batch_size)
+    places = layouts.places_here(sharding, batch_size)
     positions = order(size, seed, batch_size)[start:].map(lambda batch: batch[places])
 
     def lay(part: Any) -> Any:
         """The examples of this process as its part of the batch."""
-        return blocks.lay(part, sharding, batch_size, places)
+        return layouts.lay(part, sharding, batch_size, places)
 
     place = {"place": lay(places.astype(np.int32))}
     if not resident:
         return (lay(part) | place for part in _read_ahead(positions.map(lambda part: _read(dataset, part))))
-    whole = NamedSharding(sharding.mesh, PartitionSpec())
-    everything = blocks.lay(_read(dataset, np.arange(size)), whole, size, np.arange(size))
+    everywhere = layouts.replicated(sharding)
+    everything = layouts.lay(_read(dataset, np.arange(size)), everywhere, size, np.arange(size))
     gather = jax.jit(_gather, out_shardings=sharding)
     return (gather(everything, lay(part.astype(np.int32))) | place for part in _read_ahead(positions))
 
 
 def load(dataset: Dataset) -> Batch:
-    """The whole data set, decoded, in its own order, on the default device; there is no `place`."""
-    return jax.device_put(_read(dataset, np.arange(len(dataset.source))))
+    """The whole data set, decoded, in its own order, on the host; there is no `place`."""
+    return _read(dataset, np.arange(len(dataset.source)))
 
 
 def _read(dataset: Dataset, positions: np.ndarray) -> Batch:

@@ -63,8 +63,7 @@ class Captions:
 
     def of(self, example: Mapping[str, Any]) -> Int[np.ndarray, " length"]:
         """The condition y of an example with a `caption`."""
-        caption = example["caption"]
-        return self.encode(caption if isinstance(caption, str) else caption.decode())
+        return self.encode(example["caption"])
 
     def encode(self, caption: str) -> Int[np.ndarray, " length"]:
         """The numbers of the first `length` words."""

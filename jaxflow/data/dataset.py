@@ -12,7 +12,8 @@ class Dataset(NamedTuple):
     """Images and what is said of them."""
 
     source: Any
-    """Random access, `len` and `__getitems__`, to {"image": uint8 (h, w, c), ...}, decoded when asked for."""
+    """Random access, `len` and `__getitems__`, to examples that are decoded when asked for: {"image": uint8
+    (h, w, c), ...} with a "label", int, or a "caption", str."""
     image_shape: tuple[int, int, int]
     condition: Condition
     """Makes the condition y of an example."""

@@ -66,7 +66,7 @@ class Pictures:
 
 
 def open_folder(directory: Path, split: str, size: int) -> Dataset:
-    """Read every picture of a split once; at most `RESIDENT_BYTES` of them are kept.
+    """Read every picture of a split once; they are kept if together they take no more than `RESIDENT_BYTES`.
 
     Args:
         directory: the folder.

@@ -1,4 +1,4 @@
-"""The examples of a prepared data set, with errors that say which one cannot be read."""
+"""The examples of a prepared data set: texts as such, and errors that say which one cannot be read."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -22,7 +22,7 @@ class Prepared:
 
     def __getitem__(self, position: int) -> dict[str, Any]:
         try:
-            return self._source.__getitems__([position])[0]
+            return _with_texts(self._source.__getitems__([position])[0])
         except Exception as error:  # whatever reader and decoder stumble over, RuntimeError mostly
             raise OSError(
                 f"example {position} of {self._name} cannot be read, {error}: prepare it again in another"
@@ -31,6 +31,11 @@ class Prepared:
 
     def __getitems__(self, positions: Sequence[int]) -> list[dict[str, Any]]:
         try:
-            return self._source.__getitems__(positions)
+            return [_with_texts(example) for example in self._source.__getitems__(positions)]
         except Exception:
             return [self[position] for position in positions]
+
+
+def _with_texts(example: dict[str, Any]) -> dict[str, Any]:
+    """TFDS has texts as bytes."""
+    return {name: value.decode() if isinstance(value, bytes) else value for name, value in example.items()}

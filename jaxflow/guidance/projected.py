@@ -53,7 +53,9 @@ def projected(
     if not limit > 0:
         raise ValueError(f"limit = {limit}: the greatest norm must be positive")
     if not -1 < momentum < 1:
-        raise ValueError(f"momentum = {momentum}: it lies in (-1, 1), or the sum would grow for ever")
+        raise ValueError(
+            f"momentum = {momentum}: a number in (-1, 1) is needed, or the sum would grow for ever"
+        )
     if scales.is_number(w, 1):
         return StatefulField(jnp.zeros_like, lambda x, t, memory: (field(x, t, y), memory))
     velocities = pair(field, y, null)

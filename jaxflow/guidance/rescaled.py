@@ -21,7 +21,7 @@ def rescaled(
     Source: Lin et al. 2305.08891, section 3.4, with velocities as the network's output.
     """
     if not 0 <= share <= 1:
-        raise ValueError(f"share = {share}: it lies in [0, 1]")
+        raise ValueError(f"share = {share}: a number in [0, 1] is needed")
 
     velocities = pair(field, y, null)
 

@@ -25,7 +25,7 @@ def zero_star(
     Source: Fan et al. 2503.18886, algorithm 1; there the first 4 % of the steps.
     """
     if not 0 <= still_until < 1:
-        raise ValueError(f"still_until = {still_until}: it lies in [0, 1)")
+        raise ValueError(f"still_until = {still_until}: a number in [0, 1) is needed")
 
     velocities = pair(field, y, null)
 

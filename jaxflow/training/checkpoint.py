@@ -5,6 +5,8 @@
     500.deleting/   one that is being deleted
     500.damaged/    one whose files are not as they were written, set aside
 
+and beside the folder an empty file, checkpoints.written: where it is, there has been a whole one.
+
 So a run that is killed in any moment leaves only whole checkpoints under the name of a step. The moving
 average is stored by itself: sampling reads nothing else.
 """
@@ -39,6 +41,7 @@ class Checkpoints:
 
     def __init__(self, directory: Path, keep: int = 2):
         self._directory, self._keep = directory.absolute(), keep
+        self._written = self._directory.with_name(f"{self._directory.name}.written")
         self._writer = ThreadPoolExecutor(1)
         self._writing: Future[None] | None = None
 
@@ -133,7 +136,7 @@ class Checkpoints:
             if fault is None:
                 return step
             refuse(step, fault)
-        if self.steps or any(self._directory.glob("*.damaged*")):
+        if self.steps or any(self._directory.glob("*.damaged*")) or self._written.exists():
             raise ValueError(
                 f"{self._directory}: no checkpoint is whole; to start anew, choose another folder"
             )
@@ -158,6 +161,7 @@ class Checkpoints:
         (folder / "contents.json").write_text(json.dumps(contents, indent=1))
         checksums.write(folder)
         folder.rename(self._folder(step))
+        self._written.touch()
         self._prune()
 
     def _prune(self) -> None:

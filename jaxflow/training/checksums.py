@@ -28,7 +28,11 @@ def fault(folder: Path) -> str | None:
     for name in sorted(found.keys() - listed.keys()):
         return f"{name!r} is not in {NAME}"
     for name, file in found.items():
-        if _hash(file) != listed[name]:
+        try:
+            digest = _hash(file)
+        except OSError as error:
+            return f"{name!r} cannot be read ({error})"
+        if digest != listed[name]:
             return f"{name!r} is not as it was written"
     return None
 

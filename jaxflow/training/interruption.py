@@ -1,4 +1,7 @@
-"""Stopping when asked: SIGTERM (preemption) and Ctrl-C end a run after the step in progress."""
+"""Stopping when asked: SIGTERM (preemption) and Ctrl-C end a run after a step.
+
+The loop asks for it before it starts a step, whose end it waits for: it is the step in progress, or the next.
+"""
 
 import os
 import signal

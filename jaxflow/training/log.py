@@ -5,12 +5,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 from jaxtyping import UInt8
 from tqdm import tqdm
 
+from jaxflow.training.events import Events
 from jaxflow.training.files import whole
 
 PATIENCE = 20
@@ -21,12 +23,14 @@ LINES, EVENTS = "metrics.jsonl", "tensorboard"
 class Log:
     """Means over `every` steps: on the bar, in `metrics.jsonl` and for `tensorboard --logdir`.
 
+    Use as a context manager; its end closes the bar and the files.
+
         loss                 mean over the steps since the last line
         gradient_norm        global norm of the last gradient, before it is clipped
         images_per_second    of all devices
         waiting_for_data     share of the time in which the loop waited for a batch
         saving               share of the time in which it waited for a checkpoint
-        skipped              steps so far that were not finite and changed nothing
+        skipped              steps so far that were not finite and changed nothing, as far as lines said so
         utilisation          of the devices' peak, where it is known
 
     Args:
@@ -50,23 +54,22 @@ class Log:
         utilisation: Callable[[float], float | None] = lambda seconds: None,
     ):
         self._every, self._batch_size, self._utilisation = every, batch_size, utilisation
-        self._file = self._events = None
+        self._folder, self._file, self._events = folder, None, None
+        self._in_a_row = self._skipped = 0
         if folder is not None:
-            from tensorboardX import SummaryWriter  # which imports torch, where that is installed
-
-            _forget(folder, after=start)
+            self._skipped = _forget(folder, after=start)
             self._file = (folder / LINES).open("a")
-            self._events = SummaryWriter(
-                str(folder / EVENTS), purge_step=start + 1, filename_suffix=f".{start}"
-            )
+            self._events = Events(folder / EVENTS, start)
         self._bar = tqdm(
             total=steps, initial=start, unit="step", desc="train", dynamic_ncols=True, disable=folder is None
         )
         self._losses: list[float] = []
         self._unasked: list[float] = []
-        self._in_a_row = self._skipped = 0
         self._since = time.perf_counter()
         self._waited = {"waiting_for_data": 0.0, "saving": 0.0}
+
+    def __enter__(self) -> "Log":
+        return self
 
     @contextmanager
     def waiting(self, name: str) -> Iterator[None]:
@@ -109,7 +112,8 @@ class Log:
     def picture(self, n: int, image: UInt8[np.ndarray, "h w *c"]) -> None:
         """An image made at step n, for TensorBoard."""
         if self._events is not None:
-            self._events.add_image("samples", image, n, dataformats="HWC"[: image.ndim])
+            with self._writing():
+                self._events.image(n, "samples", image)
 
     def _write(self, n: int, gradient_norm: float) -> None:
         seconds = time.perf_counter() - self._since
@@ -129,11 +133,18 @@ class Log:
         self._show(line)
         if self._file is None or self._events is None:
             return
-        print(json.dumps(line), file=self._file, flush=True)
-        for name, value in line.items():
-            if name != "step":
-                self._events.add_scalar(name, value, n)
-        self._events.flush()
+        with self._writing():
+            print(json.dumps(line), file=self._file, flush=True)
+            self._events.scalars(n, {name: value for name, value in line.items() if name != "step"})
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise OSError(
+                f"{self._folder}: the log cannot be written, the checkpoints are whole: {error}"
+            ) from error
 
     def _show(self, line: dict[str, float | int]) -> None:
         shown = {
@@ -141,6 +152,7 @@ class Log:
             "gradient": f"{line['gradient_norm']:.2g}",
             "images/s": f"{line['images_per_second']:.0f}",
             "data": f"{line['waiting_for_data']:.0%}",
+            "saving": f"{line['saving']:.0%}",
         }
         if line["skipped"]:
             shown["skipped"] = f"{line['skipped']}"
@@ -148,18 +160,19 @@ class Log:
             shown["used"] = f"{line['utilisation']:.0%}"
         self._bar.set_postfix(shown)
 
-    def close(self) -> None:
-        """End the bar and the files."""
+    def __exit__(self, *_: Any) -> None:
         self._bar.close()
         if self._file is not None and self._events is not None:
             self._file.close()
             self._events.close()
 
 
-def _forget(folder: Path, after: int) -> None:
+def _forget(folder: Path, after: int) -> int:
+    """Remove the lines of steps after a step; returns the steps skipped until the last line that is left."""
     kept = [line for line in read(folder) if line["step"] <= after]
     with whole(folder / LINES) as stream:
         stream.write("".join(json.dumps(line) + "\n" for line in kept).encode())
+    return kept[-1].get("skipped", 0) if kept else 0
 
 
 def read(folder: Path) -> list[dict]:

@@ -14,7 +14,7 @@ from experiments.experiment import Experiment, decode, differences, encode, fitt
 from experiments.objective import LARGEST_WEIGHT, guided_loss
 from experiments.runs import Run
 from experiments.sampler import Sampler
-from jaxflow import losses, times
+from jaxflow import losses, paths, times
 from jaxflow.data.conditions import Captions, Classes
 from jaxflow.data.images import to_float
 
@@ -85,6 +85,14 @@ def test_only_what_a_continued_run_must_keep_is_a_difference():
 def test_a_configuration_builds_nothing_but_its_own_classes():
     with pytest.raises(KeyError):
         decode({"class": "Popen", "args": ["true"]})
+
+
+@pytest.mark.parametrize(
+    "path", [paths.DDPM(jnp.linspace(1e-4, 0.02, 10)), paths.from_functions(lambda t: t, lambda t: 1 - t)]
+)
+def test_what_could_not_be_read_again_is_not_written(path):
+    with pytest.raises(ValueError, match=r"cannot be written to config\.json"):
+        encode(dataclasses.replace(preset("digits"), path=path))
 
 
 @pytest.mark.parametrize("name", ["heun", "rk4"])

@@ -129,7 +129,7 @@ def test_only_a_run_folder_with_a_checkpoint_is_exported(folder, file, tmp_path,
     assert f"out = {tmp_path}: it is a folder" in refused(capsys, export, folder, "--out", tmp_path)
     assert "No such file" in refused(capsys, export, folder, "--out", tmp_path / "no" / "folder")
     shutil.rmtree(folder / "checkpoints")
-    assert "has no checkpoint yet" in refused(capsys, export, folder, "--out", tmp_path / "file")
+    assert "no checkpoint is whole" in refused(capsys, export, folder, "--out", tmp_path / "file")
     assert not (tmp_path / "file").exists()
 
 

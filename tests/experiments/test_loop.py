@@ -5,6 +5,7 @@ import signal
 import time
 
 import jax
+import numpy as np
 import pytest
 import small_digits
 from conftest import assert_close
@@ -75,6 +76,26 @@ def test_no_step_runs_further_ahead_of_the_checkpoints_than_a_kill_may_lose(data
     digits(tmp_path / "run", data_dir, "--steps", 12, "--sample-every", 0)
     assert len(lost) == 12
     assert max(lost) <= 4
+
+
+def test_a_picture_that_a_stop_came_before_is_drawn_when_the_run_goes_on(data_dir, tmp_path, monkeypatch):
+    small_digits.use(monkeypatch)
+    drawn, kept = [], [True]
+
+    def draw(self, n, params):
+        drawn.append(n)
+        if kept.pop():
+            (tmp_path / "run" / "samples").mkdir()
+            (tmp_path / "run" / "samples" / f"step={n}.png").touch()
+        return np.zeros((2, 2), np.uint8)
+
+    monkeypatch.setattr(loop.Previews, "draw", draw)
+    digits(tmp_path / "run", data_dir, "--steps", 4, "--sample-every", 4)
+    kept[:] = [False]
+    digits(tmp_path / "run", data_dir, "--steps", 5, "--sample-every", 4)
+    kept[:] = [False, False]
+    digits(tmp_path / "run", data_dir, "--steps", 6, "--sample-every", 5)
+    assert drawn == [4, 5, 5, 6]
 
 
 def test_utilisation_is_said_where_the_peak_is_known(data_dir, tmp_path, monkeypatch):

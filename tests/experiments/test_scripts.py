@@ -142,7 +142,7 @@ def test_folder_whose_checkpoints_are_gone_is_not_started_over(trained, data_dir
     gone = tmp_path / "gone"
     shutil.copytree(trained, gone, ignore=shutil.ignore_patterns("checkpoints"))
     done = run("train", "digits", "--out", gone, "--data-dir", data_dir, "--steps", 12, *SMALL, code=2)
-    assert "was trained to step 12 and has no checkpoint any more" in done.stderr
+    assert "no checkpoint is whole; to start anew, choose another folder" in done.stderr
     assert (gone / "metrics.jsonl").read_text() == (trained / "metrics.jsonl").read_text()
 
 

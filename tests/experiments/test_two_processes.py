@@ -1,5 +1,6 @@
 """Two processes of two devices each beside one of four, through the scripts."""
 
+import shutil
 import signal
 import time
 
@@ -70,10 +71,28 @@ def test_a_signal_to_one_ends_both_after_the_same_step_and_one_continues(alone, 
     step, _ = newest_params(out, open_run(out))
     assert step == len(losses(out)) >= STEPS
     assert (out / "samples" / "step=4.png").exists()
-    # Other processes and devices, and the moving average of the same state.
-    arguments = (*TRAIN, "--out", out, "--data-dir", data_dir, *options)
-    finish(launch(1, 2, *arguments, "--steps", step + 1, "--sample-every", 0), [0])
-    assert newest_params(out, open_run(out))[0] == step + 1
+    # The next step in as many processes and devices, and in others.
+    shutil.copytree(out, tmp_path / "other")
+    options = ("--data-dir", data_dir, "--parallel", "fsdp", "--steps", step + 1, "--sample-every", 0)
+    finish(launch(2, 2, *TRAIN, "--out", out, *options), (0, 0))
+    finish(launch(1, 2, *TRAIN, "--out", tmp_path / "other", *options), [0])
+    assert newest_params(out, open_run(out))[0] == len(losses(out)) == step + 1
+    np.testing.assert_allclose(losses(tmp_path / "other"), losses(out), rtol=1e-6)
+
+
+@pytest.mark.requirement("R60")
+def test_a_signal_to_one_that_has_nothing_to_save_ends_it_at_once(data_dir, tmp_path):
+    started = launch(2, 2, *TRAIN, "--out", tmp_path / "run", "--data-dir", data_dir)
+    while not (tmp_path / "run" / "config.json").exists():  # they read, compile and wait for each other
+        for process in started:
+            assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    started[1].send_signal(signal.SIGTERM)
+    _, errors = started[1].communicate(timeout=60)
+    started[0].kill()  # it would notice within the heartbeat, see below
+    started[0].communicate()
+    assert started[1].returncode == 143
+    assert "stopped by SIGTERM" in errors
 
 
 @pytest.mark.requirement("R60")

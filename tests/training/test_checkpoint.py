@@ -1,5 +1,6 @@
 import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,7 +11,8 @@ import jax.numpy as jnp
 import optax
 import pytest
 
-from jaxflow.training import checksums, layouts, parallel
+from jaxflow import layouts
+from jaxflow.training import checksums, parallel
 from jaxflow.training.checkpoint import Checkpoints
 from jaxflow.training.step import TrainState, initial_state
 
@@ -129,6 +131,29 @@ def test_nothing_is_started_over_where_all_are_damaged(two):
     assert folders(two) == ["3.damaged", "7.damaged"]
 
 
+def test_nothing_is_started_over_where_all_are_gone(tmp_path):
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        checkpoints.save(state(1))
+    shutil.rmtree(tmp_path / "checkpoints")
+    empty = Checkpoints(tmp_path / "checkpoints")
+    with pytest.raises(ValueError, match="no checkpoint is whole"):
+        empty.restore(state(0))
+
+
+def test_a_file_that_cannot_be_read_is_damage(two, monkeypatch):
+    (unreadable,) = (two / "7").glob("contents.json")
+    read = checksums._hash
+
+    def bad_sector(file):
+        if file == unreadable:
+            raise OSError(errno.EIO, "Input/output error")
+        return read(file)
+
+    monkeypatch.setattr(checksums, "_hash", bad_sector)
+    with pytest.warns(UserWarning, match=r"'contents\.json' cannot be read .*set aside"):
+        chex.assert_trees_all_equal(Checkpoints(two).restore(state(0)), state(3))
+
+
 @pytest.mark.parametrize(
     ("other", "says"), [(state(0, "v"), "ema/v is not there"), (state(0, width=9), r"ema/w is \[8\]")]
 )
@@ -162,6 +187,7 @@ POINTS = {
     "before the list": ("checksums.write", "before"),
     "in the list": ("checksums._flush", "before"),
     "before the name": ("checksums.write", "after"),
+    "before it is said": ("checkpoint.Path.touch", "before"),
     "before old ones go": ("checkpoint.Checkpoints._prune", "before"),
     "while old ones go": ("checkpoint.shutil.rmtree", "before"),
     "after all": ("checkpoint.Checkpoints._prune", "after"),
@@ -197,7 +223,9 @@ def test_kill_at_a_point_of_a_save_leaves_a_whole_checkpoint(two, point):
     script = [sys.executable, "-c", KILLED, two, *POINTS[point], os.path.dirname(__file__)]
     assert subprocess.run(script, capture_output=True).returncode == -signal.SIGKILL
     expected = 9 if (two / "9").exists() else 7
-    assert expected == (9 if point in ("before old ones go", "while old ones go", "after all") else 7)
+    assert expected == (
+        9 if point in ("before it is said", "before old ones go", "while old ones go", "after all") else 7
+    )
     with Checkpoints(two) as checkpoints:
         chex.assert_trees_all_equal(checkpoints.restore(state(0)), state(expected))
         checkpoints.save(state(11))

@@ -1,10 +1,16 @@
+import errno
 import json
+import re
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboardX.event_file_writer import EventsWriter
 
-from jaxflow.training.log import EVENTS, PATIENCE, Log
+from jaxflow.training.log import EVENTS, PATIENCE, Log, read
 
 
 def metrics(loss, skipped=0):
@@ -16,10 +22,9 @@ def open_log(folder, start=0):
 
 
 def test_means_of_the_steps_since_the_last_line(tmp_path):
-    log = open_log(tmp_path)
-    for n, loss in enumerate([1.0, 3.0, 5.0, 9.0], start=1):
-        log.record(n, metrics(loss))
-    log.close()
+    with open_log(tmp_path) as log:
+        for n, loss in enumerate([1.0, 3.0, 5.0, 9.0], start=1):
+            log.record(n, metrics(loss))
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [(line["step"], line["loss"]) for line in lines] == [(2, 2.0), (4, 7.0)]
 
@@ -27,20 +32,20 @@ def test_means_of_the_steps_since_the_last_line(tmp_path):
 def test_steps_that_will_be_done_again_and_a_torn_line_are_removed(tmp_path):
     file = tmp_path / "metrics.jsonl"
     file.write_text('{"step": 2}\n{"step": 4}\n{"step": 6}\n{"st')
-    open_log(tmp_path, start=4).close()
+    with open_log(tmp_path, start=4):
+        pass
     assert [json.loads(line)["step"] for line in file.read_text().splitlines()] == [2, 4]
 
 
 def test_gives_up_after_steps_in_a_row_that_were_not_finite(tmp_path):
-    log = open_log(tmp_path)
-    for n in range(1, PATIENCE):
-        log.record(n, metrics(float("nan"), skipped=1))
-    log.record(PATIENCE, metrics(1.0))
-    for n in range(1, PATIENCE):
-        log.record(n, metrics(float("nan"), skipped=1))
-    with pytest.raises(FloatingPointError, match="lower learning_rate"):
-        log.record(PATIENCE, metrics(float("nan"), skipped=1))
-    log.close()
+    with open_log(tmp_path) as log:
+        for n in range(1, PATIENCE):
+            log.record(n, metrics(float("nan"), skipped=1))
+        log.record(PATIENCE, metrics(1.0))
+        for n in range(1, PATIENCE):
+            log.record(n, metrics(float("nan"), skipped=1))
+        with pytest.raises(FloatingPointError, match="lower learning_rate"):
+            log.record(PATIENCE, metrics(float("nan"), skipped=1))
 
 
 def events(folder):
@@ -50,11 +55,10 @@ def events(folder):
 
 
 def test_tensorboard_reads_what_the_lines_say(tmp_path):
-    log = open_log(tmp_path)
-    for n, loss in enumerate([1.0, 3.0, 5.0, 9.0], start=1):
-        log.record(n, metrics(loss))
-    log.picture(4, np.zeros((5, 7), np.uint8))
-    log.close()
+    with open_log(tmp_path) as log:
+        for n, loss in enumerate([1.0, 3.0, 5.0, 9.0], start=1):
+            log.record(n, metrics(loss))
+        log.picture(4, np.zeros((5, 7), np.uint8))
     found = events(tmp_path)
     assert [(event.step, event.value) for event in found.Scalars("loss")] == [(2, 2.0), (4, 7.0)]
     assert {"gradient_norm", "images_per_second", "waiting_for_data", "saving"} < set(found.Tags()["scalars"])
@@ -64,23 +68,23 @@ def test_tensorboard_reads_what_the_lines_say(tmp_path):
 
 def test_steps_that_are_done_again_are_there_once(tmp_path):
     for start, losses in ((0, [1.0, 1.0, 1.0, 1.0]), (2, [3.0, 3.0])):
-        log = open_log(tmp_path, start)
-        for n, loss in enumerate(losses, start=start + 1):
-            log.record(n, metrics(loss))
-        log.close()
+        with open_log(tmp_path, start) as log:
+            for n, loss in enumerate(losses, start=start + 1):
+                log.record(n, metrics(loss))
     assert [(event.step, event.value) for event in events(tmp_path).Scalars("loss")] == [(2, 1.0), (4, 3.0)]
 
 
 def test_time_that_does_not_count_and_time_that_is_waited(tmp_path, monkeypatch):
     clock = iter([0.0, 1.0, 3.0, 10.0, 20.0, 14.0, 14.0])
     monkeypatch.setattr("jaxflow.training.log.time.perf_counter", lambda: next(clock))
-    log = Log(tmp_path, start=0, steps=9, batch_size=4, every=1, utilisation=lambda seconds: 0.8 / seconds)
-    with log.waiting("saving"):  # from 1 to 3
-        pass
-    with log.pause():  # from 10 to 20
-        pass
-    log.record(1, metrics(1.0))  # at 14: 4 seconds after the start and the pause
-    log.close()
+    with Log(
+        tmp_path, start=0, steps=9, batch_size=4, every=1, utilisation=lambda seconds: 0.8 / seconds
+    ) as log:
+        with log.waiting("saving"):  # from 1 to 3
+            pass
+        with log.pause():  # from 10 to 20
+            pass
+        log.record(1, metrics(1.0))  # at 14: 4 seconds after the start and the pause
     (line,) = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert line["images_per_second"] == 1.0
     assert line["saving"] == 0.5
@@ -88,8 +92,47 @@ def test_time_that_does_not_count_and_time_that_is_waited(tmp_path, monkeypatch)
 
 
 def test_a_process_that_does_not_write_counts_all_the_same(tmp_path):
-    log = Log(None, start=0, steps=9, batch_size=4, every=1)
-    for n in range(1, 4):
-        log.record(n, metrics(float(n)))
-    assert log.mean_loss() == 2.0
-    log.close()
+    with Log(None, start=0, steps=9, batch_size=4, every=1) as log:
+        for n in range(1, 4):
+            log.record(n, metrics(float(n)))
+        assert log.mean_loss() == 2.0
+
+
+KILLED = """
+import os, pathlib, signal, sys
+import numpy as np
+from jaxflow.training.log import Log
+
+with Log(pathlib.Path(sys.argv[1]), start=0, steps=9, batch_size=4, every=2) as log:
+    for n in range(1, 5):
+        log.record(n, {"loss": n, "gradient_norm": 1.0, "skipped": n == 3})
+    log.picture(4, np.zeros((5, 7), np.uint8))
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_kill_loses_no_line_no_event_and_no_picture(tmp_path):
+    done = subprocess.run([sys.executable, "-c", KILLED, tmp_path], capture_output=True)
+    assert done.returncode == -signal.SIGKILL
+    found = events(tmp_path)
+    assert [(event.step, event.value) for event in found.Scalars("loss")] == [(2, 1.5), (4, 3.5)]
+    assert [event.step for event in found.Images("samples")] == [4]
+    with open_log(tmp_path, start=4) as log:
+        for n in (5, 6):
+            log.record(n, metrics(1.0, skipped=1))
+    assert [line["skipped"] for line in read(tmp_path)] == [0, 1, 3]
+
+
+def full(*_):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize(
+    "say", [lambda log: log.record(2, metrics(1.0)), lambda log: log.picture(2, np.zeros((5, 7), np.uint8))]
+)
+def test_a_full_disk_is_an_error(tmp_path, monkeypatch, say):
+    with open_log(tmp_path) as log, monkeypatch.context() as patch:
+        patch.setattr(EventsWriter, "write_event", full)
+        says = "the log cannot be written, the checkpoints are whole: .*No space left"
+        with pytest.raises(OSError, match=re.escape(f"{tmp_path}: ") + says):
+            say(log)
