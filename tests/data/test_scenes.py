@@ -279,5 +279,5 @@ def test_the_tfds_data_set_is_the_world(tmp_path, monkeypatch):
         for example in examples:
             this = scene(int(example["index"]), split)
             np.testing.assert_array_equal(example["image"], draw(this))
-            assert example["caption"] == caption(this, int(example["index"]))
+            assert example["caption"].decode() == caption(this, int(example["index"]))
     assert set(shapes.SCENES) == set(SPLITS)

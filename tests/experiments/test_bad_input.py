@@ -270,7 +270,7 @@ def make_runs(root):
         store(root / name, replace(run, experiment=replace(run.experiment, **fields)))
     captions = Captions(("a", "red", "circle"), 4)
     store(root / "OF_CAPTIONS", Run(fitted(folder.experiment(), captions), "", (64, 64, 3), captions))
-    shutil.copytree(root / "RUN", root / "NO_CHECKPOINT", ignore=shutil.ignore_patterns("checkpoints"))
+    shutil.copytree(root / "RUN", root / "NO_CHECKPOINT", ignore=shutil.ignore_patterns("checkpoints*"))
     changed(root / "RUN", root / "NOT_JSON", "config.json", lambda b: b[:-9])
     changed(root / "RUN", root / "ONE_BIT", "config.json", lambda b: b.replace(b'"depth": 6', b'"depth": 4'))
     changed(root / "RUN", root / "SPOILED", "checkpoints/0/contents.json", lambda b: b + b" ")
