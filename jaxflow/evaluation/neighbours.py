@@ -31,7 +31,7 @@ def precision_recall(real: Points, generated: Float[np.ndarray, "m d"], k: int =
 
     Args:
         real: the points of one manifold.
-        generated: those of the other; as many as `real`, or the larger one is favoured.
+        generated: those of the other; figures compare where the sizes of both sets are the same.
         k: which nearest neighbour a ball reaches to.
 
     Raises:
