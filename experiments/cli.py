@@ -14,8 +14,8 @@ from typing import NoReturn
 import jax
 from tqdm import tqdm
 
-from experiments import cache
-from jaxflow.training import processes
+from jaxflow.devices import processes
+from jaxflow.runs import cache
 
 # tensorflow-datasets recommends OpenCV through absl at each start; Pillow decodes fast enough.
 logging.getLogger("absl").setLevel(logging.ERROR)

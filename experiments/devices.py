@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
-from jaxflow.training import parallel
-from jaxflow.training.parallel import Kind, Mapping
+from jaxflow.devices import parallel
+from jaxflow.devices.parallel import Kind, Mapping
 
 
 @dataclass(frozen=True)

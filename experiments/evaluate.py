@@ -2,10 +2,10 @@
 
     python -m experiments.evaluate DIR [--w 0 1 2 4] [--per-label N]
 
-The columns are those of `experiments/quality.py`, and the line `real` has what real images get.
+The columns are those of `experiments/report/quality.py`, and the line `real` has what real images get.
 
 A run of `shapes` has captions instead of classes: the reader of its scenes says which claims of a caption are
-true of its image, see `experiments/alignment.py`.
+true of its image, see `experiments/report/alignment.py`.
 """
 
 from collections.abc import Callable
@@ -17,15 +17,16 @@ from typing import Annotated
 import tyro
 from jax.sharding import NamedSharding
 
-from experiments import alignment, quality, ranges, run_folder
 from experiments.cli import refusing, script
 from experiments.devices import Devices
-from experiments.generate import Images, check, generator
-from experiments.plots import curves_over_w
-from experiments.run_folder import write_json
-from experiments.runs import Run
-from experiments.sampler import Sampler
-from jaxflow.training import processes
+from experiments.report import alignment, quality
+from experiments.report.plots import curves_over_w
+from jaxflow.devices import processes
+from jaxflow.runs import folder, ranges
+from jaxflow.runs.folder import write_json
+from jaxflow.runs.generation import Images, check, generator
+from jaxflow.runs.run import Run
+from jaxflow.runs.sampler import Sampler
 
 
 @dataclass(frozen=True)
@@ -57,19 +58,19 @@ def main(argv: list[str] | None = None) -> None:
     """Run the script."""
     arguments = tyro.cli(Arguments, args=argv, prog="python -m experiments.evaluate")
     with refusing():
-        run = run_folder.open_run(arguments.run)
-        results = arguments.out or run_folder.results(arguments.run)
+        run = folder.open_run(arguments.run)
+        results = arguments.out or folder.results(arguments.run)
         check(run.experiment, arguments.w, arguments.sampler, arguments.per_label)
         ranges.given(arguments, "w")
         ranges.at_least(1, arguments, "captions", "judge_steps")
         ranges.seed(arguments.seed)
         mapping = arguments.devices.mapping(run.shapes())
-        _, params = run_folder.newest_params(arguments.run, run, mapping.lay_out(run.shapes()))
+        _, params = folder.newest_params(arguments.run, run, mapping.lay_out(run.shapes()))
         if run.experiment.dataset == "shapes":
             report = alignment.report(results, run, arguments.w, arguments.captions, arguments.data_dir)
         else:
             report = report_on_classes(results, run, arguments, mapping.examples)
-        run_folder.make(results)
+        folder.make(results)
     generate = generator(run, mapping.examples, sampler=arguments.sampler, seed=arguments.seed)
     report(partial(generate, params))
 

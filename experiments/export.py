@@ -4,7 +4,7 @@
     python -m experiments.sample FILE --w 1 2
 
 The file has the moving average of the parameters at the newest whole checkpoint, its step and the run's
-configuration, as safetensors with a checksum, see `jaxflow/training/weights.py`. The folder of the data is
+configuration, as safetensors with a checksum, see `jaxflow/runs/exported.py`. The folder of the data is
 left out, and of a frozen text encoder the file has the folder's name only.
 """
 
@@ -13,9 +13,9 @@ from pathlib import Path
 
 import tyro
 
-from experiments import run_folder
 from experiments.cli import refusing, script
-from jaxflow.training import processes
+from jaxflow.devices import processes
+from jaxflow.runs import folder
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,11 @@ def main(argv: list[str] | None = None) -> None:
     arguments = tyro.cli(Arguments, args=argv, prog="python -m experiments.export")
     with refusing():
         file = checked(arguments)
-        run = run_folder.open_run(arguments.run)
-        step, params = run_folder.newest_params(arguments.run, run)
+        run = folder.open_run(arguments.run)
+        step, params = folder.newest_params(arguments.run, run)
         if not processes.is_first():
             return
-        run_folder.export(file, run, params, step)
+        folder.export(file, run, params, step)
     print(f"{file}: step {step}, {file.stat().st_size:,} bytes")
 
 

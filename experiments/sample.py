@@ -16,15 +16,15 @@ from typing import Annotated, Any, NamedTuple
 import numpy as np
 import tyro
 
-from experiments import ranges, run_folder, runs
 from experiments.cli import refusing, script
 from experiments.devices import Devices
-from experiments.frozen_text import FrozenText
-from experiments.generate import check, generator
-from experiments.plots import guidance_grid
-from experiments.sampler import Sampler
+from experiments.report.plots import guidance_grid
 from jaxflow.data.conditions import Captions, Classes, stack
-from jaxflow.training import processes
+from jaxflow.devices import processes
+from jaxflow.runs import folder, ranges, run
+from jaxflow.runs.frozen_text import FrozenText
+from jaxflow.runs.generation import check, generator
+from jaxflow.runs.sampler import Sampler
 from jaxflow.training.files import whole
 
 
@@ -70,7 +70,7 @@ def main(argv: list[str] | None = None) -> None:
     """Run the script."""
     arguments = tyro.cli(Arguments, args=argv, prog="python -m experiments.sample")
     with refusing():
-        run = run_folder.open_run(arguments.run)
+        run = folder.open_run(arguments.run)
         check(run.experiment, arguments.w, arguments.sampler, arguments.per_label)
         ranges.given(arguments, "w", "labels")
         ranges.seed(arguments.seed)
@@ -78,9 +78,9 @@ def main(argv: list[str] | None = None) -> None:
             classes_of(run, arguments) if isinstance(run.condition, Classes) else prompts_of(run, arguments)
         )
         mapping = arguments.devices.mapping(run.shapes())
-        _, params = run_folder.newest_params(arguments.run, run, mapping.lay_out(run.shapes()))
-        folder = arguments.out or run_folder.results(arguments.run) / "samples"
-        run_folder.make(folder)
+        _, params = folder.newest_params(arguments.run, run, mapping.lay_out(run.shapes()))
+        folder = arguments.out or folder.results(arguments.run) / "samples"
+        folder.make(folder)
 
     n = arguments.per_label
     y = stack([condition for condition in (*rows.conditions, run.null) for _ in range(n)])
@@ -104,7 +104,7 @@ def main(argv: list[str] | None = None) -> None:
     print(f"{folder / 'grid.png'}\n{folder}/w=*.npz: {total} images for each w in {[*panels]}")
 
 
-def classes_of(run: runs.Run, arguments: Arguments) -> Rows:
+def classes_of(run: run.Run, arguments: Arguments) -> Rows:
     """A row for each class that is asked for."""
     if arguments.prompt or arguments.negative is not None:
         raise ValueError(f"prompt: the run is of the classes {', '.join(run.classes)}; choose by --labels")
@@ -116,7 +116,7 @@ def classes_of(run: runs.Run, arguments: Arguments) -> Rows:
     return Rows([*labels], [run.classes[label] for label in labels], "labels", labels)
 
 
-def prompts_of(run: runs.Run, arguments: Arguments) -> Rows:
+def prompts_of(run: run.Run, arguments: Arguments) -> Rows:
     """A row for each prompt."""
     if arguments.labels is not None:
         raise ValueError("labels: the run is of captions; say what the images shall show with --prompt")

@@ -2,8 +2,8 @@
 
     python -m experiments.sweep DIR [--rules ...] [--w 1 1.25 1.5 2 3 5 8 12] [--sigma 0] [--worse DIR]
 
-All settings start from the same noise and get the figures of `experiments/quality.py`. The rules are those of
-`experiments/rules.py`: `autoguidance` needs --worse, a less trained run on the same data; `classifier` trains
+All settings start from the same noise and get the figures of `experiments/report/quality.py`. The rules are those of
+`jaxflow/runs/rules.py`: `autoguidance` needs --worse, a less trained run on the same data; `classifier` trains
 its classifier of noisy images first. With a --sigma other than 0 the SDE is sampled.
 
 Writes sweep.json, all settings, and sweep.png, curves over w.
@@ -21,20 +21,21 @@ import numpy as np
 import tyro
 from jax.sharding import NamedSharding
 
-from experiments import quality, ranges, run_folder, runs
 from experiments.cli import refusing, script
 from experiments.devices import Devices
-from experiments.generate import check
-from experiments.plots import rules_over_w
-from experiments.rules import RULES, Models
-from experiments.run_folder import write_json
-from experiments.sampler import Sampler
+from experiments.report import quality
+from experiments.report.plots import rules_over_w
 from jaxflow import per_example, sampling, sweeps
-from jaxflow.blocks import in_blocks
 from jaxflow.data.images import to_float, to_uint8
-from jaxflow.training import processes
+from jaxflow.devices import processes
+from jaxflow.devices.blocks import in_blocks
+from jaxflow.devices.parallel import Mapping
+from jaxflow.runs import folder, ranges, run
+from jaxflow.runs.folder import write_json
+from jaxflow.runs.generation import check
+from jaxflow.runs.rules import RULES, Models
+from jaxflow.runs.sampler import Sampler
 from jaxflow.training.noisy_classifier import LogProb, train_noisy_classifier
-from jaxflow.training.parallel import Mapping
 from jaxflow.training.step import Params
 
 
@@ -78,16 +79,16 @@ def main(argv: list[str] | None = None) -> None:
     """Run the script."""
     arguments = tyro.cli(Arguments, args=argv, prog="python -m experiments.sweep")
     with refusing():
-        run = run_folder.open_run(arguments.run)
-        results = arguments.out or run_folder.results(arguments.run)
+        run = folder.open_run(arguments.run)
+        results = arguments.out or folder.results(arguments.run)
         check(run.experiment, arguments.w, arguments.sampler, arguments.per_label)
         labels = quality.labels_of(run, arguments.per_label)
         names = chosen_rules(arguments)
         mapping = arguments.devices.mapping(run.shapes())
-        _, params = run_folder.newest_params(arguments.run, run, mapping.lay_out(run.shapes()))
+        _, params = folder.newest_params(arguments.run, run, mapping.lay_out(run.shapes()))
         worse = worse_model(arguments.worse, run, mapping)
         real = quality.read(run, arguments.data_dir, len(labels))
-        run_folder.make(results)
+        folder.make(results)
 
     measure = quality.Measure(
         real, labels, seed=arguments.seed, steps=arguments.judge_steps, sharding=mapping.examples
@@ -138,22 +139,22 @@ def chosen_rules(arguments: Arguments) -> tuple[str, ...]:
     return names
 
 
-def worse_model(folder: Path | None, run: runs.Run, mapping: Mapping) -> tuple[runs.Run, Params] | None:
+def worse_model(folder: Path | None, run: run.Run, mapping: Mapping) -> tuple[run.Run, Params] | None:
     """The run of the worse model and its parameters."""
     if folder is None:
         return None
-    worse = run_folder.open_run(folder)
+    worse = folder.open_run(folder)
     if not run.fits(worse.condition, worse.image_shape):
         raise ValueError(f"worse = {folder}: it was trained on other data, {worse.experiment.dataset}")
-    return worse, run_folder.newest_params(folder, worse, mapping.lay_out(worse.shapes()))[1]
+    return worse, folder.newest_params(folder, worse, mapping.lay_out(worse.shapes()))[1]
 
 
 def swept_images(
     arguments: Arguments,
-    run: runs.Run,
+    run: run.Run,
     sharding: NamedSharding,
     params: Params,
-    worse: tuple[runs.Run, Params] | None,
+    worse: tuple[run.Run, Params] | None,
     log_prob: LogProb | None,
     name: str,
     labels: np.ndarray,

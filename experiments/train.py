@@ -18,15 +18,16 @@ from typing import Annotated
 import jax
 import tyro
 
-from experiments import presets, run_folder, runs
+from experiments import presets
 from experiments.cli import refusing, script
 from experiments.devices import Devices
-from experiments.experiment import Experiment, fitted
-from experiments.loop import initialise, layout, train
-from experiments.previews import Previews
+from experiments.report.previews import Previews
 from jaxflow.data.batches import batches, order
 from jaxflow.data.dataset import Dataset
-from jaxflow.training import parallel, processes
+from jaxflow.devices import parallel, processes
+from jaxflow.runs import folder, run
+from jaxflow.runs.configuration import Experiment, fitted
+from jaxflow.runs.loop import initialise, layout, train
 from jaxflow.training.checkpoint import Checkpoints
 from jaxflow.training.lock import Lock
 
@@ -54,7 +55,7 @@ def main(argv: list[str] | None = None) -> None:
             arguments = parse(sys.argv[1:] if argv is None else argv)
             out = arguments.out
             experiment, dataset = read(arguments)
-            run = runs.new_run(experiment, dataset, arguments.data_dir)
+            run = run.new_run(experiment, dataset, arguments.data_dir)
             begin = partial(initialise, run)
             mapping = arguments.devices.mapping(jax.eval_shape(lambda: begin(jax.random.key(0))))
             parallel.check_divides(mapping.examples, experiment.batch_size, experiment.accumulate)
@@ -100,18 +101,18 @@ def read(arguments: Arguments) -> tuple[Experiment, Dataset]:
     if experiment.text_encoder is not None:  # a run may be continued from another folder
         encoder = str(Path(experiment.text_encoder).expanduser().absolute())
         experiment = replace(experiment, text_encoder=encoder)
-    dataset = runs.open_data(experiment, "train", arguments.data_dir)
+    dataset = run.open_data(experiment, "train", arguments.data_dir)
     order(len(dataset.source), experiment.seed, experiment.batch_size)
     return fitted(experiment, dataset.condition), dataset
 
 
-def claim(out: Path, run: runs.Run, dataset: Dataset, held: ExitStack) -> None:
+def claim(out: Path, run: run.Run, dataset: Dataset, held: ExitStack) -> None:
     """Take the folder for this run, and write what the run is into it."""
-    run_folder.make(out)
+    folder.make(out)
     held.enter_context(Lock(out))
-    run_folder.store(out, run)
+    folder.store(out, run)
     if run.experiment.dataset == "folder":
-        from experiments.contact_sheet import contact_sheet
+        from experiments.report.contact_sheet import contact_sheet
 
         contact_sheet(dataset, out / "data.png", getattr(dataset.source, "notes", ()))
         print(f"{out / 'data.png'}: what was read")

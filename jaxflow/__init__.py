@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from jaxflow import adaptive as adaptive
-    from jaxflow import blocks as blocks
     from jaxflow import data as data
     from jaxflow import evaluation as evaluation
     from jaxflow import fields as fields
     from jaxflow import guidance as guidance
-    from jaxflow import layouts as layouts
     from jaxflow import likelihood as likelihood
     from jaxflow import losses as losses
     from jaxflow import mixtures as mixtures
@@ -32,12 +30,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "adaptive",
-    "blocks",
     "data",
     "evaluation",
     "fields",
     "guidance",
-    "layouts",
     "likelihood",
     "losses",
     "mixtures",

@@ -9,11 +9,11 @@ from jaxtyping import Array
 from jaxflow.paths import time_of
 from jaxflow.per_example import expand
 from jaxflow.predictions import Prediction, convert, parts, velocity
-from jaxflow.typing import Condition, GuidedField, Path, VectorField
+from jaxflow.typing import Condition, GaussianPath, GuidedField, VectorField
 
 
 def from_network(
-    network: linen.Module, params: Any, path: Path, *, prediction: Prediction = "velocity"
+    network: linen.Module, params: Any, path: GaussianPath, *, prediction: Prediction = "velocity"
 ) -> GuidedField:
     """The velocity (x, t, y) -> (b, *event) of a trained network, without dropout.
 
@@ -33,12 +33,12 @@ def condition(field: GuidedField, y: Condition) -> VectorField:
     return lambda x, t: field(x, t, y)
 
 
-def score(field: VectorField, path: Path) -> VectorField:
+def score(field: VectorField, path: GaussianPath) -> VectorField:
     """The score grad log p_t(x) of a velocity field on a Gaussian path; none at t = 1."""
     return lambda x, t: convert(path, x, t, field(x, t), source="velocity", target="score")
 
 
-def change_path(field: VectorField, trained: Path, sampled: Path) -> VectorField:
+def change_path(field: VectorField, trained: GaussianPath, sampled: GaussianPath) -> VectorField:
     """The field on the path `sampled` of a field trained on the path `trained`; the data stay the same.
 
     Where the two mix data and noise in the same ratio their points are the same but for a factor, and

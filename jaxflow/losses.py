@@ -31,9 +31,9 @@ from jaxflow import per_example
 from jaxflow.paths import coefficients, conditional_velocity, interpolate
 from jaxflow.per_example import expand
 from jaxflow.times import Law, precision, uniform_law
-from jaxflow.typing import Condition, GeneralPath, GuidedField, Keys, Path
+from jaxflow.typing import Condition, GaussianPath, GeneralPath, GuidedField, Keys
 
-Loss = Callable[[Keys, GuidedField, Path | GeneralPath, Array, Condition], Array]
+Loss = Callable[[Keys, GuidedField, GaussianPath | GeneralPath, Array, Condition], Array]
 """(key, field, path, data, y) -> the loss of each example, (b,)."""
 
 UNIFORM = uniform_law()
@@ -81,7 +81,9 @@ def classifier_free(loss: Loss, null: Condition, rate: float | int) -> Loss:
     """
     _check_rate(rate)
 
-    def dropping(key: Keys, field: GuidedField, path: Path | GeneralPath, data: Array, y: Condition) -> Array:
+    def dropping(
+        key: Keys, field: GuidedField, path: GaussianPath | GeneralPath, data: Array, y: Condition
+    ) -> Array:
         drop_keys, loss_keys = _split(key, data.shape[0])
         return loss(loss_keys, field, path, data, drop_condition(drop_keys, y, null, rate))
 
@@ -91,7 +93,7 @@ def classifier_free(loss: Loss, null: Condition, rate: float | int) -> Loss:
 def flow_matching(
     key: Keys,
     field: GuidedField,
-    path: Path | GeneralPath,
+    path: GaussianPath | GeneralPath,
     data: Float[Array, "b *event"],
     y: Condition,
     *,
@@ -125,7 +127,7 @@ def flow_matching(
 def score_matching(
     key: Keys,
     network: GuidedField,
-    path: Path | GeneralPath,
+    path: GaussianPath | GeneralPath,
     data: Float[Array, "b *event"],
     y: Condition,
     *,
@@ -169,7 +171,7 @@ def score_matching(
 def _regression(
     key: Keys,
     error: Callable[[Array, Array, Array], Array],
-    path: Path | GeneralPath,
+    path: GaussianPath | GeneralPath,
     data: Array,
     noise: Array | None,
     weight: Weight | None,

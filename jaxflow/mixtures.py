@@ -24,10 +24,10 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from jaxflow.paths import coefficients
 from jaxflow.per_example import expand
-from jaxflow.typing import Path
+from jaxflow.typing import GaussianPath
 
 Points = Float[Array, "b d"]
-Times = Float[Array, " b"]
+Time = Float[Array, " b"]
 Labels = Int[Array, " b"] | None
 
 
@@ -47,7 +47,7 @@ class _Posterior(NamedTuple):
     solved: Array  # (b, k, d)  S_k^-1 r_k
 
 
-def _posterior(mixture: Mixture, path: Path, x: Points, t: Times) -> _Posterior:
+def _posterior(mixture: Mixture, path: GaussianPath, x: Points, t: Time) -> _Posterior:
     alpha, beta = path.alpha(t)[:, None, None], path.beta(t)[:, None, None]
     eigenvalues, vectors = jnp.linalg.eigh(mixture.covariances)
     residual = x[:, None, :] - alpha * mixture.means[None]
@@ -74,7 +74,7 @@ def _average(weights: Float[Array, "b k"], values: Float[Array, "b k d"]) -> Poi
     return jnp.einsum("bk,bkd->bd", weights, values, precision="highest")
 
 
-def velocity(mixture: Mixture, path: Path, x: Points, t: Times, y: Labels = None) -> Points:
+def velocity(mixture: Mixture, path: GaussianPath, x: Points, t: Time, y: Labels = None) -> Points:
     """Marginal velocity u_t(x), or guided velocity u_t(x | y), (b, d).
 
     >>> from jaxflow import paths
@@ -89,19 +89,21 @@ def velocity(mixture: Mixture, path: Path, x: Points, t: Times, y: Labels = None
     return expand(c.d_alpha, x) * _average(weights, posterior.data) + expand(c.d_beta, x) * noise
 
 
-def score(mixture: Mixture, path: Path, x: Points, t: Times, y: Labels = None) -> Points:
+def score(mixture: Mixture, path: GaussianPath, x: Points, t: Time, y: Labels = None) -> Points:
     """grad_x log p_t(x), or grad_x log p_t(x | y), (b, d)."""
     posterior = _posterior(mixture, path, x, t)
     return -_average(_responsibilities(mixture, posterior.log_prob, y), posterior.solved)
 
 
-def denoise(mixture: Mixture, path: Path, x: Points, t: Times, y: Labels = None) -> Points:
+def denoise(mixture: Mixture, path: GaussianPath, x: Points, t: Time, y: Labels = None) -> Points:
     """E[data | x_t = x], or E[data | x_t = x, y], (b, d)."""
     posterior = _posterior(mixture, path, x, t)
     return _average(_responsibilities(mixture, posterior.log_prob, y), posterior.data)
 
 
-def log_prob(mixture: Mixture, path: Path, x: Points, t: Times, y: Labels = None) -> Float[Array, " b"]:
+def log_prob(
+    mixture: Mixture, path: GaussianPath, x: Points, t: Time, y: Labels = None
+) -> Float[Array, " b"]:
     """Log p_t(x), or log p_t(x | y), in nats, (b,)."""
     components = _posterior(mixture, path, x, t).log_prob
     marginal = jax.nn.logsumexp(jnp.log(mixture.weights)[None] + components, axis=-1)
@@ -112,12 +114,12 @@ def log_prob(mixture: Mixture, path: Path, x: Points, t: Times, y: Labels = None
     return jnp.where((y >= 0) & (y < k), chosen, marginal)
 
 
-def class_log_prob(mixture: Mixture, path: Path, x: Points, t: Times) -> Float[Array, "b k"]:
+def class_log_prob(mixture: Mixture, path: GaussianPath, x: Points, t: Time) -> Float[Array, "b k"]:
     """The exact classifier log p_t(y = k | x) of noisy points, (b, k)."""
     return jax.nn.log_softmax(jnp.log(mixture.weights)[None] + _posterior(mixture, path, x, t).log_prob)
 
 
-def bridge_velocity(source: Mixture, target: Mixture, x: Points, t: Times) -> Points:
+def bridge_velocity(source: Mixture, target: Mixture, x: Points, t: Time) -> Points:
     """Marginal velocity of straight lines from one mixture at t = 0 to another at t = 1, (b, d).
 
     Points are paired independently. For components i and j, with S = (1 - t)^2 C_i + t^2 C_j and

@@ -27,7 +27,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxflow.per_example import expand
-from jaxflow.typing import GeneralPath, Path
+from jaxflow.typing import GaussianPath, GeneralPath
 
 
 @jax.tree_util.register_dataclass
@@ -147,7 +147,7 @@ class _Functions:
     beta: Callable[[Array], Array]
 
 
-def from_functions(alpha: Callable[[Array], Array], beta: Callable[[Array], Array]) -> Path:
+def from_functions(alpha: Callable[[Array], Array], beta: Callable[[Array], Array]) -> GaussianPath:
     """The Gaussian path of any two differentiable functions of t.
 
     Raises:
@@ -206,7 +206,7 @@ class Coefficients(NamedTuple):
     d_beta: Array
 
 
-def coefficients(path: Path | GeneralPath, t: Float[Array, "..."]) -> Coefficients:
+def coefficients(path: GaussianPath | GeneralPath, t: Float[Array, "..."]) -> Coefficients:
     """alpha, beta and their derivatives at `t`, each of t's shape.
 
     Raises:
@@ -222,8 +222,8 @@ def coefficients(path: Path | GeneralPath, t: Float[Array, "..."]) -> Coefficien
     return Coefficients(alpha, beta, d_alpha, d_beta)
 
 
-def _gaussian(path: Path | GeneralPath) -> Path:
-    if isinstance(path, Path):
+def _gaussian(path: GaussianPath | GeneralPath) -> GaussianPath:
+    if isinstance(path, GaussianPath):
         return path
     raise TypeError(
         f"path = {path}: only a Gaussian path, with alpha and beta, has a score and conversions; "
@@ -232,7 +232,7 @@ def _gaussian(path: Path | GeneralPath) -> Path:
 
 
 def interpolate(
-    path: Path | GeneralPath,
+    path: GaussianPath | GeneralPath,
     data: Float[Array, "b *event"],
     noise: Float[Array, "b *event"],
     t: Float[Array, " b"],
@@ -242,14 +242,14 @@ def interpolate(
     >>> interpolate(Linear(), jnp.array([[4.0]]), jnp.array([[0.0]]), jnp.array([0.25])).item()
     1.0
     """
-    if not isinstance(path, Path):
+    if not isinstance(path, GaussianPath):
         point = jax.vmap(path.psi)(noise.astype(t.dtype), data.astype(t.dtype), t)
         return point.astype(data.dtype)
     return expand(path.alpha(t), data) * data + expand(path.beta(t), noise) * noise
 
 
 def conditional_velocity(
-    path: Path | GeneralPath,
+    path: GaussianPath | GeneralPath,
     data: Float[Array, "b *event"],
     noise: Float[Array, "b *event"],
     t: Float[Array, " b"],
@@ -261,7 +261,7 @@ def conditional_velocity(
     >>> conditional_velocity(Linear(), jnp.array([[4.0]]), jnp.array([[1.0]]), jnp.array([0.25])).item()
     3.0
     """
-    if not isinstance(path, Path):
+    if not isinstance(path, GaussianPath):
         _, velocity = jax.jvp(lambda t: interpolate(path, data, noise, t), (t,), (jnp.ones_like(t),))
         return velocity
     c = coefficients(path, t)
@@ -269,7 +269,7 @@ def conditional_velocity(
 
 
 def conditional_score(
-    path: Path | GeneralPath, noise: Float[Array, "b *event"], t: Float[Array, " b"]
+    path: GaussianPath | GeneralPath, noise: Float[Array, "b *event"], t: Float[Array, " b"]
 ) -> Float[Array, "b *event"]:
     """The score grad log p_t(x_t | data) = -noise / beta(t), infinite at t = 1.
 
@@ -282,7 +282,7 @@ def conditional_score(
     return -noise / expand(_gaussian(path).beta(t), noise)
 
 
-def time_of(path: Path, alpha: Float[Array, "..."], beta: Float[Array, "..."]) -> Float[Array, "..."]:
+def time_of(path: GaussianPath, alpha: Float[Array, "..."], beta: Float[Array, "..."]) -> Float[Array, "..."]:
     """The time at which the path mixes data and noise as alpha : beta, by bisection to the spacing of floats.
 
     >>> time_of(Linear(), jnp.array(3.0), jnp.array(1.0)).item()

@@ -23,7 +23,7 @@ from jaxtyping import Array, Float
 from jaxflow.paths import Coefficients, coefficients
 from jaxflow.per_example import expand
 from jaxflow.times import precision
-from jaxflow.typing import GeneralPath, Path
+from jaxflow.typing import GaussianPath, GeneralPath
 
 Prediction = Literal["velocity", "score", "noise", "data"]
 
@@ -36,7 +36,7 @@ class Parts(NamedTuple):
 
 
 def parts(
-    path: Path | GeneralPath,
+    path: GaussianPath | GeneralPath,
     x: Float[Array, "b *event"],
     t: Float[Array, " b"],
     value: Float[Array, "b *event"],
@@ -62,7 +62,7 @@ def parts(
 
 
 def convert(
-    path: Path | GeneralPath,
+    path: GaussianPath | GeneralPath,
     x: Float[Array, "b *event"],
     t: Float[Array, " b"],
     value: Float[Array, "b *event"],
@@ -101,14 +101,14 @@ def convert(
     return result.astype(value.dtype)
 
 
-def velocity(path: Path | GeneralPath, of: Parts, t: Float[Array, " b"]) -> Float[Array, "b *event"]:
+def velocity(path: GaussianPath | GeneralPath, of: Parts, t: Float[Array, " b"]) -> Float[Array, "b *event"]:
     """The velocity alpha' data + beta' noise along which the parts move."""
     c = _coefficients(path, of.data, t)
     return c.d_alpha * of.data + c.d_beta * of.noise
 
 
 def gain(
-    path: Path | GeneralPath, t: Float[Array, " b"], *, source: Prediction, target: Prediction
+    path: GaussianPath | GeneralPath, t: Float[Array, " b"], *, source: Prediction, target: Prediction
 ) -> Float[Array, " b"]:
     """Error of the prediction `target` for an error of one in the prediction `source` at the same x, (b,).
 
@@ -121,7 +121,7 @@ def gain(
     return convert(path, jnp.zeros_like(t), t, jnp.ones_like(t), source=source, target=target)
 
 
-def score_weight(path: Path | GeneralPath, t: Float[Array, "..."]) -> Float[Array, "..."]:
+def score_weight(path: GaussianPath | GeneralPath, t: Float[Array, "..."]) -> Float[Array, "..."]:
     """The b of u = a x + b score: (alpha' beta^2 - beta' beta alpha) / alpha, infinite at t = 0, t's shape.
 
     >>> from jaxflow import paths
@@ -132,14 +132,14 @@ def score_weight(path: Path | GeneralPath, t: Float[Array, "..."]) -> Float[Arra
     return (c.d_alpha * c.beta**2 - c.d_beta * c.beta * c.alpha) / c.alpha
 
 
-def _finite_slope(path: Path | GeneralPath, t: Array) -> Coefficients:
+def _finite_slope(path: GaussianPath | GeneralPath, t: Array) -> Coefficients:
     """Where beta' is infinite, at t = 1, those a rounding before it: inf * 0 and inf / inf have limits."""
     here, before = (coefficients(path, time) for time in (t, jnp.minimum(t, 1 - jnp.finfo(t.dtype).epsneg)))
     finite = jnp.isfinite(here.d_beta)
     return Coefficients(*(jnp.where(finite, *values) for values in zip(here, before, strict=True)))
 
 
-def _coefficients(path: Path | GeneralPath, x: Array, t: Array) -> Coefficients:
+def _coefficients(path: GaussianPath | GeneralPath, x: Array, t: Array) -> Coefficients:
     """Of the rank of x."""
     return Coefficients(*(expand(value, _widen(x)) for value in _finite_slope(path, t)))
 

@@ -30,7 +30,7 @@ from jaxflow import per_example
 from jaxflow.predictions import convert, parts, score_weight
 from jaxflow.solvers import Solver, euler_maruyama, midpoint
 from jaxflow.times import precision
-from jaxflow.typing import Keys, Path, StatefulField, VectorField
+from jaxflow.typing import GaussianPath, Keys, StatefulField, VectorField
 
 Sigma = float | int | Float[Array, ""] | Callable[[Array], Array]
 """A diffusion coefficient: a number >= 0, or a function of the scalar t."""
@@ -92,7 +92,7 @@ def invert_ode(
 def sample_sde(
     key: Keys,
     field: VectorField | StatefulField,
-    path: Path,
+    path: GaussianPath,
     noise: Float[Array, "b *event"],
     times: Float[Array, " n"],
     *,
@@ -144,7 +144,7 @@ def simulate_sde(
 def sample_ddpm(
     key: Keys,
     field: VectorField | StatefulField,
-    path: Path,
+    path: GaussianPath,
     noise: Float[Array, "b *event"],
     times: Float[Array, " n"],
     *,
@@ -184,7 +184,7 @@ def sample_ddpm(
     return _walk(step, field, noise, times, lambda x: (), trajectory)
 
 
-def reversal_sigma(path: Path) -> Callable[[Array], Array]:
+def reversal_sigma(path: GaussianPath) -> Callable[[Array], Array]:
     """The sigma(t) = sqrt(2 b) with which the SDE reverses the forward process, as DDPM does.
 
     b = (alpha' beta^2 - beta' beta alpha) / alpha is infinite at t = 0: begin the grid of `sample_sde`

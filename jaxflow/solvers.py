@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from jaxflow.predictions import parts
-from jaxflow.typing import Path
+from jaxflow.typing import GaussianPath
 
 Memory = Any
 """What a multistep method keeps of earlier steps: a pytree of arrays, () for a one-step method."""
@@ -109,7 +109,7 @@ def adams_bashforth2() -> Solver:
     return Solver(step, order=2, evaluations=1, start=start)
 
 
-def dpm_solver_2m(path: Path) -> Solver:
+def dpm_solver_2m(path: GaussianPath) -> Solver:
     """DPM-Solver++ (2M): order 2 with one call in a step, and exact where E[data | x] is constant.
 
     With lambda = log(alpha / beta), h its increase over the step, and D_n the predicted data,

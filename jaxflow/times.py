@@ -15,7 +15,7 @@ from jax.scipy.special import ndtri
 from jaxtyping import Array, Float
 
 from jaxflow.paths import time_of
-from jaxflow.typing import Path
+from jaxflow.typing import GaussianPath
 
 Quantile = Callable[[jax.Array], jax.Array]
 """Uniform numbers in [0, 1) -> times in [0, 1], same shape."""
@@ -71,7 +71,7 @@ def cosine(n: int) -> Float[Array, " steps"]:
 
 
 def karras(
-    n: int, path: Path, *, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0
+    n: int, path: GaussianPath, *, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0
 ) -> Float[Array, " steps"]:
     """Grid of n steps with sigma^(1 / rho) uniform, sigma = beta / alpha the noise-to-data ratio, (n + 1,).
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import jax
 from jaxtyping import Array, Float, Key
 
-Times = Float[Array, " b"]
+Time = Float[Array, " b"]
 """One time per example, in [0, 1]: 0 is noise, 1 is data."""
 
 Condition = Any
@@ -30,6 +30,9 @@ GuidedField = Callable[[jax.Array, jax.Array, Condition], jax.Array]
 class StatefulField(NamedTuple):
     """A field that remembers: a sampler carries its memory from one call to the next."""
 
+    name: str
+    """What it is, for whoever has to refuse it."""
+
     start: Callable[[jax.Array], Any]
     """x -> the memory before the first call, a pytree of arrays."""
     call: Callable[[jax.Array, jax.Array, Any], tuple[jax.Array, Any]]
@@ -40,8 +43,12 @@ Scale = float | int | Float[Array, "..."] | Callable[[jax.Array], jax.Array]
 """A guidance scale w: a number, one number per example (b,), or a function of t (b,)."""
 
 
+Rule = Callable[[GuidedField, Condition, Condition, Scale], VectorField | StatefulField]
+"""A guidance rule, its options filled in: (field, y, null, w) -> the guided field."""
+
+
 @runtime_checkable
-class Path(Protocol):
+class GaussianPath(Protocol):
     """A Gaussian probability path x_t = alpha(t) data + beta(t) noise."""
 
     def alpha(self, t: jax.Array) -> jax.Array:

@@ -23,8 +23,7 @@ import jax
 import numpy as np
 import tyro
 
-from experiments import run_folder
-from experiments.loop import initialise
+from jaxflow.runs.loop import initialise
 from jaxflow.training import checksums, log
 from jaxflow.training.checkpoint import Checkpoints
 
@@ -108,7 +107,7 @@ def report(out: Path) -> None:
 
 def newest_state(folder: Path):
     """The state of the newest checkpoint."""
-    run = run_folder.open_run(folder)
+    run = folder.open_run(folder)
     with Checkpoints(folder / "checkpoints") as checkpoints:
         return checkpoints.restore(jax.eval_shape(lambda: initialise(run, jax.random.key(0))))
 

@@ -18,9 +18,10 @@ import jax.numpy as jnp
 import tyro
 
 from jaxflow import losses, nn, paths
+from jaxflow.devices import parallel
+from jaxflow.devices.parallel import Mapping
 from jaxflow.nn.dit import published
-from jaxflow.training import optimizer, parallel
-from jaxflow.training.parallel import Mapping
+from jaxflow.training import optimizer
 from jaxflow.training.step import initial_state, train_step
 
 

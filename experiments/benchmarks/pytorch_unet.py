@@ -31,8 +31,8 @@ from torch import nn as torch_nn
 
 from experiments.benchmarks.side_by_side import in_turn, report
 from jaxflow import losses, nn, paths
+from jaxflow.devices import compiler
 from jaxflow.nn.lab_unet import LabUNet
-from jaxflow.training import compiler
 
 PARAMETERS = 1_233_325
 

@@ -11,7 +11,7 @@ import numpy as np
 import optax
 import torch
 
-from jaxflow.training import compiler
+from jaxflow.devices import compiler
 
 Times = tuple[float, float]
 """Least and median milliseconds."""

@@ -19,9 +19,9 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
-from experiments import run_folder
 from experiments.cli import refusing
 from jaxflow import guidance, sampling, sweeps, times
+from jaxflow.runs import folder
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ def main(argv: list[str] | None = None) -> None:
     """Run the benchmark."""
     arguments = tyro.cli(Arguments, args=argv, prog="python -m experiments.benchmarks.sweep")
     with refusing():
-        run = run_folder.open_run(arguments.run)
-        _, params = run_folder.newest_params(arguments.run, run)
+        run = folder.open_run(arguments.run)
+        _, params = folder.newest_params(arguments.run, run)
     noise = jax.random.normal(jax.random.key(0), (arguments.images, *run.image_shape))
     labels = jnp.arange(arguments.images, dtype=jnp.int32) % len(run.classes)
     scales = jnp.linspace(0.5, 8.0, arguments.scales)

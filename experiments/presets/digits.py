@@ -1,7 +1,7 @@
 """Handwritten digits, 8 x 8: under four minutes of training on two cores."""
 
-from experiments.experiment import Experiment
 from jaxflow import nn, paths
+from jaxflow.runs.configuration import Experiment
 
 
 def experiment() -> Experiment:

@@ -3,8 +3,8 @@
 python -m experiments.train folder --data-dir PICTURES --out DIR [--image-size 64]
 """
 
-from experiments.experiment import Experiment
 from jaxflow import nn, paths
+from jaxflow.runs.configuration import Experiment
 
 
 def experiment() -> Experiment:

@@ -1,7 +1,7 @@
 """MNIST, 28 x 28: 9 minutes of training on two cores (JAX 0.12)."""
 
-from experiments.experiment import Experiment
 from jaxflow import nn, paths
+from jaxflow.runs.configuration import Experiment
 
 
 def experiment() -> Experiment:

@@ -1,7 +1,7 @@
 """Text to image: scenes of coloured shapes from their captions; 16 minutes of training on two cores."""
 
-from experiments.experiment import Experiment
 from jaxflow import nn, paths
+from jaxflow.runs.configuration import Experiment
 
 
 def experiment() -> Experiment:

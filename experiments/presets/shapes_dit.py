@@ -2,9 +2,9 @@
 
 import dataclasses
 
-from experiments.experiment import Experiment
 from experiments.presets import shapes
 from jaxflow import nn
+from jaxflow.runs.configuration import Experiment
 
 
 def experiment() -> Experiment:

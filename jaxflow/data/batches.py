@@ -17,9 +17,9 @@ import numpy as np
 from jax.sharding import NamedSharding
 from jaxtyping import Array, Int
 
-from jaxflow import layouts
 from jaxflow.data.checks import stack_checked
 from jaxflow.data.dataset import RESIDENT_BYTES, Dataset
+from jaxflow.devices import layouts
 
 Batch = dict[str, Any]
 """{"image": uint8 (b, h, w, c), "y": condition, a pytree with a leading axis, "place": int32 (b,)}.

@@ -19,7 +19,7 @@ from jaxflow.data.conditions import Captions, Classes, Condition
 from jaxflow.data.dataset import Dataset
 from jaxflow.data.prepared import Prepared
 
-OWN = {"digits": ("jaxflow.data.digits", "Digits"), "shapes": ("jaxflow.data.shapes", "Shapes")}
+OWN = {"digits": ("jaxflow.data.digits", "Digits"), "shapes": ("jaxflow.shapes.builder", "Shapes")}
 """Data sets that ship with the package: module and builder."""
 NAME = r"\w+(/[\w.-]+)?(:[\d.*]+)?"
 """TFDS names, with a configuration or a version."""
@@ -105,9 +105,9 @@ def _image_shape(name: str, features: dict[str, Any]) -> tuple[int, int, int] | 
 
 def _condition(name: str, features: dict[str, Any]) -> Condition | None:
     if name == "shapes":
-        from jaxflow.data import scene_captions
+        from jaxflow.shapes import captions
 
-        return Captions(scene_captions.WORDS, scene_captions.LONGEST)
+        return Captions(captions.WORDS, captions.LONGEST)
     label = features.get("label")
     return Classes(tuple(label.names)) if isinstance(label, tfds.features.ClassLabel) else None
 

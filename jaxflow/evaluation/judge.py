@@ -16,8 +16,8 @@ from jax.sharding import NamedSharding
 from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt8
 from tqdm import trange
 
-from jaxflow.blocks import in_blocks
 from jaxflow.data.images import to_float
+from jaxflow.devices.blocks import in_blocks
 from jaxflow.nn.classifier import Classifier
 
 Images = UInt8[Array, "n h w c"] | UInt8[np.ndarray, "n h w c"]

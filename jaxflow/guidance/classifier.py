@@ -10,12 +10,12 @@ from jaxflow.guidance import scales
 from jaxflow.guidance.affine import shortest
 from jaxflow.per_example import expand
 from jaxflow.predictions import score_weight
-from jaxflow.typing import Condition, Path, Scale, VectorField
+from jaxflow.typing import Condition, GaussianPath, Scale, VectorField
 
 
 def classifier(
     field: VectorField,
-    path: Path,
+    path: GaussianPath,
     log_prob: Callable[[Array, Array, Condition], Array],
     y: Condition,
     w: Scale,

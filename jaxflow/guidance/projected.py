@@ -16,12 +16,12 @@ from jaxflow.guidance import scales
 from jaxflow.guidance.affine import pair
 from jaxflow.per_example import expand
 from jaxflow.predictions import gain, parts
-from jaxflow.typing import Condition, GuidedField, Path, Scale, StatefulField
+from jaxflow.typing import Condition, GaussianPath, GuidedField, Scale, StatefulField
 
 
 def projected(
     field: GuidedField,
-    path: Path,
+    path: GaussianPath,
     y: Condition,
     null: Condition,
     w: Scale,

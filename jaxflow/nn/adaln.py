@@ -23,8 +23,8 @@ from jaxtyping import Array, Bool, Float
 
 from jaxflow.nn.attention import Attention, Heads, Projections, attend
 from jaxflow.nn.dense import Dense
+from jaxflow.nn.depthwise import Neighbours
 from jaxflow.nn.embeddings import rotate
-from jaxflow.nn.neighbours import Neighbours
 
 Tokens = Float[Array, "b n c"]
 Embedding = Float[Array, "b d"]

@@ -18,7 +18,7 @@ from jaxflow.nn.conditioning import Encoded
 from jaxflow.nn.dense import Dense
 from jaxflow.nn.embeddings import TimeEmbedding, grid_positions
 from jaxflow.nn.patches import from_patches, to_patches
-from jaxflow.typing import Condition, Times
+from jaxflow.typing import Condition, Time
 
 OPTIONS = {
     "text": ("none", "cross", "joint"),
@@ -74,7 +74,7 @@ class DiT(linen.Module):
 
     @linen.compact
     def __call__(
-        self, x: Float[Array, "b h w c"], t: Times, y: Condition, *, train: bool = False
+        self, x: Float[Array, "b h w c"], t: Time, y: Condition, *, train: bool = False
     ) -> Float[Array, "b h w c"]:
         for name, values in OPTIONS.items():
             if getattr(self, name) not in values:

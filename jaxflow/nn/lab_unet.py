@@ -23,7 +23,7 @@ from jaxtyping import Array, Float
 from jaxflow.nn.convolution import Convolution
 from jaxflow.nn.embeddings import Fourier
 from jaxflow.nn.unet_blocks import GroupNorm, Image, enlarge
-from jaxflow.typing import Condition, Times
+from jaxflow.typing import Condition, Time
 
 Vector = Float[Array, "b d"]
 
@@ -66,7 +66,7 @@ class LabUNet(linen.Module):
     embedding: int = 40
 
     @linen.compact
-    def __call__(self, x: Image, t: Times, y: Condition, *, train: bool = False) -> Image:
+    def __call__(self, x: Image, t: Time, y: Condition, *, train: bool = False) -> Image:
         unit = 2 ** (len(self.channels) - 1)
         if x.shape[1] % unit or x.shape[2] % unit:
             raise ValueError(f"image size {x.shape[1]} x {x.shape[2]}: multiples of {unit} are needed")

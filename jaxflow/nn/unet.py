@@ -22,7 +22,7 @@ from jaxflow.nn.convolution import Convolution
 from jaxflow.nn.embeddings import TimeEmbedding
 from jaxflow.nn.patches import from_patches, to_patches
 from jaxflow.nn.unet_blocks import Block, Down, GroupNorm, Image, Up
-from jaxflow.typing import Condition, Times
+from jaxflow.typing import Condition, Time
 
 Levels = tuple[tuple[int, bool, bool], ...]
 """Channels, self-attention and cross-attention at each resolution, from the highest down."""
@@ -160,7 +160,7 @@ class UNet(linen.Module):
     attention_implementation: str = "auto"
 
     @linen.compact
-    def __call__(self, x: Image, t: Times, y: Condition, *, train: bool = False) -> Image:
+    def __call__(self, x: Image, t: Time, y: Condition, *, train: bool = False) -> Image:
         levels = self._levels(x.shape[1], x.shape[2])
         condition = self._condition(t, y)
         outside = condition._replace(vector=None) if self.modulated == "midcoder" else condition
@@ -172,7 +172,7 @@ class UNet(linen.Module):
         pixels = Head(self.patch**2 * x.shape[-1], self.dtype)(h + stem)
         return from_patches(pixels, self.patch).astype(x.dtype)
 
-    def _condition(self, t: Times, y: Condition) -> Encoded:
+    def _condition(self, t: Time, y: Condition) -> Encoded:
         """What the blocks see: the encoded condition, with time in its vector."""
         encoded = Encoded() if self.encode is None else self.encode(y, self.embedding)  # type: ignore[operator]
         gives = encoded.tokens is not None

@@ -14,8 +14,8 @@ import jax.numpy as jnp
 from jaxflow.nn.clip_text import ACTIVATIONS, CLIPText
 from jaxflow.pretrained import vocabularies
 from jaxflow.pretrained.folders import Folder, locate, read_json
+from jaxflow.pretrained.tensors import find_tensors, read_params
 from jaxflow.pretrained.text import PretrainedText, check_fit
-from jaxflow.pretrained.weights import find_tensors, read_params
 
 DEFAULTS: dict[str, Any] = {
     "vocab_size": 49408,

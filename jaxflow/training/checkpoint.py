@@ -23,7 +23,8 @@ from typing import Any
 import jax
 from orbax.checkpoint import v1 as ocp
 
-from jaxflow.training import checksums, processes
+from jaxflow.devices import processes
+from jaxflow.training import checksums
 from jaxflow.training.step import Params, TrainState
 
 NONE = -1

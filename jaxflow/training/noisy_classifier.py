@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from jaxflow.nn.classifier import NoisyClassifier
 from jaxflow.paths import interpolate
-from jaxflow.typing import Condition, Path
+from jaxflow.typing import Condition, GaussianPath
 
 LogProb = Callable[[Array, Array, Condition], Array]
 """(x, t, y) -> log p_t(y | x), (b,)."""
@@ -25,7 +25,7 @@ LogProb = Callable[[Array, Array, Condition], Array]
 
 def train_noisy_classifier(
     key: PRNGKeyArray,
-    path: Path,
+    path: GaussianPath,
     data: Float[Array, "n h w c"],
     labels: Int[Array, " n"],
     classes: int,

@@ -4,7 +4,7 @@ import pytest
 
 from jaxflow.evaluation.frechet import frechet_distance
 from jaxflow.evaluation.judge import train_judge
-from jaxflow.evaluation.neighbours import nearest_distance, precision_recall
+from jaxflow.evaluation.manifolds import nearest_distance, precision_recall
 
 
 def gaussian(n, mean, factor, seed):

@@ -20,12 +20,12 @@ import pytest
 from conftest import compiling_nothing
 from PIL import Image
 
-from experiments import run_folder, runs
-from experiments.experiment import fitted
 from experiments.presets import digits, folder
-from experiments.runs import Run
 from jaxflow.data.conditions import Captions
 from jaxflow.data.datasets import open_dataset
+from jaxflow.runs import folder, run
+from jaxflow.runs.configuration import fitted
+from jaxflow.runs.run import Run
 from jaxflow.training.checkpoint import Checkpoints
 from jaxflow.training.lock import Lock
 from jaxflow.training.step import initial_state
@@ -258,7 +258,7 @@ def make_pictures(root):
 def make_runs(root):
     """Runs without training: what is refused is refused before a parameter is looked at."""
     dataset = open_dataset("digits", "train", root / "DATA")
-    run = runs.new_run(fitted(digits.experiment(), dataset.condition), dataset, str(root / "DATA"))
+    run = run.new_run(fitted(digits.experiment(), dataset.condition), dataset, str(root / "DATA"))
     store(root / "RUN", run)
     with Lock(root / "RUN"), Checkpoints(root / "RUN" / "checkpoints") as checkpoints:
         checkpoints.save(zeros(run))
@@ -278,7 +278,7 @@ def make_runs(root):
 
 def store(place, run):
     place.mkdir()
-    run_folder.store(place, run)
+    folder.store(place, run)
 
 
 def zeros(run):

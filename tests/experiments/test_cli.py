@@ -43,7 +43,7 @@ def test_errors_of_a_run_are_one_line(error, code, says, capsys, monkeypatch):
         raise error
 
     monkeypatch.setattr(signal, "signal", lambda *_: None)
-    monkeypatch.setattr("experiments.cache.keep_programs", lambda: None)
+    monkeypatch.setattr("jaxflow.runs.cache.keep_programs", lambda: None)
     with pytest.raises(SystemExit) as stop:
         script(main)
     assert stop.value.code == code
@@ -52,7 +52,7 @@ def test_errors_of_a_run_are_one_line(error, code, says, capsys, monkeypatch):
 
 def test_a_fault_of_the_program_keeps_its_traceback(capsys, monkeypatch):
     monkeypatch.setattr(signal, "signal", lambda *_: None)
-    monkeypatch.setattr("experiments.cache.keep_programs", lambda: None)
+    monkeypatch.setattr("jaxflow.runs.cache.keep_programs", lambda: None)
     with pytest.raises(SystemExit) as stop:
         script(lambda: {}["no such key"])
     assert stop.value.code == 1

@@ -6,7 +6,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from experiments.contact_sheet import contact_sheet
+from experiments.report.contact_sheet import contact_sheet
 from jaxflow.data.conditions import Classes, vocabulary_of
 from jaxflow.data.dataset import Dataset
 

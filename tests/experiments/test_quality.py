@@ -2,18 +2,19 @@ import numpy as np
 import pytest
 from conftest import assert_close
 
-from experiments import quality, runs
-from experiments.experiment import fitted
 from experiments.presets import digits
-from jaxflow import layouts
+from experiments.report import quality
+from jaxflow.devices import layouts
+from jaxflow.runs import run
+from jaxflow.runs.configuration import fitted
 
 pytestmark = pytest.mark.usefixtures("standard_promotion")
 
 
 @pytest.fixture(scope="module")
 def run(data_dir):
-    dataset = runs.open_data(digits.experiment(), "train", str(data_dir))
-    return runs.new_run(fitted(digits.experiment(), dataset.condition), dataset, str(data_dir))
+    dataset = run.open_data(digits.experiment(), "train", str(data_dir))
+    return run.new_run(fitted(digits.experiment(), dataset.condition), dataset, str(data_dir))
 
 
 def test_real_images_get_as_generated_ones_what_they_get_as_real_ones(run):

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments import evaluate, run_folder, sample, sweep, train
-from experiments.frozen_text import FrozenText
+from experiments import evaluate, sample, sweep, train
 from experiments.presets import folder, shapes
 from jaxflow import nn
-from jaxflow.data import shapes as data
 from jaxflow.data.conditions import Captions
 from jaxflow.pretrained import t5
+from jaxflow.runs import folder
+from jaxflow.runs.frozen_text import FrozenText
+from jaxflow.shapes import builder as data
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("standard_promotion")]
 
@@ -46,7 +47,7 @@ def trained(tmp_path_factory):
 
 
 def test_a_run_of_captions_knows_their_words(trained):
-    run = run_folder.open_run(trained)
+    run = folder.open_run(trained)
     assert isinstance(run.condition, Captions)
     assert run.experiment.network.text == "cross"
     assert "triangle" in run.condition.words
@@ -62,14 +63,14 @@ def test_a_run_of_captions_continues(trained, monkeypatch, capsys):
 
 
 def test_a_run_of_other_data_or_another_version_is_refused(trained, tmp_path):
-    run = run_folder.open_run(trained)
+    run = folder.open_run(trained)
     with pytest.raises(ValueError, match="other classes, words or image sizes"):
         dataclasses.replace(run, condition=Captions(("a",), 16)).open_split("train")
     config = json.loads((trained / "config.json").read_text())
     del config["sha256"]  # which older versions did not write
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match="damaged, or of another version of jaxflow: KeyError"):
-        run_folder.open_run(tmp_path)
+        folder.open_run(tmp_path)
 
 
 @pytest.mark.requirement("R20")
@@ -146,7 +147,7 @@ def test_a_folder_of_pictures_with_a_frozen_text_encoder(pictures, tmp_path, mon
         *("--text-encoder", str(tmp_path / "clip"), *SMALL),
     ]
     train.main(arguments)
-    run = run_folder.open_run(out)
+    run = folder.open_run(out)
     assert run.condition == FrozenText(str(tmp_path / "clip"))
     with Image.open(out / "data.png") as page:
         assert page.width > 100

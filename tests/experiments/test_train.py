@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import pytest
 from conftest import assert_close, compiling_nothing
 
-from experiments.experiment import Experiment
-from experiments.objective import guided_loss, optimizer_of
-from experiments.runs import Run
-from jaxflow import layouts, nn, paths
+from jaxflow import nn, paths
 from jaxflow.data.conditions import Classes
-from jaxflow.training import parallel
+from jaxflow.devices import layouts, parallel
+from jaxflow.runs.configuration import Experiment
+from jaxflow.runs.objective import guided_loss, optimizer_of
+from jaxflow.runs.run import Run
 from jaxflow.training.step import initial_state, train_step
 
 pytestmark = pytest.mark.usefixtures("standard_promotion")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from experiments.benchmarks.mappings import launch
-from experiments.run_folder import newest_params, open_run
+from jaxflow.runs.folder import newest_params, open_run
 from jaxflow.training import log
 
 pytestmark = pytest.mark.slow

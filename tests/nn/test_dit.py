@@ -7,9 +7,9 @@ from conftest import assert_below, assert_close, disturbed
 
 from jaxflow import nn
 from jaxflow.nn.adaln import Block, JointBlock
+from jaxflow.nn.depthwise import Neighbours
 from jaxflow.nn.dit import published
 from jaxflow.nn.embeddings import Fourier, rotate
-from jaxflow.nn.neighbours import Neighbours
 
 KEY = jax.random.key(0)
 X, T, Y = jax.random.normal(KEY, (2, 8, 8, 3)), jnp.array([0.1, 0.9]), jnp.array([0, 3])

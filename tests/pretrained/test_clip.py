@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from jaxflow.nn.clip_text import CLIPText
 from jaxflow.pretrained import clip
-from jaxflow.pretrained.weights import name_of
+from jaxflow.pretrained.tensors import name_of
 
 
 def reference_ids(folder, texts, length):

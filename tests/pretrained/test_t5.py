@@ -15,7 +15,7 @@ from transformers.models.t5.modeling_t5 import T5Attention
 
 from jaxflow.nn.t5 import relative_buckets
 from jaxflow.pretrained import t5
-from jaxflow.pretrained.weights import name_of
+from jaxflow.pretrained.tensors import name_of
 
 PIECES = [
     "▁",

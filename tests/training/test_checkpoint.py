@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import optax
 import pytest
 
-from jaxflow import layouts
-from jaxflow.training import checksums, parallel
+from jaxflow.devices import layouts, parallel
+from jaxflow.training import checksums
 from jaxflow.training.checkpoint import Checkpoints
 from jaxflow.training.step import TrainState, initial_state
 

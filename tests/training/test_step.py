@@ -7,8 +7,7 @@ import optax
 import pytest
 from conftest import assert_close, compiling_nothing
 
-from jaxflow import layouts
-from jaxflow.training import parallel
+from jaxflow.devices import layouts, parallel
 from jaxflow.training.optimizer import adamw
 from jaxflow.training.step import initial_state, train_step
 

@@ -1,0 +1,1 @@
+"""What scripts show: pages of images, curves and tables."""

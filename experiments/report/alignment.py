@@ -1,0 +1,74 @@
+"""How well a run's images follow their captions for each w, measured by the reader of the shapes.
+
+Captions of two splits are drawn: `test`, of the same law as the training, and `held_out`, of which each names
+or shows a pair of colour and shape that the training never had. Writes evaluation.json and evaluation.png.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from experiments.report.plots import alignment_over_w
+from jaxflow.data.conditions import stack
+from jaxflow.devices import processes
+from jaxflow.runs.folder import write_json
+from jaxflow.runs.generation import Images
+from jaxflow.runs.run import Run
+from jaxflow.shapes.alignment import CLAIMS, alignment
+
+SPLITS = {"test": "seen", "held_out": "held out"}
+
+Shares = dict[str, float]
+"""Share of the captions that are true of their images, for each kind of claim."""
+
+
+class Captioned:
+    """The first n captions of a split and their real images."""
+
+    def __init__(self, run: Run, split: str, n: int, data_dir: str | None):
+        dataset = run.open_split(split, data_dir)
+        examples = dataset.source.__getitems__(list(range(min(n, len(dataset.source)))))
+        self.captions = [example["caption"] for example in examples]
+        self.y = stack([dataset.condition.of(example) for example in examples])
+        self.real = alignment(np.stack([example["image"] for example in examples]), self.captions)
+
+
+def report(
+    folder: Path, run: Run, scales: Sequence[float], n: int, data_dir: str | None
+) -> Callable[[Images], None]:
+    """Read the captions of a run; what comes back measures its images and writes the tables."""
+    splits = {name: Captioned(run, split, n, data_dir) for split, name in SPLITS.items()}
+    counts = {name: len(split.captions) for name, split in splits.items()}
+
+    def report(generate: Images) -> None:
+        table = {
+            name: [alignment(generate(split.y, w), split.captions) for w in scales]
+            for name, split in splits.items()
+        }
+        write(folder, scales, table, {name: split.real for name, split in splits.items()}, counts)
+
+    return report
+
+
+def write(
+    folder: Path,
+    scales: Sequence[float],
+    table: dict[str, list[Shares]],
+    real: dict[str, Shares],
+    counts: dict[str, int],
+) -> None:
+    """Print the tables; leave them as JSON and as curves."""
+    if not processes.is_first():
+        return
+    for split, rows in table.items():
+        # A figure is left out where no image counts for it.
+        names = [name for name in CLAIMS if any(name in row for row in rows)]
+        print(f"\n{split}: share of {counts[split]} captions that are true of their images\n{'w':>6}", end="")
+        print("".join(f"{name:>12}" for name in names))
+        for label, row in [*zip((f"{w:g}" for w in scales), rows, strict=True), ("real", real[split])]:
+            print(f"{label:>6}" + "".join(f"{row.get(name, float('nan')):>12.3f}" for name in names))
+    result = {"captions": counts, "w": list(scales), "table": table, "real": real}
+    write_json(folder / "evaluation.json", result)
+    alignment_over_w(scales, table, CLAIMS, folder / "evaluation.png")
+    print(f"{folder / 'evaluation.png'}\n{folder / 'evaluation.json'}")

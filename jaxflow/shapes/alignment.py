@@ -1,0 +1,114 @@
+"""How well images follow their captions, claim by claim.
+
+The reader says what is in an image, the parser what its caption claims. The named things are
+matched one to one with objects of the image so that as many claims as possible hold: first of
+shape, colour and size, then of the relation. Since one match serves all claims, `a red circle left
+of a blue square` is not true of a blue circle left of a red square.
+"""
+
+import itertools
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from jaxtyping import UInt8
+
+from jaxflow.shapes.captions import Description, Thing, parse
+from jaxflow.shapes.reader import read
+from jaxflow.shapes.scenes import Object, Scene, place, relation
+
+ATTRIBUTES = ("shape", "colour", "size")
+CLAIMS = ("objects", *ATTRIBUTES, "relation", "place", "background", "binding", "all")
+"""What `alignment` measures, in this order."""
+Match = tuple[Object | None, ...]
+"""The object of each named thing, None where the image has too few."""
+
+
+def alignment(images: UInt8[np.ndarray, "n 32 32 3"], captions: Sequence[str]) -> dict[str, float]:
+    """Shares of the captions that are true of their images, each over the captions that claim such a thing.
+
+    `objects`: as many objects as things named. `shape`, `colour`, `size`: that of every thing of
+    which it is named. `relation`, `place`, `background`: as in the caption. `binding`: of the images in
+    which the shapes and the colours of the caption occur, whichever belongs to which, the share in which they
+    are together as named; over captions of two things that differ in both. `all`: every claim holds. What the
+    reader does not recognise makes no claim true. A figure without captions is left out.
+
+    Args:
+        images: uint8, of the world's size.
+        captions: of the language of `jaxflow.shapes.captions`, one for each image.
+
+    Raises:
+        ValueError: a caption outside of the language, no captions, or not one for each image.
+    """
+    if len(images) != len(captions) or not captions:
+        raise ValueError(
+            f"captions: there are {len(captions)} for {len(images)} images, needed is one for each"
+        )
+    descriptions = [parse(caption) for caption in captions]
+    held: dict[str, list[bool]] = defaultdict(list)
+    for image, description in zip(images, descriptions, strict=True):
+        for claim, holds in judge(description, read(image)).items():
+            held[claim].append(holds)
+    return {claim: float(np.mean(held[claim])) for claim in CLAIMS if claim in held}
+
+
+def judge(description: Description, scene: Scene) -> dict[str, bool]:
+    """Which claims of a description hold for a scene; the names are those of `alignment`."""
+    match = _best_match(description, scene)
+    claims = {"objects": len(scene.objects) == len(description.objects)}
+    for attribute in ATTRIBUTES:
+        holds = _holds(attribute, description.objects, match)
+        if holds:
+            claims[attribute] = all(holds)
+    if description.relation:
+        claims["relation"] = _related(description, match)
+    if description.place:
+        claims["place"] = match[0] is not None and place(match[0]) == description.place
+    if description.background:
+        claims["background"] = scene.background == description.background
+    everything = all(claims.values())
+    if _could_be_swapped(description) and _has_parts(description, scene):
+        claims["binding"] = claims["shape"] and claims["colour"]
+    return claims | {"all": everything}
+
+
+def _best_match(description: Description, scene: Scene) -> Match:
+    things = description.objects
+    candidates = (*scene.objects, *(None for _ in things))
+    return max(
+        itertools.permutations(candidates, len(things)),
+        key=lambda match: (
+            sum(sum(_holds(attribute, things, match)) for attribute in ATTRIBUTES),
+            _related(description, match),
+        ),
+    )
+
+
+def _holds(attribute: str, things: Iterable[Thing], match: Match) -> list[bool]:
+    """For each thing of which the caption names the attribute: is it that of its object?"""
+    pairs = ((getattr(thing, attribute), o) for thing, o in zip(things, match, strict=True))
+    return [o is not None and getattr(o, attribute) == claimed for claimed, o in pairs if claimed]
+
+
+def _related(description: Description, match: Match) -> bool:
+    if description.relation is None:
+        return False
+    first, second = match
+    return first is not None and second is not None and relation(first, second) == description.relation
+
+
+def _could_be_swapped(description: Description) -> bool:
+    if len(description.objects) != 2:
+        return False
+    first, second = description.objects
+    return None not in (first.colour, second.colour) and (
+        first.colour != second.colour and first.shape != second.shape
+    )
+
+
+def _has_parts(description: Description, scene: Scene) -> bool:
+    return all(
+        {getattr(thing, attribute) for thing in description.objects}
+        <= {getattr(o, attribute) for o in scene.objects}
+        for attribute in ("shape", "colour")
+    )

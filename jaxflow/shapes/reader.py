@@ -1,0 +1,124 @@
+"""What is in an image of the world of `jaxflow.shapes.scenes`: an exact reader, by analysis and synthesis.
+
+The background is what the border shows. What differs from it falls apart into connected blobs,
+and a blob of colour c on background b says of each pixel p how much of it is covered,
+
+    a = <p - b, c - b> / |c - b|^2, clipped to [0, 1].
+
+The sum of `a` is the area and its centre of mass the place, from which each shape is drawn anew
+in the size and at the place that it would have; the shape is the one whose drawing agrees best,
+by intersection over union, sum min(a, drawn) / sum max(a, drawn), sharp or a little blurred. What
+agrees with nothing is `unknown`: nothing is forced into a class.
+"""
+
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+from scipy import ndimage
+
+from jaxflow.shapes.scenes import BACKGROUNDS, COLOURS, SHAPES, SIDE, Object, Scene, coverage
+
+UNKNOWN = "unknown"
+"""The shape, colour or size of an object, or the background, that is none of the world's."""
+
+COLOUR_REACH = 60.0
+"""Farthest from a colour of the world that still is that colour, in grey levels; no two are within 120."""
+COLOUR_SHARE = 0.75
+"""Share of the pixels, of the border or in the middle of an object, that have to be of its colour."""
+FOREGROUND = 50.0
+"""Least distance from the background at which a pixel belongs to an object, in grey levels."""
+SPECK = 6.0
+"""Area in pixels below which a blob is not an object; the smallest object has 18."""
+AGREEMENT = 0.85
+"""Least intersection over union of an object with the drawing of its shape."""
+SIZE_LIMITS = {"small": (2.5, 4.75), "large": (4.75, 8.0)}
+"""Radii in pixels; the world's are 3.25 to 4 and 5.5 to 6.5. What is smaller is too small for a shape."""
+
+_AREAS = {"circle": np.pi, "square": 49 / 16, "triangle": 7 / 4, "cross": 39 / 16}
+"""In units of the radius squared."""
+_LOWER = {"circle": 0.0, "square": 0.0, "triangle": 7 / 24, "cross": 0.0}
+"""How far below the middle of its box the centre of mass lies, in units of the radius."""
+_NEXT = np.eye(SIDE, k=1) + np.eye(SIDE, k=-1)
+_BLURS = tuple((1 - v) * np.eye(SIDE) + v / 2 * _NEXT for v in (0.0, 0.25, 0.5))
+"""Linear maps of rows or columns that add the variance v, in pixels squared."""
+_NEIGHBOURS = np.ones((3, 3), bool)
+
+
+def read(image: UInt8[np.ndarray, "h w 3"]) -> Scene:
+    """The scene that an image shows, its objects from the upper left to the lower right.
+
+    There may be no object or many, and what is not recognised is `UNKNOWN`. Radius and centre of
+    an object of unknown shape are those of a circle of its area.
+
+    Raises:
+        ValueError: the image is not 32 x 32 pixels: small and large are words for pixels.
+    """
+    if image.shape != (SIDE, SIDE, 3):
+        raise ValueError(f"image has the shape {image.shape}: those of the world have {(SIDE, SIDE, 3)}")
+    pixels = image.astype(np.float64)
+    border = np.concatenate([pixels[0], pixels[-1], pixels[1:-1, 0], pixels[1:-1, -1]])
+    background = np.median(border, axis=0)
+    distance = np.linalg.norm(pixels - background, axis=-1)
+    labels, count = ndimage.label(distance > FOREGROUND, _NEIGHBOURS)
+    blobs = (_read_blob(pixels, background, distance, labels == k) for k in range(1, count + 1))
+    objects = sorted((o for o in blobs if o), key=lambda o: sum(o.centre))
+    return Scene(tuple(objects), _name(border, BACKGROUNDS))
+
+
+def _read_blob(
+    pixels: Float[np.ndarray, "h w 3"],
+    background: Float[np.ndarray, "3"],
+    distance: Float[np.ndarray, "h w"],
+    blob: Bool[np.ndarray, "h w"],
+) -> Object | None:
+    if blob.sum() < SPECK:
+        return None
+    # Pixels on the edge are mixtures with the background; the colour is that of the pixels farthest from it.
+    core = pixels[blob & (distance >= 0.85 * np.quantile(distance[blob], 0.9))]
+    covered = _cover(pixels, background, np.median(core, axis=0), blob)
+    shape, centre, radius = _fit(covered)
+    sizes = [size for size, (least, most) in SIZE_LIMITS.items() if least <= radius < most]
+    return Object(shape, _name(core, COLOURS), sizes[0] if sizes else UNKNOWN, centre, radius)
+
+
+def _cover(
+    pixels: Float[np.ndarray, "h w 3"],
+    background: Float[np.ndarray, "3"],
+    colour: Float[np.ndarray, "3"],
+    blob: Bool[np.ndarray, "h w"],
+) -> Float[np.ndarray, "h w"]:
+    """How much of each pixel the blob covers; its soft edge reaches one pixel beyond it."""
+    direction = colour - background
+    covered = np.clip((pixels - background) @ direction / max(direction @ direction, 1.0), 0, 1)
+    covered *= ndimage.binary_dilation(blob, _NEIGHBOURS)
+    # The median of several colours may be none of them, even the background; then the blob is all there is.
+    return covered if covered.sum() >= SPECK else blob.astype(np.float64)
+
+
+def _fit(covered: Float[np.ndarray, "h w"]) -> tuple[str, tuple[float, float], float]:
+    """Shape, centre and radius whose drawing agrees best."""
+    area = covered.sum()
+    row, column = ((covered.sum(axis) @ (np.arange(SIDE) + 0.5)) / area for axis in (1, 0))
+    fits = {}
+    for shape in SHAPES:
+        radius = float(np.sqrt(area / _AREAS[shape]))
+        fits[shape] = (float(row - _LOWER[shape] * radius), float(column)), radius
+    scores = {shape: _agreement(covered, coverage(shape, *fit) / 16) for shape, fit in fits.items()}
+    best = max(scores, key=lambda shape: scores[shape])
+    if scores[best] < AGREEMENT or fits[best][1] < SIZE_LIMITS["small"][0]:
+        return UNKNOWN, *fits["circle"]
+    return best, *fits[best]
+
+
+def _agreement(covered: Float[np.ndarray, "h w"], drawn: Float[np.ndarray, "h w"]) -> float:
+    """Intersection over union at the blur that fits best, both softened a little against noise."""
+    soft = _BLURS[1]
+    covered, drawn = soft @ covered @ soft, soft @ drawn @ soft
+    candidates = (blur @ drawn @ blur for blur in _BLURS)
+    return max(float(np.minimum(covered, d).sum() / np.maximum(covered, d).sum()) for d in candidates)
+
+
+def _name(pixels: Float[np.ndarray, "n 3"], colours: dict[str, tuple[int, int, int]]) -> str:
+    """The colour that most of the pixels have."""
+    distances = np.linalg.norm(pixels[:, None] - np.array(list(colours.values()), float), axis=-1)
+    shares = np.mean(distances <= COLOUR_REACH, axis=0)
+    return list(colours)[int(np.argmax(shares))] if shares.max() >= COLOUR_SHARE else UNKNOWN

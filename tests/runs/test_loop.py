@@ -1,0 +1,129 @@
+"""Runs within this process: what is compiled, what is drawn, and what a signal leaves."""
+
+import os
+import signal
+import time
+
+import jax
+import numpy as np
+import pytest
+import small_digits
+from conftest import assert_close
+
+from jaxflow.runs import loop
+from experiments import train
+from jaxflow.runs.folder import newest_params, open_run
+from jaxflow.training import flops, log
+from jaxflow.devices import parallel
+from jaxflow.training.checkpoint import Checkpoints
+
+pytestmark = pytest.mark.usefixtures("standard_promotion")
+
+SMALL = ("--batch-size", "16", "--checkpoint-every", "4", "--log-every", "1", "--parallel", "jit")
+
+
+def digits(out, data_dir, *options):
+    train.main(["digits", "--out", str(out), "--data-dir", str(data_dir), *SMALL, *map(str, options)])
+
+
+def test_a_run_that_is_continued_in_its_process_compiles_its_step_once(
+    data_dir, tmp_path, monkeypatch, capsys
+):
+    small_digits.use(monkeypatch)
+    record = log.Log.record
+
+    def record_and_stop(self, n, metrics):
+        record(self, n, metrics)
+        if n == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    options = ("--steps", 8, "--sample-every", 4)
+    loop.compiled_step.cache_clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(log.Log, "record", record_and_stop)
+        with pytest.raises(SystemExit) as stop:
+            digits(tmp_path / "run", data_dir, *options)
+    assert stop.value.code == 128 + signal.SIGTERM
+    assert "stopped by SIGTERM" in capsys.readouterr().out
+    stopped, _ = newest_params(tmp_path / "run", open_run(tmp_path / "run"))
+    assert 3 < stopped < 8
+    digits(tmp_path / "run", data_dir, *options)
+    assert loop.compiled_step.cache_info()[:2] == (1, 1)  # found once, compiled once
+    assert [line["step"] for line in log.read(tmp_path / "run")] == list(range(1, 9))
+    samples = sorted(file.name for file in (tmp_path / "run" / "samples").iterdir())
+    assert samples[-1] == "step=8.png"
+
+
+def test_no_step_runs_further_ahead_of_the_checkpoints_than_a_kill_may_lose(data_dir, tmp_path, monkeypatch):
+    small_digits.use(monkeypatch)
+    commit, compiled = Checkpoints._commit, loop.compiled_step
+    lost = []  # by a kill at the end of each step
+
+    def slow_commit(*arguments):
+        time.sleep(0.3)
+        commit(*arguments)
+
+    def watched_step(run, mapping):
+        program = compiled(run, mapping)
+
+        def step(state, key, batch):
+            whole = [0, *Checkpoints(tmp_path / "run" / "checkpoints").steps]
+            lost.append(int(state.step) + 1 - whole[-1])
+            return program(state, key, batch)
+
+        return step
+
+    monkeypatch.setattr(Checkpoints, "_commit", slow_commit)
+    monkeypatch.setattr(loop, "compiled_step", watched_step)
+    digits(tmp_path / "run", data_dir, "--steps", 12, "--sample-every", 0)
+    assert len(lost) == 12
+    assert max(lost) <= 4
+
+
+def test_a_picture_that_a_stop_came_before_is_drawn_when_the_run_goes_on(data_dir, tmp_path, monkeypatch):
+    small_digits.use(monkeypatch)
+    drawn, kept = [], [True]
+
+    def draw(self, n, params):
+        drawn.append(n)
+        if kept.pop():
+            (tmp_path / "run" / "samples").mkdir()
+            (tmp_path / "run" / "samples" / f"step={n}.png").touch()
+        return np.zeros((2, 2), np.uint8)
+
+    monkeypatch.setattr(loop.Previews, "draw", draw)
+    digits(tmp_path / "run", data_dir, "--steps", 4, "--sample-every", 4)
+    kept[:] = [False]
+    digits(tmp_path / "run", data_dir, "--steps", 5, "--sample-every", 4)
+    kept[:] = [False, False]
+    digits(tmp_path / "run", data_dir, "--steps", 6, "--sample-every", 5)
+    assert drawn == [4, 5, 5, 6]
+
+
+def test_utilisation_is_said_where_the_peak_is_known(data_dir, tmp_path, monkeypatch):
+    monkeypatch.setitem(flops.PEAKS, jax.devices()[0].device_kind, 1e12)
+    digits(tmp_path / "run", data_dir, "--steps", 2, "--sample-every", 0)
+    run = open_run(tmp_path / "run")
+    of_seconds = loop.utilisation(run, parallel.mapping("jit"))
+    line = log.read(tmp_path / "run")[-1]
+    assert 0 < line["utilisation"] < 1
+    assert_close(of_seconds(2.0) * 2, of_seconds(1.0), 1e-12)
+    # A transformer's operations are about 6 for each parameter and token; 16 tokens, 16 images.
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(run.shapes()))
+    assert 0.5 < of_seconds(1.0) * 1e12 / (6 * parameters * 16 * 16) < 1
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_and_leaves_what_was_whole(data_dir, tmp_path, monkeypatch):
+    small_digits.use(monkeypatch)
+    out = tmp_path / "run"
+    digits(out, data_dir, "--steps", 2, "--sample-every", 0)
+    before = newest_params(out, open_run(out))
+    loop.compiled_step.cache_clear()
+    loss = loop.guided_loss
+    monkeypatch.setattr(loop, "guided_loss", lambda run: lambda *a: loss(run)(*a) * float("nan"))
+    with pytest.raises(FloatingPointError, match="no finite loss or gradient in 20 steps"):
+        digits(out, data_dir, "--steps", 40, "--sample-every", 0)
+    loop.compiled_step.cache_clear()
+    step, params = newest_params(out, open_run(out))
+    assert step > before[0]
+    assert_close(params, before[1], 0.0)

@@ -1,0 +1,283 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import assert_expected
+from scipy import ndimage
+
+from jaxflow.shapes import builder, scenes
+from jaxflow.shapes.captions import LONGEST, RELATIONS, WORDS, Description, Thing, caption, parse
+from jaxflow.shapes.scenes import (
+    BACKGROUNDS,
+    COLOURS,
+    HELD_OUT,
+    SHAPES,
+    SIZES,
+    SPLITS,
+    Object,
+    coverage,
+    draw,
+    held_out,
+    place,
+    relation,
+    scene,
+)
+
+AREAS = {"circle": np.pi, "square": 1.75**2, "triangle": 1.75, "cross": 2 * 2 * 0.75 - 0.75**2}
+OPPOSITE = {"left": "right", "right": "left", "up": "down", "down": "up"}
+MANY = [(i, split) for split in SPLITS for i in (*range(700), *range(2**63 - 100, 2**63))]
+
+
+@pytest.fixture(scope="module")
+def world():
+    return [scene(*which) for which in MANY]
+
+
+def test_the_generator_is_splitmix64():
+    """The first numbers from the state 0, of the authors' own program."""
+    numbers = [scenes._mix(k * scenes._GOLDEN & scenes._64_BITS) for k in (1, 2, 3)]
+    assert numbers == [0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4, 0x06C45D188009454F]
+
+
+def test_same_index_same_bits_in_another_process():
+    code = (
+        "import sys; from jaxflow.shapes.scenes import *; from jaxflow.shapes.captions import *;"
+        "[sys.stdout.buffer.write(draw(scene(i, s)).tobytes() + caption(scene(i, s), i).encode())"
+        " for s in SPLITS for i in (0, 1, 2**62)]"
+    )
+    ours = b"".join(
+        draw(scene(i, s)).tobytes() + caption(scene(i, s), i).encode() for s in SPLITS for i in (0, 1, 2**62)
+    )
+    environment = {"PYTHONHASHSEED": "7", "PYTHONPATH": ":".join(sys.path)}
+    run = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, env=environment)
+    assert run.stdout == ours
+
+
+def test_scenes_differ_from_index_to_index(world):
+    assert len(set(world)) > 0.99 * len(world)
+
+
+@pytest.mark.parametrize(("index", "split"), [(-1, "train"), (2**63, "train"), (0, "validation")])
+def test_scenes_that_are_not_there(index, split):
+    with pytest.raises(ValueError, match=r"index = |split = 'validation'"):
+        scene(index, split)
+
+
+def test_every_scene_is_within_its_bounds(world):
+    for s in world:
+        assert s.background in BACKGROUNDS
+        for o in s.objects:
+            least, greatest = SIZES[o.size]
+            assert least / 4 <= o.radius <= greatest / 4
+            assert all(1 + o.radius <= c <= 31 - o.radius for c in o.centre)
+
+
+def test_one_object_has_a_place_and_two_have_a_relation_and_a_gap(world):
+    for s in world:
+        if len(s.objects) == 1:
+            assert place(s.objects[0]) is not None
+            continue
+        first, second = s.objects
+        assert (first.colour, first.shape) != (second.colour, second.shape)
+        assert relation(first, second) in ("left", "up")
+        axis = 1 if relation(first, second) == "left" else 0
+        step = [b - a for a, b in zip(first.centre, second.centre, strict=True)]
+        assert step[axis] - first.radius - second.radius >= 3
+        assert step[axis] >= 1.5 * abs(step[1 - axis])
+
+
+def test_the_law_of_the_scenes():
+    train = [scene(i) for i in range(4000)]
+    assert_expected([len(s.objects) == 1 for s in train], 0.4, 6)
+    objects = [o for s in train for o in s.objects]
+    assert_expected([o.size == "large" for o in objects], 0.5, 6)
+    assert_expected([[s.background == name for name in BACKGROUNDS] for s in train], [1 / 3] * 3, 6)
+    allowed = [(c, s) for c in COLOURS for s in SHAPES if (c, s) not in HELD_OUT]
+    first = [s.objects[0] for s in train]  # one of each scene, so that the samples are independent
+    assert_expected([[(o.colour, o.shape) == pair for pair in allowed] for o in first], [1 / 20] * 20, 6)
+    places = [place(s.objects[0]) for s in train if len(s.objects) == 1]
+    names = ("left", "right", "up", "down", "middle")
+    assert_expected([[p == name for name in names] for p in places], [1 / 5] * 5, 6)
+
+
+def test_held_out_pairs_are_in_their_split_only():
+    assert {c for c, _ in HELD_OUT} < set(COLOURS)
+    assert {s for _, s in HELD_OUT} == set(SHAPES)  # one colour each, so that each is in training
+    for i in range(800):
+        pairs = {
+            split: {(o.colour, o.shape) for o in scene(i, split).objects} & set(HELD_OUT) for split in SPLITS
+        }
+        assert not pairs["train"]
+        assert not pairs["test"]
+        assert pairs["held_out"]
+        assert held_out(scene(i, "held_out"))
+        assert not held_out(scene(i))
+
+
+def test_held_out_pairs_are_as_often_left_as_right():
+    """The first of two is the one drawn from the held-out pairs, or in half of the scenes the other."""
+    two = [s for i in range(1000) if len((s := scene(i, "held_out")).objects) == 2]
+    for k in (0, 1):
+        assert_expected(
+            [(s.objects[k].colour, s.objects[k].shape) in HELD_OUT for s in two], (1 + 3 / 23) / 2, 6
+        )
+
+
+def test_no_scene_is_both_in_train_and_in_test():
+    """The side is a function of what is in the scene, not of its index; without that, a few would meet."""
+    assert not any(scenes._is_test(scene(i)) for i in range(2000))
+    assert all(scenes._is_test(scene(i, "test")) for i in range(500))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("radius", [3.25, 6.5])
+def test_drawn_area_and_place_are_those_of_the_shape(shape, radius):
+    """In the mean over all positions of the centre within the grid of points: little rounding is left."""
+    steps = np.arange(8) / 32
+    centres = [(16 + row, 15 + column) for row in steps for column in steps]
+    drawn = [coverage(shape, centre, radius) / 16 for centre in centres]
+    assert np.mean([d.sum() for d in drawn]) == pytest.approx(AREAS[shape] * radius**2, rel=0.02)
+    # An equilateral triangle's centre of mass is a sixth of its height below the middle.
+    below = 1.75 * radius / 6 if shape == "triangle" else 0
+    offsets = [np.add(ndimage.center_of_mass(d), 0.5) - c for d, c in zip(drawn, centres, strict=True)]
+    np.testing.assert_allclose(np.mean(offsets, axis=0), [below, 0], atol=0.02)
+    moved = coverage(shape, (18.0, 12.0), radius) / 16
+    np.testing.assert_array_equal(moved, np.roll(drawn[0], (2, -3), (0, 1)))
+
+
+def test_images_have_the_colours_of_their_scenes(world):
+    for s in world[::5]:
+        image = draw(s)
+        rest = np.ones(image.shape[:2], bool)
+        exact = np.full(image.shape, BACKGROUNDS[s.background], float)
+        for o in s.objects:
+            row, column = (int(c) for c in o.centre)
+            assert tuple(image[row, column]) == COLOURS[o.colour]
+            top, left = (int(np.floor(c - o.radius)) for c in o.centre)
+            bottom, right = (int(np.ceil(c + o.radius)) for c in o.centre)
+            rest[top:bottom, left:right] = False
+            covered = coverage(o.shape, o.centre, o.radius)[:, :, None] / 16
+            exact += covered * np.subtract(COLOURS[o.colour], BACKGROUNDS[s.background])
+        assert np.abs(image - exact).max() <= 0.5
+        assert np.all(image[rest] == BACKGROUNDS[s.background])
+
+
+def test_relations_are_opposite_seen_from_the_other_side():
+    a, b = (Object("circle", "red", "small", centre, 3.5) for centre in ((10.0, 8.0), (12.0, 20.0)))
+    assert relation(a, b) == "left"
+    assert relation(b, a) == "right"
+    turned = Object("circle", "red", "small", (20.0, 8.0), 3.5)
+    assert relation(a, turned) == "up"
+    diagonal = Object("circle", "red", "small", (20.0, 18.0), 3.5)
+    assert relation(a, diagonal) is None
+
+
+def agrees(thing: Thing, o: Object) -> bool:
+    return thing.shape == o.shape and thing.colour in (None, o.colour) and thing.size in (None, o.size)
+
+
+def is_true(claim: Description, s: scenes.Scene) -> bool:
+    """Written apart from the library's own judgement: positions are compared here as numbers."""
+    orders = [s.objects, s.objects[::-1]]
+    for objects in orders:
+        rows, columns = np.transpose([o.centre for o in objects])
+        if claim.relation:
+            (row, column), other = (rows[0] - rows[1], columns[0] - columns[1]), 1.25
+            holds = {
+                "left": -column > other * abs(row),
+                "right": column > other * abs(row),
+                "up": -row > other * abs(column),
+                "down": row > other * abs(column),
+            }[claim.relation]
+        elif claim.place:
+            row, column = rows[0] - 16, columns[0] - 16
+            holds = {
+                "left": column <= -6,
+                "right": column >= 6,
+                "up": row <= -6,
+                "down": row >= 6,
+                "middle": max(abs(row), abs(column)) <= 2,
+            }[claim.place]
+        else:
+            holds = True
+        if holds and all(agrees(thing, o) for thing, o in zip(claim.objects, objects, strict=True)):
+            return claim.background in (None, s.background)
+    return False
+
+
+def test_captions_are_true_of_their_scenes(world):
+    for i, s in enumerate(world):
+        for choice in (i, i + 10**6, 2**62 + i):
+            assert is_true(parse(caption(s, choice)), s), caption(s, choice)
+
+
+def test_what_captions_name_and_leave_out():
+    two = [parse(caption(s, i)) for i in range(4000) if len((s := scene(i)).objects) == 2]
+    assert_expected([d.objects[0].size is not None for d in two], 1 / 2, 6)
+    assert_expected([d.objects[1].colour is not None for d in two], 7 / 8, 6)
+    assert_expected([d.background is not None for d in two], 1 / 3, 6)
+    assert_expected([[d.relation == r for r in (None, *OPPOSITE)] for d in two], [1 / 6] + [5 / 24] * 4, 6)
+
+
+def test_the_words_are_closed_and_none_is_idle():
+    captions = [caption(scene(i), i) for i in range(4000)]
+    assert {word for c in captions for word in c.split(" ")} == set(WORDS)
+    assert len(set(WORDS)) == len(WORDS)
+    assert max(len(c.split(" ")) for c in captions) <= LONGEST
+    longest = "a large red circle to the left of a small blue square on a white background"
+    assert parse(longest)
+    assert len(longest.split(" ")) == LONGEST
+
+
+def test_parse_says_what_a_caption_claims():
+    assert parse("a large red circle to the left of a square on black") == Description(
+        (Thing("circle", "red", "large"), Thing("square", None, None)), "left", None, "black"
+    )
+    assert parse("a cyan cross at the top on a gray background") == Description(
+        (Thing("cross", "cyan", None),), None, "up", "gray"
+    )
+    assert parse("a small circle and a triangle") == Description(
+        (Thing("circle", None, "small"), Thing("triangle", None, None)), None, None, None
+    )
+    said = {"left of": "left", "to the left of": "left", "right of": "right", "to the right of": "right"}
+    said |= {"above": "up", "over": "up", "below": "down", "under": "down"}
+    assert set(said) == set(RELATIONS)
+    for phrase, meaning in said.items():
+        assert parse(f"a circle {phrase} a cross").relation == meaning
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a pink circle", r"'pink' is not a word"),
+        ("A red circle", r"'A' is not a word"),
+        ("a red  circle", r"'' is not a word"),
+        ("", r"'' is not a word"),
+        ("red circle", r"word 1 is 'red', expected a"),
+        ("a red", r"word 3 is the end, expected .* shape"),
+        ("a circle red", r"word 3 is 'red', expected the end"),
+        ("a circle left a square", r"word 3 is 'left'"),
+        ("a circle left of square", r"word 5 is 'square', expected a"),
+        ("a circle left of a square in the middle", r"word 7 is 'in'"),
+        ("a circle and a cross and a square", r"word 6 is 'and'"),
+    ],
+)
+def test_what_is_not_of_the_language_is_refused(text, message):
+    with pytest.raises(ValueError, match=message):
+        parse(text)
+
+
+def test_the_tfds_data_set_is_the_world(tmp_path, monkeypatch):
+    counts = {"train": 30, "test": 20, "held_out": 10}
+    monkeypatch.setattr(shapes, "SCENES", counts)
+    builder = builder.Shapes(data_dir=tmp_path, file_format="array_record")
+    builder.download_and_prepare()
+    for split, count in counts.items():
+        examples = list(builder.as_data_source(split))
+        assert sorted(int(example["index"]) for example in examples) == list(range(count))
+        for example in examples:
+            this = scene(int(example["index"]), split)
+            np.testing.assert_array_equal(example["image"], draw(this))
+            assert example["caption"].decode() == caption(this, int(example["index"]))
+    assert set(builder.SCENES) == set(SPLITS)
