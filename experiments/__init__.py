@@ -1,5 +1,1 @@
-"""Scripts: train, sample, evaluate. One Python function per experiment in `presets`."""
-
-from experiments import host_memory
-
-host_memory.keep()
+"""Scripts: train, sample, evaluate, sweep, export. One Python function per experiment in `presets`."""

@@ -14,6 +14,7 @@ from typing import NoReturn
 import jax
 from tqdm import tqdm
 
+from experiments import host_memory
 from jaxflow.devices import processes
 from jaxflow.runs import cache
 
@@ -41,6 +42,7 @@ def script(main: Callable[[], None]) -> None:
     A signal, where nothing is to be saved, ends it in one line. One of several processes that fails or is
     stopped ends at once: it would wait for the others, which wait for it. When a training stops, all do.
     """
+    host_memory.keep()
     cache.keep_programs()
     code = 0
     try:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jaxflow.devices import parallel
-from jaxflow.devices.parallel import Kind, Mapping
+from jaxflow.devices.parallel import Kind, Placement
 
 
 @dataclass(frozen=True)
@@ -17,10 +17,10 @@ class Devices:
     tensor: int = 1
     """Devices over which each kernel is split, for networks too wide for one."""
 
-    def mapping(self, shapes: Any) -> Mapping:
-        """The mapping for a state, or for parameters, of these shapes.
+    def placement(self, shapes: Any) -> Placement:
+        """Of a state, or of parameters, of these shapes.
 
         Raises:
             ValueError: it cannot be had with these devices.
         """
-        return parallel.mapping(self.parallel, parallel.state_bytes(shapes), self.tensor)
+        return parallel.placement(self.parallel, parallel.state_bytes(shapes), self.tensor)

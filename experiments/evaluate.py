@@ -15,17 +15,15 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-from jax.sharding import NamedSharding
 
 from experiments.cli import refusing, script
-from experiments.devices import Devices
+from experiments.opening import Opened, Source, open_model
 from experiments.report import alignment, quality
 from experiments.report.plots import curves_over_w
+from jaxflow import ranges
 from jaxflow.devices import processes
-from jaxflow.runs import folder, ranges
-from jaxflow.runs.folder import write_json
-from jaxflow.runs.generation import Images, check, generator
-from jaxflow.runs.run import Run
+from jaxflow.runs import folder
+from jaxflow.runs.requests import request
 from jaxflow.runs.sampler import Sampler
 
 
@@ -33,7 +31,7 @@ from jaxflow.runs.sampler import Sampler
 class Arguments:
     """Command line of the script."""
 
-    run: tyro.conf.Positional[Path]
+    model: tyro.conf.Positional[Path]
     """The run folder, or a file of experiments.export."""
     w: tuple[float, ...] = (0.0, 1.0, 2.0, 4.0)
     """Guidance scales."""
@@ -41,15 +39,17 @@ class Arguments:
     """Images of each class."""
     captions: int = 500
     """Captions of each split, for a run of captions."""
+    rule: str = "classifier_free"
+    """Of guidance: classifier_free, interval, increasing, rescaled, projected, zero_star, rectified,
+    classifier or autoguidance."""
+    sigma: float = 0.0
+    """Diffusion coefficient; 0 is the ODE, with another the SDE is sampled."""
     sampler: Annotated[Sampler, tyro.conf.arg(name="")] = field(default_factory=Sampler)
-    devices: Annotated[Devices, tyro.conf.arg(name="")] = field(default_factory=Devices)
+    source: Annotated[Source, tyro.conf.arg(name="")] = field(default_factory=Source)
     seed: int = 1
     """Of the noise and of the judge."""
     judge_steps: int = 500
     """Training steps of the judge."""
-    data_dir: str | None = None
-    """Folder of the prepared data sets; left out, the one of the training, for a file TFDS_DATA_DIR or
-    ~/tensorflow_datasets."""
     out: Path | None = None
     """Folder of the results; left out, the run folder, or NAME-results beside a file."""
 
@@ -58,42 +58,48 @@ def main(argv: list[str] | None = None) -> None:
     """Run the script."""
     arguments = tyro.cli(Arguments, args=argv, prog="python -m experiments.evaluate")
     with refusing():
-        run = folder.open_run(arguments.run)
-        results = arguments.out or folder.results(arguments.run)
-        check(run.experiment, arguments.w, arguments.sampler, arguments.per_label)
-        ranges.given(arguments, "w")
-        ranges.at_least(1, arguments, "captions", "judge_steps")
+        ranges.given(w=arguments.w)
+        ranges.at_least(1, per_label=arguments.per_label, captions=arguments.captions)
+        ranges.at_least(1, judge_steps=arguments.judge_steps)
         ranges.seed(arguments.seed)
-        mapping = arguments.devices.mapping(run.shapes())
-        _, params = folder.newest_params(arguments.run, run, mapping.lay_out(run.shapes()))
-        if run.experiment.dataset == "shapes":
-            report = alignment.report(results, run, arguments.w, arguments.captions, arguments.data_dir)
+        opened = open_model(arguments.model, arguments.source)
+        how = (arguments.sampler, arguments.rule, arguments.sigma)
+        opened.check(*how, arguments.w)
+        out = arguments.out or folder.results(arguments.model)
+        if opened.run.experiment.dataset == "shapes":
+            report = alignment.report(out, opened, arguments.w, arguments.captions)
         else:
-            report = report_on_classes(results, run, arguments, mapping.examples)
-        folder.make(results)
-    generate = generator(run, mapping.examples, sampler=arguments.sampler, seed=arguments.seed)
-    report(partial(generate, params))
+            report = report_on_classes(out, opened, arguments)
+        opened = opened.read()
+        folder.make(out)
+        log_prob = opened.classifier(arguments.rule, arguments.seed)
+    report(partial(opened.generator(*how, log_prob), seed=arguments.seed))
 
 
 def report_on_classes(
-    results: Path, run: Run, arguments: Arguments, sharding: NamedSharding
-) -> Callable[[Images], None]:
+    out: Path, opened: Opened, arguments: Arguments
+) -> Callable[[Callable[..., quality.Images]], None]:
     """Read the data of a run of classes; what comes back measures its images and writes the tables."""
-    labels = quality.labels_of(run, arguments.per_label)
-    real = quality.read(run, arguments.data_dir, len(labels))
+    labels = quality.labels_of(opened.model, arguments.per_label)
+    real = quality.read(opened.split, len(labels))
 
-    def report(generate: Images) -> None:
+    def report(generate: Callable[..., quality.Images]) -> None:
         measure = quality.Measure(
-            real, labels, seed=arguments.seed, steps=arguments.judge_steps, sharding=sharding
+            real,
+            labels,
+            seed=arguments.seed,
+            steps=arguments.judge_steps,
+            sharding=opened.placement.examples,
         )
-        rows, of_real = [measure(generate(labels, w)) for w in arguments.w], measure.real()
+        wanted = request(opened.model.codec, labels.tolist())
+        rows, of_real = [measure(generate(wanted, w)) for w in arguments.w], measure.real()
         table = {"w": list(arguments.w)} | {name: [row[name] for row in rows] for name in of_real}
-        write(results, table, of_real, len(labels))
+        write(out, table, of_real, len(labels))
 
     return report
 
 
-def write(folder: Path, table: dict[str, list[float]], real: dict[str, float], n: int) -> None:
+def write(out: Path, table: dict[str, list[float]], real: dict[str, float], n: int) -> None:
     """Print the table; leave it as JSON and as curves."""
     if not processes.is_first():
         return
@@ -103,9 +109,9 @@ def write(folder: Path, table: dict[str, list[float]], real: dict[str, float], n
         print(f"{w:>6g}" + "".join(f"{table[name][i]:>16.4g}" for name in names))
     print(f"{'real':>6}" + "".join(f"{real[name]:>16.4g}" for name in names))
     result = {"images_per_w": n, "table": table, "real": real}
-    write_json(folder / "evaluation.json", result)
-    curves_over_w(table, real, ("frechet", "frechet pixels"), folder / "evaluation.png")
-    print(f"{folder / 'evaluation.png'}\n{folder / 'evaluation.json'}")
+    folder.write_json(out / "evaluation.json", result)
+    curves_over_w(table, real, ("frechet", "frechet pixels"), out / "evaluation.png")
+    print(f"{out / 'evaluation.png'}\n{out / 'evaluation.json'}")
 
 
 if __name__ == "__main__":

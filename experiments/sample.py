@@ -1,7 +1,7 @@
 """Guided images of a trained run: the chapter's figure, and the images as arrays.
 
-    python -m experiments.sample DIR --w 0 1 2 4 [--labels ...] [--per-label N] [--steps N] [--solver NAME]
-    python -m experiments.sample DIR --w 1 3 6 --prompt "a red circle" "a blue square" [--negative "..."]
+    python -m experiments.sample MODEL --w 0 1 2 4 [--labels ...] [--steps N] [--rule NAME] [--solver NAME]
+    python -m experiments.sample MODEL --w 1 3 6 --prompt "a red circle" "a blue square" [--negative "..."]
 
 Writes to DIR/samples a grid.png, with a panel per w and in each a row per label or prompt and a row for
 null, and a file w=W.npz per w with `images` uint8 (n, h, w, c) and `labels` (n,) or `prompts` (n,). A file of
@@ -17,13 +17,14 @@ import numpy as np
 import tyro
 
 from experiments.cli import refusing, script
-from experiments.devices import Devices
+from experiments.opening import Source, open_model
 from experiments.report.plots import guidance_grid
-from jaxflow.data.conditions import Captions, Classes, stack
+from jaxflow import ranges
+from jaxflow.data.codecs import Classes
 from jaxflow.devices import processes
-from jaxflow.runs import folder, ranges, run
-from jaxflow.runs.frozen_text import FrozenText
-from jaxflow.runs.generation import check, generator
+from jaxflow.runs import folder
+from jaxflow.runs.model import Model
+from jaxflow.runs.requests import Said, request
 from jaxflow.runs.sampler import Sampler
 from jaxflow.training.files import whole
 
@@ -32,20 +33,25 @@ from jaxflow.training.files import whole
 class Arguments:
     """Command line of the script."""
 
-    run: tyro.conf.Positional[Path]
+    model: tyro.conf.Positional[Path]
     """The run folder, or a file of experiments.export."""
     w: tuple[float, ...] = (0.0, 1.0, 2.0, 4.0)
     """Guidance scales."""
-    labels: tuple[int, ...] | None = None
-    """Classes by number; all if left out."""
+    labels: tuple[str, ...] | None = None
+    """Classes by number or name; all if left out."""
     prompt: tuple[str, ...] = ()
     """What the images shall show, for a run of captions."""
     negative: str | None = None
-    """A prompt that guidance leads away from, in the place of the empty one."""
+    """A class or prompt that guidance leads away from, in the place of null."""
     per_label: int = 10
     """Images of each label or prompt."""
+    rule: str = "classifier_free"
+    """Of guidance: classifier_free, interval, increasing, rescaled, projected, zero_star, rectified,
+    classifier or autoguidance."""
+    sigma: float = 0.0
+    """Diffusion coefficient; 0 is the ODE, with another the SDE is sampled."""
     sampler: Annotated[Sampler, tyro.conf.arg(name="")] = field(default_factory=Sampler)
-    devices: Annotated[Devices, tyro.conf.arg(name="")] = field(default_factory=Devices)
+    source: Annotated[Source, tyro.conf.arg(name="")] = field(default_factory=Source)
     seed: int = 0
     """Of the noise."""
     out: Path | None = None
@@ -53,81 +59,77 @@ class Arguments:
 
 
 class Rows(NamedTuple):
-    """What is asked for: a row of images for each condition."""
+    """What is asked for: a row of images for each label or prompt."""
 
-    conditions: Sequence[Any]
-    """y of one image, for each row."""
+    said: Sequence[Said]
     names: Sequence[str]
     key: str
     """What the rows are called in the files."""
     values: np.ndarray
     """Of each row in the files."""
-    negative: Any = None
-    """Condition that guidance leads away from, if not from null."""
 
 
 def main(argv: list[str] | None = None) -> None:
     """Run the script."""
     arguments = tyro.cli(Arguments, args=argv, prog="python -m experiments.sample")
     with refusing():
-        run = folder.open_run(arguments.run)
-        check(run.experiment, arguments.w, arguments.sampler, arguments.per_label)
-        ranges.given(arguments, "w", "labels")
+        ranges.given(w=arguments.w, labels=arguments.labels)
+        ranges.at_least(1, per_label=arguments.per_label)
         ranges.seed(arguments.seed)
-        rows = (
-            classes_of(run, arguments) if isinstance(run.condition, Classes) else prompts_of(run, arguments)
-        )
-        mapping = arguments.devices.mapping(run.shapes())
-        _, params = folder.newest_params(arguments.run, run, mapping.lay_out(run.shapes()))
-        folder = arguments.out or folder.results(arguments.run) / "samples"
-        folder.make(folder)
+        opened = open_model(arguments.model, arguments.source)
+        model, how = opened.model, (arguments.sampler, arguments.rule, arguments.sigma)
+        opened.check(*how, arguments.w)
+        rows = classes_of(model, arguments) if isinstance(model.codec, Classes) else prompts_of(arguments)
+        wanted = request(model.codec, [one for one in (*rows.said, None) for _ in range(arguments.per_label)])
+        away = None if arguments.negative is None else model.codec.encode(arguments.negative)
+        out = arguments.out or folder.results(arguments.model) / "samples"
+        opened = opened.read()
+        folder.make(out)
+        log_prob = opened.classifier(arguments.rule, arguments.seed)
 
-    n = arguments.per_label
-    y = stack([condition for condition in (*rows.conditions, run.null) for _ in range(n)])
-    generate = generator(
-        run,
-        mapping.examples,
-        sampler=arguments.sampler,
-        seed=arguments.seed,
-        negative=rows.negative,
-    )
-    panels = {w: generate(params, y, w) for w in arguments.w}
-    if not processes.is_first():
-        return
+    generate = opened.generator(*how, log_prob)
+    panels = {w: generate(wanted, w, seed=arguments.seed, negative=away) for w in arguments.w}
+    if processes.is_first():
+        write(out, panels, rows, arguments.per_label)
+
+
+def write(out: Path, panels: dict[float, np.ndarray], rows: Rows, n: int) -> None:
+    """The images of each w as arrays, and all of them as a page."""
     values = np.repeat(rows.values, n)
     for w, images in panels.items():
         arrays: dict[str, Any] = {"images": images[:-n], rows.key: values}
-        with whole(folder / f"w={w:g}.npz") as stream:
+        with whole(out / f"w={w:g}.npz") as stream:
             np.savez_compressed(stream, **arrays)
-    guidance_grid(panels, [*rows.names, "null"], folder / "grid.png")
+    guidance_grid(panels, [*rows.names, "null"], out / "grid.png")
     total = n * len(rows.names)
-    print(f"{folder / 'grid.png'}\n{folder}/w=*.npz: {total} images for each w in {[*panels]}")
+    print(f"{out / 'grid.png'}\n{out}/w=*.npz: {total} images for each w in {[*panels]}")
 
 
-def classes_of(run: run.Run, arguments: Arguments) -> Rows:
+def classes_of(model: Model, arguments: Arguments) -> Rows:
     """A row for each class that is asked for."""
-    if arguments.prompt or arguments.negative is not None:
-        raise ValueError(f"prompt: the run is of the classes {', '.join(run.classes)}; choose by --labels")
-    classes = range(len(run.classes)) if arguments.labels is None else arguments.labels
-    for i, label in enumerate(classes):
-        if not 0 <= label < len(run.classes):
-            raise ValueError(f"labels[{i}] = {label}: the classes are 0 to {len(run.classes) - 1}")
-    labels = np.array(classes, np.int32)
-    return Rows([*labels], [run.classes[label] for label in labels], "labels", labels)
+    if arguments.prompt:
+        raise ValueError(f"prompt: the run is of the classes {', '.join(model.classes)}; choose by --labels")
+    asked: Sequence[str] = arguments.labels or [str(i) for i in range(len(model.classes))]
+    labels = np.array([class_of(model, i, label) for i, label in enumerate(asked)], np.int32)
+    return Rows(labels.tolist(), [model.classes[label] for label in labels], "labels", labels)
 
 
-def prompts_of(run: run.Run, arguments: Arguments) -> Rows:
+def class_of(model: Model, i: int, label: str) -> int:
+    """The number of a class, of which the name is taken where both could be meant."""
+    try:
+        said = label if label in model.classes or not label.lstrip("-").isdecimal() else int(label)
+        return int(model.codec.encode(said))
+    except ValueError as error:
+        raise ValueError(f"labels[{i}]: {error}") from None
+
+
+def prompts_of(arguments: Arguments) -> Rows:
     """A row for each prompt."""
     if arguments.labels is not None:
         raise ValueError("labels: the run is of captions; say what the images shall show with --prompt")
     if not arguments.prompt:
         raise ValueError('prompt is missing: say what the images shall show, --prompt "..." "..."')
-    assert isinstance(run.condition, Captions | FrozenText)
-    for prompt in (*arguments.prompt, *([arguments.negative] if arguments.negative else [])):
-        run.condition.check(prompt)
-    conditions = [run.condition.encode(prompt) for prompt in arguments.prompt]
-    negative = None if arguments.negative is None else run.condition.encode(arguments.negative)
-    return Rows(conditions, arguments.prompt, "prompts", np.array(arguments.prompt), negative)
+    return Rows(arguments.prompt, arguments.prompt, "prompts", np.array(arguments.prompt))
 
 
 if __name__ == "__main__":

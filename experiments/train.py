@@ -1,19 +1,23 @@
 """Train a preset, and continue where it stopped if it was stopped.
 
-    python -m experiments.train PRESET --out DIR [--steps N] [--seed S] [--data-dir DIR]
+    python -m experiments.train PRESET --out DIR [--steps N] [--seed S] [--data-dir DIR] [--network.width N]
+    python -m experiments.train my_preset.py --out DIR
 
-Every number of the preset can be set; `python -m experiments.train PRESET --help` lists them.
+Every number of the preset, its network and its path can be set; `python -m experiments.train PRESET --help`
+lists them. A file of your own, with a function `experiment()`, is a preset too.
 """
 
+import ast
+import dataclasses
+import inspect
 import sys
+import textwrap
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
-from importlib import import_module
-from itertools import chain
+from itertools import pairwise
 from pathlib import Path
-from pkgutil import iter_modules
-from typing import Annotated
+from typing import Annotated, Any
 
 import jax
 import tyro
@@ -21,24 +25,26 @@ import tyro
 from experiments import presets
 from experiments.cli import refusing, script
 from experiments.devices import Devices
+from experiments.presets import Preset
 from experiments.report.previews import Previews
 from jaxflow.data.batches import batches, order
 from jaxflow.data.dataset import Dataset
 from jaxflow.devices import parallel, processes
-from jaxflow.runs import folder, run
-from jaxflow.runs.configuration import Experiment, fitted
-from jaxflow.runs.loop import initialise, layout, train
-from jaxflow.training.checkpoint import Checkpoints
+from jaxflow.runs import folder, schema
+from jaxflow.runs.configuration import Experiment, check, fitted
+from jaxflow.runs.objective import objective, optimizer_of
+from jaxflow.runs.run import Run, new_run, open_data
 from jaxflow.training.lock import Lock
+from jaxflow.training.loop import Training
+from jaxflow.training.step import initial_state
 
 
 @dataclass(frozen=True)
-class Arguments:
-    """Command line of the script."""
+class Options:
+    """What the command line has beside the numbers of the experiment."""
 
     out: Path
     """The run folder."""
-    experiment: Annotated[Experiment, tyro.conf.arg(name="")]
     devices: Annotated[Devices, tyro.conf.arg(name="")] = field(default_factory=Devices)
     data_dir: str | None = None
     """Folder of the prepared data sets; left out, TFDS_DATA_DIR or ~/tensorflow_datasets. For `folder` that
@@ -49,64 +55,68 @@ class Arguments:
 
 def main(argv: list[str] | None = None) -> None:
     """Run the script."""
-    stopped = None
     with ExitStack() as held:
         with refusing():
-            arguments = parse(sys.argv[1:] if argv is None else argv)
-            out = arguments.out
-            experiment, dataset = read(arguments)
-            run = run.new_run(experiment, dataset, arguments.data_dir)
-            begin = partial(initialise, run)
-            mapping = arguments.devices.mapping(jax.eval_shape(lambda: begin(jax.random.key(0))))
-            parallel.check_divides(mapping.examples, experiment.batch_size, experiment.accumulate)
-            if processes.is_first():
-                claim(out, run, dataset, held)
-            checkpoints = held.enter_context(Checkpoints(out / "checkpoints"))
-            laid_out = layout(run, mapping)
-            state = checkpoints.restore(laid_out)
-            start = 0 if state is None else int(state.step)
-            stream = batches(
-                dataset,
-                seed=experiment.seed,
-                batch_size=experiment.batch_size,
-                start=start,
-                sharding=mapping.examples,
-            )
-            previews = Previews(run, mapping, dataset, out / "samples")
-            stream = chain([next(stream)], stream)  # the first batch shows whether the data can be read
-
-        init_key, key = jax.random.split(jax.random.key(experiment.seed))
-        if start < experiment.steps:
-            if state is None:
-                shardings = jax.tree.map(lambda leaf: leaf.sharding, laid_out)
-                state = jax.jit(begin, out_shardings=shardings)(init_key)
-            stopped = train(
-                *(run, mapping, state, key, stream, checkpoints, previews, out), profile=arguments.profile
-            )
+            preset, experiment, options = parse(sys.argv[1:] if argv is None else argv)
+            experiment, dataset = read(preset, experiment, options)
+            run = new_run(experiment, dataset, options.data_dir)
+            training = begin(run, dataset, options, held)
+        stopped = training.run()
     if stopped is not None:
-        print(f"{out}: stopped by {stopped.name}, all is saved; the same command continues")
+        print(f"{options.out}: stopped by {stopped.name}, all is saved; the same command continues")
         sys.exit(128 + stopped)
-    print(f"{out}: trained to step {max(start, experiment.steps)}")
+    print(f"{options.out}: trained to step {max(training.start, experiment.steps)}")
 
 
-def read(arguments: Arguments) -> tuple[Experiment, Dataset]:
+def begin(run: Run, dataset: Dataset, options: Options, held: ExitStack) -> Training:
+    """The training, with its folder taken, its state restored and its first batch read."""
+    experiment, out = run.experiment, options.out
+    optimizer = optimizer_of(experiment)
+    shapes = jax.eval_shape(lambda: initial_state(run.initial_params(jax.random.key(0)), optimizer))
+    placement = options.devices.placement(shapes)
+    parallel.check_divides(placement.examples, experiment.batch_size, experiment.accumulate)
+    stream = partial(batches, dataset, seed=experiment.seed, batch_size=experiment.batch_size)
+    if processes.is_first():
+        claim(out, run, dataset, held)
+    training = Training(
+        objective(run),
+        run.initial_params,
+        lambda start: stream(start=start, sharding=placement.examples),
+        optimizer=optimizer,
+        seed=experiment.seed,
+        steps=experiment.steps,
+        out=out,
+        ema_decay=experiment.ema,
+        accumulate=experiment.accumulate,
+        checkpoint_every=experiment.checkpoint_every,
+        log_every=experiment.log_every,
+        placement=placement,
+        pictures=Previews(run, placement, dataset, out / "samples"),
+        profile=options.profile,
+    )
+    return held.enter_context(training)
+
+
+def read(preset: Preset, experiment: Experiment, options: Options) -> tuple[Experiment, Dataset]:
     """The experiment as its data complete it, and the data.
 
     Raises:
         ValueError: a number of the experiment is out of its range, or the data do not serve it.
         OSError: the data are not there.
     """
-    experiment = arguments.experiment
-    experiment.check()
+    check(experiment)
     if experiment.text_encoder is not None:  # a run may be continued from another folder
         encoder = str(Path(experiment.text_encoder).expanduser().absolute())
         experiment = replace(experiment, text_encoder=encoder)
-    dataset = run.open_data(experiment, "train", arguments.data_dir)
-    order(len(dataset.source), experiment.seed, experiment.batch_size)
-    return fitted(experiment, dataset.condition), dataset
+    if preset.dataset is not None:
+        dataset = preset.dataset("train")
+    else:
+        dataset = open_data(experiment, "train", options.data_dir)
+    order(len(dataset), experiment.seed, experiment.batch_size)
+    return fitted(experiment, dataset.codec), dataset
 
 
-def claim(out: Path, run: run.Run, dataset: Dataset, held: ExitStack) -> None:
+def claim(out: Path, run: Run, dataset: Dataset, held: ExitStack) -> None:
     """Take the folder for this run, and write what the run is into it."""
     folder.make(out)
     held.enter_context(Lock(out))
@@ -118,19 +128,67 @@ def claim(out: Path, run: run.Run, dataset: Dataset, held: ExitStack) -> None:
         print(f"{out / 'data.png'}: what was read")
 
 
-def parse(argv: list[str]) -> Arguments:
-    """The preset by its name, and its numbers as options."""
-    names = sorted(module.name for module in iter_modules(presets.__path__))
+def parse(argv: list[str]) -> tuple[Preset, Experiment, Options]:
+    """The preset by its name or file, and the numbers of it, its network and its path as options."""
     if not argv:
-        raise ValueError(f"PRESET is missing: there are {', '.join(names)}")
+        raise ValueError(f"PRESET is missing: there are {', '.join(presets.names())}")
     if argv[0] in ("-h", "--help"):
-        print(f"{__doc__}\nPresets: {', '.join(names)}")
+        print(f"{__doc__}\nPresets: {', '.join(presets.names())}")
         sys.exit(0)
-    if argv[0] not in names:
-        raise ValueError(f"PRESET = {argv[0]!r}: there are {', '.join(names)}")
-    preset = import_module(f"experiments.presets.{argv[0]}").experiment()
-    default = Arguments(out=tyro.MISSING, experiment=preset)
-    return tyro.cli(Arguments, default=default, args=argv[1:], prog=f"python -m experiments.train {argv[0]}")
+    preset = presets.load(argv[0])
+    arguments, numbers = options_of(preset.experiment)
+    given = tyro.cli(arguments, args=argv[1:], prog=f"python -m experiments.train {argv[0]}")
+    changed = {name: getattr(given.experiment, name) for name in numbers}
+    parts = {part: _changed(getattr(preset.experiment, part), getattr(given, part)) for part in PARTS}
+    options = Options(*(getattr(given, field.name) for field in dataclasses.fields(Options)))
+    return preset, replace(preset.experiment, **changed, **parts), options
+
+
+PARTS = ("network", "path")
+"""What an experiment is made of, whose numbers are options by `--network.width` and `--path.beta-max`."""
+
+
+def options_of(experiment: Experiment) -> tuple[type, list[str]]:
+    """A dataclass of all options, with the preset's numbers as defaults; and the experiment's own names."""
+    own = _options("Numbers", experiment, schema.options_of(experiment))
+    fields: list[Any] = [("experiment", Annotated[own, tyro.conf.arg(name="")], field(default_factory=own))]
+    for part in PARTS:
+        value = getattr(experiment, part)
+        kind = _options(part.title(), value, schema.options_of(value))
+        fields.append((part, kind, field(default_factory=kind)))
+    made = dataclasses.make_dataclass("Arguments", fields, bases=(Options,), frozen=True, kw_only=True)
+    made.__doc__ = Options.__doc__
+    return made, [each.name for each in dataclasses.fields(own)]
+
+
+def _options(name: str, value: Any, types: dict[str, Any]) -> type:
+    """A dataclass of the numbers and texts of `value`, with the texts that say what they are."""
+    texts = _texts(type(value))
+    fields = [
+        (each, Annotated[kind, tyro.conf.arg(help=texts.get(each))], field(default=getattr(value, each)))
+        for each, kind in types.items()
+    ]
+    made = dataclasses.make_dataclass(name, fields, frozen=True, kw_only=True)
+    made.__doc__ = type(value).__doc__  # where a module says what its attributes are
+    return made
+
+
+def _texts(kind: type) -> dict[str, str]:
+    """What stands below each field of a class."""
+    (made,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
+    assert isinstance(made, ast.ClassDef)
+    return {
+        one.target.id: " ".join(text.value.value.split())
+        for one, text in pairwise(made.body)
+        if isinstance(one, ast.AnnAssign) and isinstance(one.target, ast.Name)
+        if isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant)
+    }
+
+
+def _changed(value: Any, options: Any) -> Any:
+    """The network or path with the options in the place of its numbers."""
+    numbers = {each.name: getattr(options, each.name) for each in dataclasses.fields(options)}
+    return replace(value, **numbers) if numbers else value
 
 
 if __name__ == "__main__":

@@ -2,6 +2,9 @@
 
 A vector field is a plain function, guidance turns fields into fields, a sampler
 integrates a field. Start reading at `paths`, `guidance` and `sampling`.
+
+    model = jaxflow.load("runs/digits")
+    images = model.sample(0, [3, 3, 7], w=2.0)
 """
 
 from importlib import import_module
@@ -10,6 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from jaxflow import adaptive as adaptive
     from jaxflow import data as data
+    from jaxflow import devices as devices
     from jaxflow import evaluation as evaluation
     from jaxflow import fields as fields
     from jaxflow import guidance as guidance
@@ -21,40 +25,35 @@ if TYPE_CHECKING:
     from jaxflow import per_example as per_example
     from jaxflow import predictions as predictions
     from jaxflow import pretrained as pretrained
+    from jaxflow import ranges as ranges
+    from jaxflow import runs as runs
     from jaxflow import sampling as sampling
+    from jaxflow import shapes as shapes
     from jaxflow import solvers as solvers
+    from jaxflow import spaces as spaces
     from jaxflow import sweeps as sweeps
     from jaxflow import times as times
     from jaxflow import training as training
     from jaxflow import typing as typing
+    from jaxflow.runs import Model as Model
+    from jaxflow.runs import load as load
 
-__all__ = [
-    "adaptive",
-    "data",
-    "evaluation",
-    "fields",
-    "guidance",
-    "likelihood",
-    "losses",
-    "mixtures",
-    "nn",
-    "paths",
-    "per_example",
-    "predictions",
-    "pretrained",
-    "sampling",
-    "solvers",
-    "sweeps",
-    "times",
-    "training",
-    "typing",
-]
+MODULES = (
+    *("adaptive", "data", "devices", "evaluation", "fields", "guidance", "likelihood", "losses", "mixtures"),
+    *("nn", "paths", "per_example", "predictions", "pretrained", "ranges", "runs", "sampling", "shapes"),
+    *("solvers", "spaces", "sweeps", "times", "training", "typing"),
+)
+FROM_RUNS = ("Model", "load")
+
+__all__ = [*FROM_RUNS, *MODULES]
 
 
 def __getattr__(name: str):
     # Imported at first use, so that `import jaxflow` loads neither optimisers nor data libraries.
-    if name in __all__:
+    if name in MODULES:
         return import_module(f"jaxflow.{name}")
+    if name in FROM_RUNS:
+        return getattr(import_module("jaxflow.runs"), name)
     raise AttributeError(f"module 'jaxflow' has no attribute {name!r}")
 
 

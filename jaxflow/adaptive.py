@@ -7,13 +7,15 @@ Source: Kidger, "On Neural Differential Equations", 2202.02435.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import diffrax
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxflow.times import precision
+from jaxflow import per_example, ranges
+from jaxflow.times import Number, precision
 from jaxflow.typing import VectorField
 
 
@@ -21,9 +23,9 @@ def sample_ode(
     field: VectorField,
     noise: Float[Array, "b *event"],
     *,
-    start: float = 0.0,
-    end: float = 1.0,
-    tolerance: float = 1e-5,
+    start: Number = 0.0,
+    end: Number = 1.0,
+    tolerance: Number = 1e-5,
     most_steps: int = 4096,
 ) -> Float[Array, "b *event"]:
     """Carry `noise` along the field from `start` to `end`, or back, by Dormand and Prince's pair of order 5.
@@ -37,7 +39,8 @@ def sample_ode(
         most_steps: steps after which it gives up.
 
     Raises:
-        ValueError: tolerance is not positive.
+        ValueError: tolerance is not positive, start or end is outside [0, 1], most_steps is below 1; the
+            field has memory, or answers with another shape than that of x.
         RuntimeError: more than `most_steps` steps would be needed.
 
     >>> round(sample_ode(lambda x, t: -x, jnp.ones((1, 1))).item(), 4)
@@ -52,9 +55,9 @@ def solution(
     field: VectorField,
     noise: Float[Array, "b *event"],
     *,
-    start: float = 0.0,
-    end: float = 1.0,
-    tolerance: float = 1e-5,
+    start: Number = 0.0,
+    end: Number = 1.0,
+    tolerance: Number = 1e-5,
     most_steps: int = 4096,
 ) -> Callable[[Float[Array, ""]], Float[Array, "b *event"]]:
     """The trajectory as a function of t between `start` and `end` (dense output); arguments as `sample_ode`.
@@ -68,21 +71,24 @@ def solution(
 
 
 def _solve(
-    field: VectorField,
+    field: Any,
     x: Array,
-    start: float,
-    end: float,
-    tolerance: float,
+    start: Number,
+    end: Number,
+    tolerance: Number,
     most_steps: int,
     save: diffrax.SaveAt,
 ) -> diffrax.Solution:
-    if not tolerance > 0:
-        raise ValueError(f"tolerance = {tolerance}: a positive number is needed")
+    per_example.without_memory(field, "adaptive steps are tried and taken back; use jaxflow.sampling")
+    ranges.positive(tolerance=tolerance)
+    ranges.share(start=start, end=end)
+    ranges.at_least(1, most_steps=most_steps)
     narrow, dtype = x.dtype, precision(x.dtype)
 
     def slope(t, x, _):
         # As in `sampling`: the field sees its own dtype, the state is float32 or wider.
-        return field(x.astype(narrow), jnp.broadcast_to(jnp.asarray(t, dtype), x.shape[:1])).astype(dtype)
+        velocity = field(x.astype(narrow), per_example.times(jnp.asarray(t, dtype), x))
+        return per_example.answer(velocity, x).astype(dtype)
 
     # diffrax promotes its own scalars to the dtype of x.
     with jax.numpy_dtype_promotion("standard"):

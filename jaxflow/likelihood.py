@@ -14,11 +14,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxflow import per_example
-from jaxflow.sampling import invert_ode
+from jaxflow import per_example, ranges
+from jaxflow.sampling import check_reversible, invert_ode
 from jaxflow.solvers import Solver, rk4
-from jaxflow.times import precision
+from jaxflow.times import Grid, grid, precision
 from jaxflow.typing import Keys, VectorField
+
+_ALONE = "a likelihood is that of a field which x and t determine, such as guidance.classifier_free"
 
 
 def divergence(field: VectorField, x: Float[Array, "b *event"], t: Float[Array, " b"]) -> Float[Array, " b"]:
@@ -26,7 +28,11 @@ def divergence(field: VectorField, x: Float[Array, "b *event"], t: Float[Array, 
 
     >>> divergence(lambda x, t: 2 * x, jnp.ones((1, 3)), jnp.zeros(1)).tolist()
     [6.0]
+
+    Raises:
+        ValueError: the field has memory, or answers with another shape than that of x; so in this module.
     """
+    per_example.without_memory(field, _ALONE)
     d = math.prod(x.shape[1:])
     directions = jnp.eye(d, dtype=x.dtype).reshape(d, 1, *x.shape[1:])
 
@@ -40,13 +46,14 @@ def estimated_divergence(
     field: VectorField, x: Float[Array, "b *event"], t: Float[Array, " b"], probes: Float[Array, "p b *event"]
 ) -> Float[Array, " b"]:
     """Hutchinson's estimate, the mean of e . J e over the probes e (p, b, *event), (b,)."""
+    per_example.without_memory(field, _ALONE)
     return jnp.mean(jax.lax.map(lambda probe: _quadratic_form(field, x, t, probe), probes), axis=0)
 
 
 def log_prob(
     field: VectorField,
     data: Float[Array, "b *event"],
-    times: Float[Array, " n"],
+    times: Grid,
     *,
     solver: Solver | None = None,
     key: Keys | None = None,
@@ -57,24 +64,28 @@ def log_prob(
     Args:
         field: velocity (x, t) -> dx/dt, unguided or conditional; noise standard normal at t = 0.
         data: (b, *event).
-        times: grid from 0 to 1, walked backwards, so that the field must be finite at t = 1.
-        solver: a one-step method of `jaxflow.solvers`; rk4 if left out.
+        times: grid from 0 to 1, walked backwards, so that the field must be finite at t = 1; or a number of
+            equal steps.
+        solver: a method of `jaxflow.solvers` that walks both ways; rk4 if left out.
         key: left out, the divergence is exact; given, it is estimated with signs drawn from it, the
             same along the whole trajectory, one key for all or one per example.
         probes: number of signs per example in the estimate.
 
     Raises:
-        ValueError: probes is below 1, or the grid does not run from 0 to 1.
+        TypeError: solver is none.
+        ValueError: probes is below 1, the grid does not run from 0 to 1, or the solver walks towards the data
+            only.
 
-    >>> from jaxflow import times
     >>> shrink = lambda x, t: -x  # data N(0, exp(-2))
-    >>> round(log_prob(shrink, jnp.zeros((1, 1)), times.uniform(10)).item(), 4)
+    >>> round(log_prob(shrink, jnp.zeros((1, 1)), 10).item(), 4)
     0.0811
     """
-    if probes < 1:
-        raise ValueError(f"probes = {probes}: at least 1 is needed")
-    if not isinstance(times, jax.core.Tracer) and (times[0] != 0 or times[-1] != 1):
-        raise ValueError(f"times from {times[0]} to {times[-1]}: the whole way is needed, from 0 to 1")
+    per_example.without_memory(field, _ALONE)
+    ranges.at_least(1, probes=probes)
+    method, steps = rk4() if solver is None else solver, grid(times)
+    check_reversible(method)
+    whole = "the whole way is needed, from 0 to 1"
+    ranges.check(lambda t: (t[0] == 0) & (t[-1] == 1), whole, times=steps)
     b, *event = data.shape
     flat = data.reshape(b, -1).astype(precision(data.dtype))
     signs = None if key is None else _signs(key, probes, data)
@@ -82,10 +93,11 @@ def log_prob(
     def with_log_density(state: Array, t: Array) -> Array:
         x = state[:, :-1].reshape(b, *event).astype(data.dtype)
         change = divergence(field, x, t) if signs is None else estimated_divergence(field, x, t, signs)
-        return jnp.concatenate([field(x, t).reshape(b, -1), change[:, None]], axis=1).astype(state.dtype)
+        velocity = per_example.answer(field(x, t), x)
+        return jnp.concatenate([velocity.reshape(b, -1), change[:, None]], axis=1).astype(state.dtype)
 
     state = jnp.concatenate([flat, jnp.zeros_like(flat[:, :1])], axis=1)
-    state = invert_ode(with_log_density, state, times, solver=solver or rk4())
+    state = invert_ode(with_log_density, state, steps, solver=method)
     noise, expansion = state[:, :-1], -state[:, -1]
     return -0.5 * jnp.sum(noise**2 + math.log(2 * math.pi), axis=1) - expansion
 
@@ -106,7 +118,7 @@ def bits_per_dimension(
 
 
 def _quadratic_form(field: VectorField, x: Array, t: Array, e: Array) -> Array:
-    _, product = jax.jvp(lambda x: field(x, t), (x,), (e,))
+    _, product = jax.jvp(lambda x: per_example.answer(field(x, t), x), (x,), (e,))
     return jnp.sum(e * product, axis=tuple(range(1, x.ndim)))
 
 

@@ -11,6 +11,7 @@ over the posterior of k, which is the exact classifier softmax_k(log pi_k + log 
 
 A label y is an integer per example. The label k (one past the last component) is the null
 label: it says nothing, and the answer is the one without a label; so is that of any other number.
+Times are one for each example, or one for all.
 
 S_k is inverted through the eigenvectors of C_k, so that the cost per point is matrix products.
 """
@@ -23,11 +24,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from jaxflow.paths import coefficients
-from jaxflow.per_example import expand
+from jaxflow.per_example import Times, expand, times
 from jaxflow.typing import GaussianPath
 
 Points = Float[Array, "b d"]
-Time = Float[Array, " b"]
 Labels = Int[Array, " b"] | None
 
 
@@ -47,7 +47,8 @@ class _Posterior(NamedTuple):
     solved: Array  # (b, k, d)  S_k^-1 r_k
 
 
-def _posterior(mixture: Mixture, path: GaussianPath, x: Points, t: Time) -> _Posterior:
+def _posterior(mixture: Mixture, path: GaussianPath, x: Points, t: Times) -> _Posterior:
+    t = times(t, x)
     alpha, beta = path.alpha(t)[:, None, None], path.beta(t)[:, None, None]
     eigenvalues, vectors = jnp.linalg.eigh(mixture.covariances)
     residual = x[:, None, :] - alpha * mixture.means[None]
@@ -74,7 +75,7 @@ def _average(weights: Float[Array, "b k"], values: Float[Array, "b k d"]) -> Poi
     return jnp.einsum("bk,bkd->bd", weights, values, precision="highest")
 
 
-def velocity(mixture: Mixture, path: GaussianPath, x: Points, t: Time, y: Labels = None) -> Points:
+def velocity(mixture: Mixture, path: GaussianPath, x: Points, t: Times, y: Labels = None) -> Points:
     """Marginal velocity u_t(x), or guided velocity u_t(x | y), (b, d).
 
     >>> from jaxflow import paths
@@ -84,25 +85,25 @@ def velocity(mixture: Mixture, path: GaussianPath, x: Points, t: Time, y: Labels
     """
     posterior = _posterior(mixture, path, x, t)
     weights = _responsibilities(mixture, posterior.log_prob, y)
-    c = coefficients(path, t)
+    c = coefficients(path, times(t, x))
     noise = expand(c.beta, x) * _average(weights, posterior.solved)
     return expand(c.d_alpha, x) * _average(weights, posterior.data) + expand(c.d_beta, x) * noise
 
 
-def score(mixture: Mixture, path: GaussianPath, x: Points, t: Time, y: Labels = None) -> Points:
+def score(mixture: Mixture, path: GaussianPath, x: Points, t: Times, y: Labels = None) -> Points:
     """grad_x log p_t(x), or grad_x log p_t(x | y), (b, d)."""
     posterior = _posterior(mixture, path, x, t)
     return -_average(_responsibilities(mixture, posterior.log_prob, y), posterior.solved)
 
 
-def denoise(mixture: Mixture, path: GaussianPath, x: Points, t: Time, y: Labels = None) -> Points:
+def denoise(mixture: Mixture, path: GaussianPath, x: Points, t: Times, y: Labels = None) -> Points:
     """E[data | x_t = x], or E[data | x_t = x, y], (b, d)."""
     posterior = _posterior(mixture, path, x, t)
     return _average(_responsibilities(mixture, posterior.log_prob, y), posterior.data)
 
 
 def log_prob(
-    mixture: Mixture, path: GaussianPath, x: Points, t: Time, y: Labels = None
+    mixture: Mixture, path: GaussianPath, x: Points, t: Times, y: Labels = None
 ) -> Float[Array, " b"]:
     """Log p_t(x), or log p_t(x | y), in nats, (b,)."""
     components = _posterior(mixture, path, x, t).log_prob
@@ -114,12 +115,12 @@ def log_prob(
     return jnp.where((y >= 0) & (y < k), chosen, marginal)
 
 
-def class_log_prob(mixture: Mixture, path: GaussianPath, x: Points, t: Time) -> Float[Array, "b k"]:
+def class_log_prob(mixture: Mixture, path: GaussianPath, x: Points, t: Times) -> Float[Array, "b k"]:
     """The exact classifier log p_t(y = k | x) of noisy points, (b, k)."""
     return jax.nn.log_softmax(jnp.log(mixture.weights)[None] + _posterior(mixture, path, x, t).log_prob)
 
 
-def bridge_velocity(source: Mixture, target: Mixture, x: Points, t: Time) -> Points:
+def bridge_velocity(source: Mixture, target: Mixture, x: Points, t: Times) -> Points:
     """Marginal velocity of straight lines from one mixture at t = 0 to another at t = 1, (b, d).
 
     Points are paired independently. For components i and j, with S = (1 - t)^2 C_i + t^2 C_j and
@@ -137,7 +138,7 @@ def bridge_velocity(source: Mixture, target: Mixture, x: Points, t: Time) -> Poi
     ratios, vectors = jnp.linalg.eigh(whitened)
     mixing, unmixing = lower @ vectors, jnp.swapaxes(vectors, -1, -2) @ inverse
 
-    time = t[:, None, None, None]
+    time = times(t, x)[:, None, None, None]
     means = (1 - time) * source.means[None, :, None] + time * target.means[None, None]
     rotated = jnp.einsum("ijde,bije->bijd", unmixing, x[:, None, None] - means, precision="highest")
     variances = (1 - time) ** 2 + time**2 * ratios[None]

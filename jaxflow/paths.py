@@ -26,7 +26,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxflow.per_example import expand
+from jaxflow import per_example
+from jaxflow.per_example import Times, expand
 from jaxflow.typing import GaussianPath, GeneralPath
 
 
@@ -96,8 +97,8 @@ class VariancePreserving:
     Source: Song et al. 2011.13456, equation 33.
     """
 
-    beta_min: float | Array = 0.1
-    beta_max: float | Array = 20.0
+    beta_min: float | int | Array = 0.1
+    beta_max: float | int | Array = 20.0
 
     def _log_alpha(self, t: Array) -> Array:
         s = 1 - t
@@ -117,27 +118,32 @@ class VariancePreserving:
 class DDPM:
     """The variance-preserving path through a DDPM's table of noise rates (n,), the first for the least noise.
 
-    At t = 1 - i / n, alpha^2 is the product of 1 - betas over the first i; between two levels log alpha
-    is linear. alpha(0) is not quite 0. Example: `DDPM(jnp.linspace(1e-4, 0.02, 1000))`.
+    At t = 1 - i / n, alpha^2 is the product of 1 - betas over the first i; between two levels alpha is
+    linear. alpha(0) is not quite 0, but for a table whose last rate is 1 (zero terminal SNR: Lin et al.
+    2305.08891), on which it is. Example: `DDPM(jnp.linspace(1e-4, 0.02, 1000))`.
 
     Source: Ho et al. 2006.11239, section 2.
     """
 
     betas: Float[Array, " n"]
 
-    def _log_alpha(self, t: Array) -> Array:
-        betas = self.betas.astype(t.dtype)
-        levels = jnp.concatenate([jnp.zeros(1, t.dtype), jnp.cumsum(jnp.log1p(-betas)) / 2])
-        n = len(betas)
-        return jnp.interp((1 - t) * n, jnp.arange(n + 1, dtype=t.dtype), levels)
-
     def alpha(self, t: Array) -> Array:
         """Square root of the product of 1 - betas over the first n (1 - t)."""
-        return jnp.exp(self._log_alpha(t))
+        return self._weights(t)[0]
 
     def beta(self, t: Array) -> Array:
-        """sqrt(1 - alpha^2), without cancellation near t = 1."""
-        return jnp.sqrt(-jnp.expm1(2 * self._log_alpha(t)))
+        """sqrt(1 - alpha^2) as sqrt((1 - alpha) (1 + alpha)), without cancellation near t = 1."""
+        missing = self._weights(t)[1]
+        return jnp.sqrt(missing * (2 - missing))
+
+    def _weights(self, t: Array) -> tuple[Array, Array]:
+        """Alpha and 1 - alpha: at the last level with less noise, and what is lost from there on."""
+        n, logs = len(self.betas), jnp.log1p(-self.betas.astype(t.dtype)) / 2
+        s = (1 - t) * n
+        level = jnp.clip(jnp.floor(s).astype(int), 0, n - 1)
+        log_alpha = jnp.concatenate([jnp.zeros(1, t.dtype), jnp.cumsum(logs[:-1])])[level]
+        lost = jnp.exp(log_alpha) * -jnp.expm1(logs[level]) * (s - level.astype(t.dtype))
+        return jnp.exp(log_alpha) - lost, lost - jnp.expm1(log_alpha)
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=(), meta_fields=("alpha", "beta"))
@@ -153,6 +159,9 @@ def from_functions(alpha: Callable[[Array], Array], beta: Callable[[Array], Arra
     Raises:
         ValueError: they do not run from alpha = 0, beta = 1 to alpha = 1, beta = 0 (within 0.01,
             since diffusions stop a little short of the noise).
+
+    Where both slopes vanish, as at t = 0 in the example, the velocity says nothing about the data: a sampler
+    that needs them has to begin a little later.
 
     >>> path = from_functions(lambda t: t**2, lambda t: 1 - t**2)
     >>> float(coefficients(path, jnp.array(0.5)).d_alpha)
@@ -235,13 +244,16 @@ def interpolate(
     path: GaussianPath | GeneralPath,
     data: Float[Array, "b *event"],
     noise: Float[Array, "b *event"],
-    t: Float[Array, " b"],
+    t: Times,
 ) -> Float[Array, "b *event"]:
     """The point of the path: x_t = alpha(t) data + beta(t) noise, or psi(noise, data, t).
+
+    `t` is one time for each example, or one for all; so everywhere in this module.
 
     >>> interpolate(Linear(), jnp.array([[4.0]]), jnp.array([[0.0]]), jnp.array([0.25])).item()
     1.0
     """
+    t = per_example.times(t, data)
     if not isinstance(path, GaussianPath):
         point = jax.vmap(path.psi)(noise.astype(t.dtype), data.astype(t.dtype), t)
         return point.astype(data.dtype)
@@ -252,7 +264,7 @@ def conditional_velocity(
     path: GaussianPath | GeneralPath,
     data: Float[Array, "b *event"],
     noise: Float[Array, "b *event"],
-    t: Float[Array, " b"],
+    t: Times,
 ) -> Float[Array, "b *event"]:
     """Speed of x_t given the data point, the target of flow matching.
 
@@ -261,6 +273,7 @@ def conditional_velocity(
     >>> conditional_velocity(Linear(), jnp.array([[4.0]]), jnp.array([[1.0]]), jnp.array([0.25])).item()
     3.0
     """
+    t = per_example.times(t, data)
     if not isinstance(path, GaussianPath):
         _, velocity = jax.jvp(lambda t: interpolate(path, data, noise, t), (t,), (jnp.ones_like(t),))
         return velocity
@@ -269,7 +282,7 @@ def conditional_velocity(
 
 
 def conditional_score(
-    path: GaussianPath | GeneralPath, noise: Float[Array, "b *event"], t: Float[Array, " b"]
+    path: GaussianPath | GeneralPath, noise: Float[Array, "b *event"], t: Times
 ) -> Float[Array, "b *event"]:
     """The score grad log p_t(x_t | data) = -noise / beta(t), infinite at t = 1.
 
@@ -279,7 +292,7 @@ def conditional_score(
     >>> conditional_score(Linear(), jnp.array([[1.0]]), jnp.array([0.5])).item()
     -2.0
     """
-    return -noise / expand(_gaussian(path).beta(t), noise)
+    return -noise / expand(_gaussian(path).beta(per_example.times(t, noise)), noise)
 
 
 def time_of(path: GaussianPath, alpha: Float[Array, "..."], beta: Float[Array, "..."]) -> Float[Array, "..."]:

@@ -10,7 +10,7 @@ guided score with it, with the same w in both. The third draws the exact reversa
 process given the predicted data; as the steps get finer it becomes the SDE with sigma^2 = 2b
 (eta = 1) or the ODE (eta = 0, DDIM).
 
-The number of steps is the length of `times` less one. The noise of example i in step n comes
+`times` is an increasing grid, or a number of equal steps. The noise of example i in step n comes
 from `fold_in(fold_in(key, i), n)`: a sample is the same alone and in any batch.
 
 Source: "Building an Image Generator", sections on sampling with guidance and on SDEs; Song et al.
@@ -23,23 +23,23 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Key
 
-from jaxflow import per_example
-from jaxflow.predictions import convert, parts, score_weight
-from jaxflow.solvers import Solver, euler_maruyama, midpoint
-from jaxflow.times import precision
+from jaxflow import per_example, solvers
+from jaxflow.predictions import check_determined, convert, score_weight
+from jaxflow.solvers import Sigma, Solver
+from jaxflow.times import Grid, grid, precision
 from jaxflow.typing import GaussianPath, Keys, StatefulField, VectorField
 
-Sigma = float | int | Float[Array, ""] | Callable[[Array], Array]
-"""A diffusion coefficient: a number >= 0, or a function of the scalar t."""
+Field = VectorField | StatefulField
+Drift = Callable[[Array, Array, Array], Array]
+"""(u, x, t (b,)) -> the drift of an SDE, made of the velocity u."""
 
 
 def sample_ode(
-    field: VectorField | StatefulField,
+    field: Field,
     noise: Float[Array, "b *event"],
-    times: Float[Array, " n"],
+    times: Grid,
     *,
     solver: Solver | None = None,
     trajectory: bool = False,
@@ -49,28 +49,31 @@ def sample_ode(
     Args:
         field: (x, t) -> dx/dt; a stateful field is called in the order of the solver's stages.
         noise: where to start, (b, *event), at times[0].
-        times: grid, (n + 1,); decreasing to go from data to noise (`invert_ode`).
-        solver: a method of `jaxflow.solvers`; midpoint if left out.
+        times: grid, (n + 1,), or a number of equal steps; decreasing to go from data to noise (`invert_ode`).
+        solver: a method of `jaxflow.solvers` that draws no noise; midpoint if left out.
         trajectory: return all points, (n + 1, b, *event), and not just the last.
 
+    Raises:
+        TypeError: solver is none.
+        ValueError: it draws noise; the times are outside [0, 1], or it cannot walk along them; the field
+            answers with another shape than that of x.
+
     >>> decay = lambda x, t: -x
-    >>> from jaxflow import solvers, times
-    >>> round(sample_ode(decay, jnp.ones((1, 1)), times.uniform(10), solver=solvers.rk4()).item(), 4)
+    >>> from jaxflow import solvers
+    >>> round(sample_ode(decay, jnp.ones((1, 1)), 10, solver=solvers.rk4()).item(), 4)
     0.3679
     """
-    _check_times(times)
-    method = solver or midpoint()
-
-    def step(n, t, t_next, x, field, memory):
-        return method.step(field, x, t, t_next, memory)
-
-    return _walk(step, field, noise, times, method.start, trajectory)
+    method = solvers.check(solvers.midpoint() if solver is None else solver)
+    if method.random:
+        raise ValueError(f"solver = {method.name}: it draws noise, for which `sample_sde` has a key")
+    steps = grid(times, increasing=method.forward_only)
+    return _walk(method, field, noise, steps, trajectory)
 
 
 def invert_ode(
-    field: VectorField,
+    field: Field,
     data: Float[Array, "b *event"],
-    times: Float[Array, " n"],
+    times: Grid,
     *,
     solver: Solver | None = None,
     trajectory: bool = False,
@@ -80,26 +83,34 @@ def invert_ode(
     It looks at the field at the last of the times first. Where the velocity is infinite at t = 1, as on
     `SquareRoot` and the variance-preserving paths, let the grid end short of it.
 
-    >>> from jaxflow import solvers, times
-    >>> decay, grid, rk4 = lambda x, t: -x, times.uniform(10), solvers.rk4()
-    >>> x = sample_ode(decay, jnp.ones((1, 1)), grid, solver=rk4)
-    >>> round(invert_ode(decay, x, grid, solver=rk4).item(), 4)
+    Raises:
+        TypeError: solver is none.
+        ValueError: it walks towards the data only.
+
+    >>> from jaxflow import solvers
+    >>> decay, rk4 = lambda x, t: -x, solvers.rk4()
+    >>> x = sample_ode(decay, jnp.ones((1, 1)), 10, solver=rk4)
+    >>> round(invert_ode(decay, x, 10, solver=rk4).item(), 4)
     1.0
     """
-    return sample_ode(field, data, times[::-1], solver=solver, trajectory=trajectory)
+    if solver is not None:
+        check_reversible(solver)
+    return sample_ode(field, data, grid(times)[::-1], solver=solver, trajectory=trajectory)
 
 
 def sample_sde(
     key: Keys,
-    field: VectorField | StatefulField,
+    field: Field,
     path: GaussianPath,
     noise: Float[Array, "b *event"],
-    times: Float[Array, " n"],
+    times: Grid,
     *,
     sigma: Sigma,
+    solver: Callable[[Sigma], Solver] = solvers.euler_maruyama,
+    score: VectorField | None = None,
     trajectory: bool = False,
 ) -> Float[Array, "..."]:
-    """Sample the SDE with the field's marginals by Euler-Maruyama; a step that ends at t = 1 adds no noise.
+    """Sample the SDE with the field's marginals; a step that ends at t = 1 adds no noise.
 
     That step should be short (`times.cosine`): the variance that its noise would have brought is missing.
 
@@ -108,80 +119,81 @@ def sample_sde(
         field: velocity (x, t) -> (b, *event), guided or not.
         path: the Gaussian path of the field, from which its score follows.
         noise: where to start, (b, *event), at times[0].
-        times: increasing grid, (n + 1,).
+        times: increasing grid, (n + 1,), or a number of equal steps.
         sigma: diffusion coefficient, a number >= 0 or a function of the scalar t; 0 is the ODE.
+        solver: function from sigma to a random method, `solvers.euler_maruyama` or `solvers.stochastic_heun`.
+        score: the score (x, t) -> (b, *event) of a model of its own, if not that of the field.
         trajectory: return all points, (n + 1, b, *event), and not just the last.
 
     Raises:
-        ValueError: sigma is negative or not finite, or the times do not increase within [0, 1].
+        TypeError: solver is no function from sigma to a random method.
+        ValueError: sigma is negative or not finite at one of the times, they do not increase within [0, 1],
+            or the velocity does not determine the score there.
     """
-    _check_times(times, increasing=True)
+    steps = grid(times, increasing=True)
+    method = solvers.of_sigma(solver, sigma)
+    solvers.check_sigma(sigma, steps)
+    if score is None:
+        check_determined(path, steps, "noise")
+
+    def step(drift, x, t, t_next, memory, key):
+        quiet = lambda s: jnp.where(t_next == 1, 0, solvers.at(sigma, s, x))  # noqa: E731
+        return solver(quiet).step(drift, x, t, t_next, memory, key)
 
     def drift(u, x, t):
-        score = convert(path, x, t, u, source="velocity", target="score")
-        return u + _at(sigma, t[0], x) ** 2 / 2 * score
+        if score is None:
+            own = convert(path, x, t, u, source="velocity", target="score")
+        else:
+            own = per_example.answer(score(x.astype(noise.dtype), t), x).astype(x.dtype)
+        return u + solvers.at(sigma, t[0], x) ** 2 / 2 * own
 
-    return _diffuse(key, field, drift, noise, times, sigma, trajectory, quiet_end=True)
+    keys = per_example.keys(key, noise.shape[0])
+    return _walk(method._replace(step=step), field, noise, steps, trajectory, keys, drift)
 
 
 def simulate_sde(
     key: Keys,
     drift: VectorField,
     start: Float[Array, "b *event"],
-    times: Float[Array, " n"],
+    times: Grid,
     *,
     sigma: Sigma,
+    solver: Callable[[Sigma], Solver] = solvers.euler_maruyama,
     trajectory: bool = False,
 ) -> Float[Array, "..."]:
-    """Any dX = drift(X, t) dt + sigma(t) dW by Euler-Maruyama, with noise in every step.
+    """Any dX = drift(X, t) dt + sigma(t) dW, with noise in every step.
 
     Brownian motion has no drift, an Ornstein-Uhlenbeck process the drift -theta x, Langevin dynamics
     sigma^2 / 2 times the score of the law that it keeps.
     """
-    return _diffuse(key, drift, lambda u, x, t: u, start, times, sigma, trajectory, quiet_end=False)
+    steps = grid(times)
+    method = solvers.of_sigma(solver, sigma)
+    solvers.check_sigma(sigma, steps)
+    return _walk(method, drift, start, steps, trajectory, per_example.keys(key, start.shape[0]))
 
 
 def sample_ddpm(
     key: Keys,
-    field: VectorField | StatefulField,
+    field: Field,
     path: GaussianPath,
     noise: Float[Array, "b *event"],
-    times: Float[Array, " n"],
+    times: Grid,
     *,
     eta: float | int | Float[Array, ""] = 1.0,
     trajectory: bool = False,
 ) -> Float[Array, "..."]:
-    """Ancestral sampling: from t to t_next draw x given the predicted data; stable for any grid.
+    """Ancestral sampling: from t to t_next draw x given the predicted data (`solvers.ancestral`).
 
-    s = eta beta_next sqrt(1 - (alpha beta_next / alpha_next beta)^2). eta = 1 is DDPM, whose
-    limit of fine steps is the SDE with sigma^2 = 2b (`reversal_sigma`); eta = 0 is DDIM, whose limit is
-    the ODE.
+    eta = 1 is DDPM, whose limit of fine steps is the SDE with sigma^2 = 2b (`reversal_sigma`); eta = 0 is
+    DDIM, whose limit is the ODE.
 
     Raises:
-        ValueError: eta is outside [0, 1], or the times do not increase within [0, 1].
-
-    Source: Ho et al. 2006.11239; Song et al. 2010.02502, equation 16.
+        ValueError: eta is outside [0, 1], the times do not increase within [0, 1], or the velocity does not
+            determine the data at one of them.
     """
-    _check_times(times, increasing=True)
-    if not isinstance(eta, jax.core.Tracer) and not 0 <= float(eta) <= 1:
-        raise ValueError(f"eta = {eta}: a number in [0, 1] is needed, from DDIM to DDPM")
-    keys = per_example.keys(key, noise.shape[0])
-
-    def step(n, t, t_next, x, field, memory):
-        data, rest = parts(path, x, jnp.broadcast_to(t, x.shape[:1]), field(x, t))
-        alpha, beta, alpha_next, beta_next = (
-            path.alpha(t),
-            path.beta(t),
-            path.alpha(t_next),
-            path.beta(t_next),
-        )
-        s = eta * beta_next * jnp.sqrt(jnp.maximum(1 - (alpha * beta_next / (alpha_next * beta)) ** 2, 0))
-        normal = per_example.normal(per_example.fold_in(keys, n), x.shape[1:], data.dtype)
-        kept = jnp.sqrt(jnp.maximum(beta_next**2 - s**2, 0))
-        x_next = alpha_next * data + kept.astype(data.dtype) * rest + s.astype(data.dtype) * normal
-        return x_next.astype(x.dtype), memory
-
-    return _walk(step, field, noise, times, lambda x: (), trajectory)
+    method = solvers.ancestral(path, eta)
+    steps = grid(times, increasing=True)
+    return _walk(method, field, noise, steps, trajectory, per_example.keys(key, noise.shape[0]))
 
 
 def reversal_sigma(path: GaussianPath) -> Callable[[Array], Array]:
@@ -197,76 +209,63 @@ def reversal_sigma(path: GaussianPath) -> Callable[[Array], Array]:
     return lambda t: jnp.sqrt(2 * score_weight(path, t))
 
 
-def _diffuse(key, field, drift, start, times, sigma, trajectory, *, quiet_end: bool) -> Array:
-    """Euler-Maruyama with the drift made of the field's velocity."""
-    _check_sigma(sigma)
-    keys = per_example.keys(key, start.shape[0])
+def check_reversible(solver: Any) -> None:
+    """Refuse what does not walk from data to noise.
 
-    def step(n, t, t_next, x, field, memory):
-        s = _at(sigma, t, x)
-        normal = per_example.normal(per_example.fold_in(keys, n), x.shape[1:], x.dtype)
-        scale = jnp.where(t_next == 1, jnp.zeros_like(s), s) if quiet_end else s
-        slope = drift(field(x, t), x, jnp.broadcast_to(t, x.shape[:1]))
-        return euler_maruyama(slope, scale, normal, x, t, t_next), memory
+    Raises:
+        TypeError: solver is none.
+        ValueError: it walks towards the data only.
+    """
+    method = solvers.check(solver)
+    if method.random or method.forward_only:
+        raise ValueError(
+            f"solver = {method.name}: it walks towards the data only; back walk euler, midpoint, heun, rk4"
+        )
 
-    return _walk(step, field, start, times, lambda x: (), trajectory)
 
-
-def _walk(step, field, start: Array, times: Array, begin: Callable[[Array], Any], trajectory: bool) -> Array:
-    """The loop over the steps: (n, t, t_next, x, field at a scalar time, memory) -> (x, memory)."""
+def _walk(
+    method: Solver,
+    field: Field,
+    start: Array,
+    times: Array,
+    trajectory: bool,
+    keys: Key[Array, " b"] | None = None,
+    drift: Drift = lambda u, x, t: u,
+) -> Array:
+    """The loop over the steps."""
+    method.check(times)
     stateful = field if isinstance(field, StatefulField) else _stateless(field)
     dtype = start.dtype
 
     def advance(carry, interval):
         x, memory, remembered = carry
-        calls = _Calls(stateful, remembered, dtype)
-        x, memory = step(*interval, x, calls, memory)
+        n, t, t_next = interval
+        calls = _Calls(stateful, remembered, dtype, drift)
+        key = None if keys is None else per_example.fold_in(keys, n)
+        x, memory = method.step(calls, x, t, t_next, memory, key)
         return (x, memory, calls.memory), x.astype(dtype) if trajectory else None
 
     # In float32 or wider: in bfloat16 a short step would vanish beside x.
     x = start.astype(precision(dtype))
     intervals = jnp.arange(times.shape[0] - 1), times[:-1], times[1:]
-    (end, *_), points = jax.lax.scan(advance, (x, begin(x), stateful.start(start)), intervals)
+    (end, *_), points = jax.lax.scan(advance, (x, method.start(x), stateful.start(start)), intervals)
     return end.astype(dtype) if points is None else jnp.concatenate([start[None], points])
 
 
 class _Calls:
     """The field of one step, which hands its memory from each call to the next while the step is traced."""
 
-    def __init__(self, field: StatefulField, memory: Any, dtype: Any):
+    def __init__(self, field: StatefulField, memory: Any, dtype: Any, drift: Drift):
         self._field = field
         self._dtype = dtype
+        self._drift = drift
         self.memory = memory
 
     def __call__(self, x: Array, t: Array) -> Array:
-        # Fields take one time per example; a sampler has one time for all.
-        t = jnp.broadcast_to(t, x.shape[:1])
+        t = per_example.times(t, x)
         velocity, self.memory = self._field.call(x.astype(self._dtype), t, self.memory)
-        return velocity.astype(x.dtype)
+        return self._drift(per_example.answer(velocity, x).astype(x.dtype), x, t)
 
 
 def _stateless(field: VectorField) -> StatefulField:
-    return StatefulField(lambda x: (), lambda x, t, memory: (field(x, t), memory))
-
-
-def _at(sigma: Sigma, t: Array, x: Array) -> Array:
-    return jnp.asarray(sigma(t) if callable(sigma) else sigma, x.dtype)
-
-
-def _check_times(times: Array, *, increasing: bool = False) -> None:
-    if times.shape[0] < 2:
-        raise ValueError(f"times has {times.shape[0]} entries: at least 2 are needed, the ends of one step")
-    if isinstance(times, jax.core.Tracer):
-        return
-    values = np.asarray(times, float)
-    if not np.all((values >= 0) & (values <= 1)):
-        raise ValueError(f"times = {values}: all lie in [0, 1], from noise to data")
-    if increasing and not np.all(np.diff(values) > 0):
-        raise ValueError(f"times = {values}: they must increase; noise is added on the way to the data only")
-
-
-def _check_sigma(sigma) -> None:
-    if callable(sigma) or isinstance(sigma, jax.core.Tracer):
-        return
-    if not np.isfinite(sigma) or sigma < 0:
-        raise ValueError(f"sigma = {sigma}: the diffusion coefficient must be finite and not negative")
+    return StatefulField("", lambda x: (), lambda x, t, memory: (field(x, t), memory))

@@ -1,54 +1,113 @@
-"""One step of one method for dx/dt = u(x, t), and for dX = u dt + sigma dW.
+r"""One step of one method, for dx/dt = u(x, t) and for dX = f(X, t) dt + sigma(t) dW.
 
 An explicit Runge-Kutta method is its Butcher tableau: stage i looks at time c_i between t and
 t_next, from the point x + h sum_j a_ij k_j, and the step is x + h sum_i b_i k_i. A multistep method
-looks once, and remembers what it saw in the step before.
+looks once, and remembers what it saw in the step before. A random method draws noise with the key of
+its step. Numbers of a solver, sigma and eta, may be traced.
 
 Source: Hairer, Norsett and Wanner, Solving Ordinary Differential Equations I, II.1 and III.1;
-Kloeden and Platen, Numerical Solution of Stochastic Differential Equations, 10.2.
+Kloeden and Platen, Numerical Solution of Stochastic Differential Equations, 10.2 and 15.1.
 """
 
+import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+import numpy as np
+from jaxtyping import Array, Float
 
-from jaxflow.predictions import parts
+from jaxflow import per_example, ranges
+from jaxflow.predictions import check_determined, parts
 from jaxflow.typing import GaussianPath
 
 Memory = Any
 """What a multistep method keeps of earlier steps: a pytree of arrays, () for a one-step method."""
 
-Step = Callable[[Callable[[Array, Array], Array], Array, Array, Array, Memory], tuple[Array, Memory]]
-"""(field, x, t, t_next, memory) -> (x at t_next, memory), with scalar times."""
+Step = Callable[[Callable[[Array, Array], Array], Array, Array, Array, Memory, Any], tuple[Array, Memory]]
+"""(field, x, t, t_next, memory, key) -> (x at t_next, memory), with scalar times and the key of each example
+in this step (b,), which a deterministic method ignores."""
+
+Sigma = float | int | Float[Array, ""] | Callable[[Array], Array]
+"""A diffusion coefficient: a number >= 0, or a function of the scalar t."""
 
 
 class Solver(NamedTuple):
     """A method.
 
     Attributes:
+        name: of the function of this module that makes it.
         step: one step.
-        order: of convergence.
+        order: of convergence; the weak one, of means, where the method is random.
         evaluations: calls of the field in one step.
         start: its memory before the first step, from x.
-        looks_ahead: whether it asks for the field at t_next.
+        looks_ahead: whether a step that ends at t = 1 asks for the field there.
+        random: whether it draws noise, and needs a key.
+        forward_only: whether it walks towards the data only.
+        check: raises a ValueError for known times (n + 1,) that it cannot walk along.
     """
 
+    name: str
     step: Step
     order: int
     evaluations: int
     start: Callable[[Array], Memory] = lambda x: ()
     looks_ahead: bool = False
+    random: bool = False
+    forward_only: bool = False
+    check: Callable[[Array], None] = lambda times: None
+
+
+def check(solver: Any) -> Solver:
+    """The solver itself.
+
+    Raises:
+        TypeError: it is none, but a name or a function that makes one.
+    """
+    if isinstance(solver, Solver):
+        return solver
+    name = solver if isinstance(solver, str) else getattr(solver, "__name__", "")
+    remedy = f"solvers.{name}{_parameters(name)}" if _parameters(name) else "such as solvers.heun()"
+    raise TypeError(f"solver = {_shown(solver)}: a Solver is needed, {remedy}")
+
+
+def of_sigma(solver: Any, sigma: Sigma) -> Solver:
+    """The random solver that `solver`, a function of sigma, makes.
+
+    Raises:
+        TypeError: it is no such function.
+    """
+    if callable(solver) and len(inspect.signature(solver).parameters):
+        method = solver(sigma)
+        if isinstance(method, Solver) and method.random and not method.forward_only:
+            return method
+    raise TypeError(
+        f"solver = {_shown(solver)}: a function from sigma to a random Solver is needed, such as"
+        " solvers.euler_maruyama or solvers.stochastic_heun, not called"
+    )
+
+
+def _parameters(name: str) -> str:
+    """What the method of this name is made of, in parentheses; nothing if there is none."""
+    make = globals().get(name)
+    if not inspect.isfunction(make) or inspect.signature(make).return_annotation is not Solver:
+        return ""
+    return f"({', '.join(inspect.signature(make).parameters)})"
+
+
+def _shown(solver: Any) -> str:
+    if isinstance(solver, Solver):
+        return solver.name
+    return repr(solver) if isinstance(solver, str) else getattr(solver, "__name__", repr(solver))
 
 
 def runge_kutta(
-    a: tuple[tuple[float, ...], ...], b: tuple[float, ...], c: tuple[float, ...], order: int
+    name: str, a: tuple[tuple[float, ...], ...], b: tuple[float, ...], c: tuple[float, ...], order: int
 ) -> Solver:
     """The explicit Runge-Kutta method of a Butcher tableau; row i of `a` has i entries."""
 
-    def step(field, x, t, t_next, memory):
+    def step(field, x, t, t_next, memory, key):
         h = t_next - t
         slopes: list[Array] = []
         for row, node in zip(a, c, strict=True):
@@ -57,7 +116,7 @@ def runge_kutta(
             slopes.append(field(_advance(x, h, row, slopes), stage_time))
         return _advance(x, h, b, slopes), memory
 
-    return Solver(step, order, len(b), looks_ahead=1.0 in c)
+    return Solver(name, step, order, len(b), looks_ahead=1.0 in c)
 
 
 def _advance(x: Array, h: Array, weights: tuple[float, ...], slopes: list[Array]) -> Array:
@@ -67,22 +126,23 @@ def _advance(x: Array, h: Array, weights: tuple[float, ...], slopes: list[Array]
 
 def euler() -> Solver:
     """Order 1, one call of the field in a step; never looks at t = 1."""
-    return runge_kutta(a=((),), b=(1.0,), c=(0.0,), order=1)
+    return runge_kutta("euler", a=((),), b=(1.0,), c=(0.0,), order=1)
 
 
 def midpoint() -> Solver:
     """Order 2, two calls of the field in a step; never looks at t = 1."""
-    return runge_kutta(a=((), (0.5,)), b=(0.0, 1.0), c=(0.0, 0.5), order=2)
+    return runge_kutta("midpoint", a=((), (0.5,)), b=(0.0, 1.0), c=(0.0, 0.5), order=2)
 
 
 def heun() -> Solver:
     """Order 2, two calls of the field in a step, the second at t_next."""
-    return runge_kutta(a=((), (1.0,)), b=(0.5, 0.5), c=(0.0, 1.0), order=2)
+    return runge_kutta("heun", a=((), (1.0,)), b=(0.5, 0.5), c=(0.0, 1.0), order=2)
 
 
 def rk4() -> Solver:
     """The classical method of order 4, four calls of the field in a step."""
     return runge_kutta(
+        "rk4",
         a=((), (0.5,), (0.0, 0.5), (0.0, 0.0, 1.0)),
         b=(1 / 6, 1 / 3, 1 / 3, 1 / 6),
         c=(0.0, 0.5, 0.5, 1.0),
@@ -99,14 +159,14 @@ def adams_bashforth2() -> Solver:
     def start(x):
         return jnp.zeros_like(x), jnp.asarray(jnp.inf)
 
-    def step(field, x, t, t_next, memory):
+    def step(field, x, t, t_next, memory, key):
         h, slope = t_next - t, field(x, t)
         last_slope, last_h = memory
         half = (h / last_h.astype(h.dtype) / 2).astype(x.dtype)
         x = x + h.astype(x.dtype) * ((1 + half) * slope - half * last_slope)
         return x, (slope, h.astype(last_h.dtype))
 
-    return Solver(step, order=2, evaluations=1, start=start)
+    return Solver("adams_bashforth2", step, order=2, evaluations=1, start=start)
 
 
 def dpm_solver_2m(path: GaussianPath) -> Solver:
@@ -126,8 +186,8 @@ def dpm_solver_2m(path: GaussianPath) -> Solver:
     def start(x):
         return jnp.zeros_like(x), jnp.asarray(jnp.inf)
 
-    def step(field, x, t, t_next, memory):
-        data = parts(path, x, jnp.broadcast_to(t, x.shape[:1]), field(x, t)).data.astype(x.dtype)
+    def step(field, x, t, t_next, memory, key):
+        data = parts(path, x, t, field(x, t)).data.astype(x.dtype)
         last_data, last_h = memory
         alpha, beta = path.alpha(t), path.beta(t)
         alpha_next, beta_next = path.alpha(t_next), path.beta(t_next)
@@ -138,10 +198,97 @@ def dpm_solver_2m(path: GaussianPath) -> Solver:
         x = ratio.astype(x.dtype) * x + (alpha_next - ratio * alpha).astype(x.dtype) * target
         return x, (data, h.astype(last_h.dtype))
 
-    return Solver(step, order=2, evaluations=1, start=start)
+    return Solver("dpm_solver_2m", step, 2, 1, start, forward_only=True, check=_determined(path))
 
 
-def euler_maruyama(drift: Array, sigma: Array, normal: Array, x: Array, t: Array, t_next: Array) -> Array:
-    """One step of dX = drift dt + sigma dW: x + h drift + sigma sqrt(h) normal. Weak order 1."""
-    h = (t_next - t).astype(x.dtype)
-    return x + h * drift + jnp.asarray(sigma, x.dtype) * jnp.sqrt(jax.lax.abs(h)) * normal
+def euler_maruyama(sigma: Sigma) -> Solver:
+    """X + h f(x, t) + sigma(t) sqrt(h) normal: weak order 1, one call of the drift in a step."""
+    check_sigma(sigma)
+
+    def step(field, x, t, t_next, memory, key):
+        h = (t_next - t).astype(x.dtype)
+        noise = at(sigma, t, x) * jnp.sqrt(jnp.abs(h)) * per_example.normal(key, x.shape[1:], x.dtype)
+        return x + h * field(x, t) + noise, memory
+
+    return Solver("euler_maruyama", step, order=1, evaluations=1, random=True)
+
+
+def stochastic_heun(sigma: Sigma) -> Solver:
+    """Heun's step of the drift, its two looks with the same noise: weak order 2, two calls in a step.
+
+    x + h / 2 (f(x, t) + f(x + h f(x, t) + noise, t_next)) + noise,
+    noise = sqrt(h (sigma(t)^2 + sigma(t_next)^2) / 2) normal.
+
+    The order is that of noise which does not depend on x. A step that ends at t = 1, where scores are
+    infinite, has the drift at its start alone, as Euler's; one such step leaves the order as it is.
+
+    Source: Kloeden and Platen, 15.1, equation 1.1, for additive noise.
+    """
+    check_sigma(sigma)
+
+    def step(field, x, t, t_next, memory, key):
+        h, last = (t_next - t).astype(x.dtype), t_next == 1
+        variance = jnp.abs(h) * (at(sigma, t, x) ** 2 + at(sigma, t_next, x) ** 2) / 2
+        noise = jnp.sqrt(variance) * per_example.normal(key, x.shape[1:], x.dtype)
+        drift = field(x, t)
+        ahead = jnp.where(last, x, x + h * drift + noise)
+        return x + h / 2 * (drift + field(ahead, jnp.where(last, t, t_next))) + noise, memory
+
+    return Solver("stochastic_heun", step, order=2, evaluations=2, random=True)
+
+
+def ancestral(path: GaussianPath, eta: float | int | Float[Array, ""] = 1.0) -> Solver:
+    """The step of DDPM (eta = 1) and DDIM (eta = 0), stable on any grid: order 1, one call in a step.
+
+    x_next = alpha_next data + sqrt(beta_next^2 - s^2) noise + s normal, of the predicted data and noise, with
+    s = eta beta_next sqrt(1 - (alpha beta_next / alpha_next beta)^2). It walks towards the data only.
+
+    Raises:
+        ValueError: eta is outside [0, 1].
+
+    Source: Ho et al. 2006.11239; Song et al. 2010.02502, equation 16.
+    """
+    ranges.share(eta=eta)
+
+    def step(field, x, t, t_next, memory, key):
+        data, rest = parts(path, x, t, field(x, t))
+        alpha, beta = path.alpha(t), path.beta(t)
+        alpha_next, beta_next = path.alpha(t_next), path.beta(t_next)
+        least = 1 - (alpha * beta_next / (alpha_next * beta)) ** 2
+        s = jnp.asarray(eta, beta.dtype) * beta_next * jnp.sqrt(jnp.maximum(least, 0))
+        normal = per_example.normal(key, x.shape[1:], data.dtype)
+        kept = jnp.sqrt(jnp.maximum(beta_next**2 - s**2, 0))
+        x_next = alpha_next * data + kept.astype(data.dtype) * rest + s.astype(data.dtype) * normal
+        return x_next.astype(x.dtype), memory
+
+    return Solver("ancestral", step, 1, 1, random=True, forward_only=True, check=_determined(path))
+
+
+def at(sigma: Sigma, t: Array, x: Array) -> Array:
+    """The diffusion coefficient at t, in the dtype of x."""
+    return jnp.asarray(sigma(t) if callable(sigma) else sigma, x.dtype)
+
+
+def check_sigma(sigma: Sigma, times: Array | None = None) -> None:
+    """Refuse a diffusion coefficient that is negative or not finite, as a number or where a step begins.
+
+    Raises:
+        ValueError: it is so at one of the times (n + 1,), as far as they and it are known.
+    """
+    if not callable(sigma):
+        return ranges.not_negative(sigma=sigma)
+    if times is None or isinstance(times, jax.core.Tracer):
+        return None
+    with jax.ensure_compile_time_eval():
+        values = jax.vmap(sigma)(times[:-1])
+    if isinstance(values, jax.core.Tracer):
+        return None
+    later = "a finite number from 0 is needed; where it is infinite at t = 0 let times begin later"
+    for t, value in zip(np.asarray(times)[:-1], np.asarray(values), strict=True):
+        ranges.check(lambda v: (v >= 0) & np.isfinite(v), later, **{f"sigma({t:g})": value})
+    return None
+
+
+def _determined(path: GaussianPath) -> Callable[[Array], None]:
+    """The check of a solver that needs the predicted data where each step begins."""
+    return lambda times: check_determined(path, times, "data")

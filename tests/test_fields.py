@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import flax.linen as linen
 import jax
 import jax.numpy as jnp
@@ -5,33 +7,102 @@ import pytest
 from conftest import PATHS, assert_close, three_components
 
 from jaxflow import fields, guidance, mixtures, paths, sampling, solvers, times
+from jaxflow.typing import StatefulField
 
 PATH = paths.Linear()
 X, T, Y = jax.random.normal(jax.random.key(0), (8, 2)), jnp.linspace(0.1, 0.9, 8), jnp.arange(8) % 3
 
 
+def exact(path, x, t, y=None):
+    return mixtures.velocity(three_components(), path, x, t, y)
+
+
+def exact_noise(path, x, t, y):
+    return -path.beta(t)[:, None] * mixtures.score(three_components(), path, x, t, y)
+
+
+def exact_v(path, x, t, y):
+    data = mixtures.denoise(three_components(), path, x, t, y)
+    return path.alpha(t)[:, None] * exact_noise(path, x, t, y) - path.beta(t)[:, None] * data
+
+
 class Exact(linen.Module):
-    """The mixture as a network that predicts what it is asked to."""
+    """The mixture as a network that predicts what it is asked to, with dropout in training."""
 
     kind: str
 
     @linen.compact
     def __call__(self, x, t, y, *, train):
         scale = self.param("scale", linen.initializers.ones, ())
-        value = {"velocity": mixtures.velocity, "score": mixtures.score, "data": mixtures.denoise}[self.kind]
-        assert not train
-        return scale * value(three_components(), PATH, x, t, y)
+        value = {
+            "velocity": exact,
+            "score": lambda path, *inputs: mixtures.score(three_components(), path, *inputs),
+            "noise": exact_noise,
+            "data": lambda path, *inputs: mixtures.denoise(three_components(), path, *inputs),
+            "v": exact_v,
+        }[self.kind](PATH, x, t, y)
+        return linen.Dropout(0.5, deterministic=not train)(scale * value)
 
 
-@pytest.mark.parametrize("kind", ["velocity", "score", "data"])
+PARAMS = {"scale": jnp.ones(())}
+
+
+@pytest.mark.parametrize("kind", ["velocity", "score", "noise", "data", "v"])
 def test_a_network_of_any_prediction_is_the_same_field(kind):
-    field = fields.from_network(Exact(kind), {"scale": jnp.ones(())}, PATH, prediction=kind)
-    assert_close(field(X, T, Y), mixtures.velocity(three_components(), PATH, X, T, Y), 1e-4)
+    field = fields.from_network(Exact(kind), PARAMS, PATH, prediction=kind)
+    assert_close(field(X, T, Y), exact(PATH, X, T, Y), 1e-4)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1000.0])
+def test_a_network_from_data_to_noise_as_sd3(scale):
+    """sigma = 1 - t, in thousandths or not, and the velocity noise - data."""
+    network = lambda params, x, sigma, y: -params * exact(PATH, x, 1 - sigma / scale, y)  # noqa: E731
+    field = fields.from_network(network, jnp.ones(()), PATH, time=lambda t: scale * (1 - t), sign=-1)
+    assert_close(field(X, T, Y), exact(PATH, X, T, Y), 1e-3)
+
+
+@pytest.mark.parametrize("kind", ["noise", "v"])
+def test_a_network_of_a_ddpm_counts_its_steps(kind, float64):
+    """Step k of 1000 has the alpha of the first k + 1 rates, which is our t = 1 - (k + 1) / 1000."""
+    betas = jnp.linspace(1e-4, 0.02, 1000)
+    path, of_kind = paths.DDPM(betas), {"noise": exact_noise, "v": exact_v}[kind]
+    alphas = jnp.sqrt(jnp.cumprod(1 - betas))
+
+    def network(params, x, k, y):
+        alpha = alphas[jnp.round(k).astype(int)]
+        at_step = SimpleNamespace(alpha=lambda t: alpha, beta=lambda t: jnp.sqrt(1 - alpha**2))
+        return of_kind(at_step, x, k, y)
+
+    t = 1 - (jnp.array([10, 200, 400, 500, 600, 800, 950, 999]) + 1) / 1000
+    field = fields.from_network(network, None, path, prediction=kind, time=lambda t: 1000 * (1 - t) - 1)
+    x = X.astype(t.dtype)
+    assert_close(field(x, t, Y), exact(path, x, t, Y), 1e-6)
+
+
+def test_a_network_in_training_has_dropout_from_its_keys():
+    """Without a conversion the field is the network, which is what a loss of any prediction compares."""
+    rngs = {"dropout": jax.random.key(1)}
+    train = fields.from_network(Exact("data"), PARAMS, PATH, train=True, rngs=rngs)
+    expected = Exact("data").apply({"params": PARAMS}, X, T, Y, train=True, rngs=rngs)
+    assert_close(train(X, T, Y), expected, 0)
+    assert 0 < jnp.sum(expected == 0) < expected.size
+
+
+def test_what_a_network_cannot_take_is_refused():
+    plain = lambda params, x, t, y: x[:, 0]  # noqa: E731
+    with pytest.raises(ValueError, match=r"train = True, .*plain function"):
+        fields.from_network(plain, None, PATH, train=True)
+    with pytest.raises(ValueError, match=r"rngs of \['dropout'\]: .*plain function"):
+        fields.from_network(plain, None, PATH, rngs={"dropout": jax.random.key(0)})
+    with pytest.raises(ValueError, match="sign = 0"):
+        fields.from_network(plain, None, PATH, sign=0)
+    with pytest.raises(ValueError, match=r"the field answers \(8,\) to x of shape \(8, 2\)"):
+        fields.from_network(plain, None, PATH)(X, T, Y)
 
 
 def test_condition_filled_in_and_score_of_a_field():
     guided = lambda x, t, y: mixtures.velocity(three_components(), PATH, x, t, y)  # noqa: E731
-    velocity = fields.condition(guided, Y)
+    velocity = fields.given(guided, Y)
     assert_close(velocity(X, T), guided(X, T, Y), 0)
     score = fields.score(velocity, PATH)
     assert_close(score(X, T), mixtures.score(three_components(), PATH, X, T, Y), 1e-4)
@@ -57,4 +128,38 @@ def test_changed_path_leads_from_the_same_noise_to_the_same_data(float64):
     field = guidance.classifier_free(guided, jnp.arange(16) % 3, jnp.array(3), 3.0)
     changed = fields.change_path(field, PATH, paths.Cosine())
     ends = [sampling.sample_ode(f, noise, times.uniform(400), solver=solvers.rk4()) for f in (field, changed)]
+    assert_close(ends[1], ends[0], 1e-8)
+
+
+def test_score_and_change_of_path_hand_on_the_memory(float64):
+    """Of a field that slows down with each call: its memory is the number of calls."""
+    x, t = jax.random.normal(jax.random.key(0), (8, 2)), jnp.linspace(0.1, 0.9, 8)
+
+    def call(x, t, calls):
+        return exact(PATH, x, t) / (1 + calls), calls + 1
+
+    remembering = StatefulField("slowing", lambda x: jnp.zeros(()), call)
+    slower = lambda x, t: exact(PATH, x, t) / 3  # noqa: E731
+    for change in (
+        lambda field: fields.score(field, PATH),
+        lambda field: fields.change_path(field, PATH, paths.Cosine()),
+    ):
+        changed = change(remembering)
+        assert (changed.name, changed.start(x)) == ("slowing", 0.0)
+        value, calls = changed.call(x, t, jnp.array(2.0))
+        assert_close((value, calls), (change(slower)(x, t), jnp.array(3.0)), 1e-12)
+
+
+def test_a_guided_field_with_memory_is_sampled_on_another_path(float64):
+    """DDIM's step depends on the ratio of data and noise alone: both paths give the same data."""
+    x, y = jax.random.normal(jax.random.key(0), (8, 2)), jnp.arange(8) % 3
+    rule = guidance.projected(PATH, momentum=-0.5)
+    field = rule(lambda x, t, y: exact(PATH, x, t, y), y, jnp.array(3), 3.0)
+    other = paths.Cosine()
+    grid = times.uniform(6).astype(x.dtype)
+    there = other.alpha(grid) / (other.alpha(grid) + other.beta(grid))
+    ends = [
+        sampling.sample_ode(f, x, g, solver=solvers.dpm_solver_2m(path))
+        for f, g, path in ((field, there, PATH), (fields.change_path(field, PATH, other), grid, other))
+    ]
     assert_close(ends[1], ends[0], 1e-8)

@@ -1,44 +1,11 @@
-from itertools import pairwise
-
 import chex
 import jax
 import jax.numpy as jnp
 import pytest
 from conftest import assert_close, three_components
+from exact_guidance import NULL, class_log_prob, field, guided, inputs
 
-from jaxflow import (
-    fields,
-    guidance,
-    losses,
-    mixtures,
-    paths,
-    per_example,
-    predictions,
-    sampling,
-    solvers,
-    times,
-)
-from jaxflow.typing import StatefulField
-
-NULL = 3
-
-
-def field(path):
-    mixture = three_components()
-    return lambda x, t, y: mixtures.velocity(mixture, path, x, t, y)
-
-
-def inputs(n=16):
-    x = jax.random.normal(jax.random.key(0), (n, 2))
-    return x, jnp.linspace(0.02, 0.98, n), jnp.arange(n) % 3
-
-
-def class_log_prob(path):
-    def log_prob(x, t, y):
-        table = mixtures.class_log_prob(three_components(), path, x, t)
-        return jnp.take_along_axis(table, y[:, None], axis=1)[:, 0]
-
-    return log_prob
+from jaxflow import fields, guidance, losses, mixtures, paths, per_example, sampling, times
 
 
 @pytest.mark.parametrize("w", [0, 0.0, 1, 1.0])
@@ -60,6 +27,7 @@ def test_classifier_free_is_classifier_guidance_with_the_exact_classifier(path, 
         free = guidance.classifier_free(field(path), y, jnp.array(NULL), w)(x, t)
         classifier = guidance.classifier(unguided, path, class_log_prob(path), y, w)(x, t)
         assert_close(classifier, free, 1e-9)
+        assert_close(guided("by_classifier", path, y, w)(x, t), classifier, 0)
 
 
 @pytest.mark.parametrize("name", ["linear", "cosine", "square_root"])
@@ -119,7 +87,7 @@ def test_null_may_differ_by_sample_and_change_with_time(rule):
     make = {
         "classifier_free": lambda null: guidance.classifier_free(toward, y, null, w),
         "several": lambda null: guidance.several(toward, [y], null, [w]),
-        "rescaled": lambda null: guidance.rescaled(toward, y, null, w, share=0.0),
+        "rescaled": lambda null: guidance.rescaled(share=0.0)(toward, y, null, w),
     }[rule]
     for t, null in ((jnp.full(2, 0.2), by_sample), (jnp.full(2, 0.8), jnp.full(2, 10.0))):
         expected = ((1 - w) * null + w * y)[:, None]
@@ -194,127 +162,6 @@ def test_vmap_over_w_equals_the_loop_and_compiles_once():
         assert_close(images, sampling.sample_ode(guided, x, times.uniform(10)), 1e-5)
 
 
-RULES = {  # (path, y, w) -> the rule, at its neutral options where it has such
-    "classifier_free": lambda path, y, w: guidance.classifier_free(field(path), y, jnp.array(NULL), w),
-    "interval": lambda path, y, w: guidance.classifier_free(
-        field(path), y, jnp.array(NULL), guidance.interval(w, 0, 1)
-    ),
-    "several": lambda path, y, w: guidance.several(field(path), [y], jnp.array(NULL), [w]),
-    "autoguidance": lambda path, y, w: guidance.autoguidance(
-        field(path), lambda x, t, y: field(path)(x, t, jnp.full_like(y, NULL)), y, w
-    ),
-    "rescaled": lambda path, y, w: guidance.rescaled(field(path), y, jnp.array(NULL), w, share=0.0),
-    "projected": lambda path, y, w: guidance.projected(
-        field(path), path, y, jnp.array(NULL), w, parallel=1.0
-    ),
-    "zero_star": lambda path, y, w: guidance.zero_star(field(path), y, jnp.array(NULL), w, still_until=0.0),
-    "rectified": lambda path, y, w: guidance.rectified(field(path), y, jnp.array(NULL), w, ahead=0.0),
-}
-
-
-def call(rule, x, t):
-    if isinstance(rule, StatefulField):
-        return rule.call(x, t, rule.start(x))[0]
-    return rule(x, t)
-
-
-@pytest.mark.requirement("R40")
-@pytest.mark.parametrize("name", RULES)
-@pytest.mark.parametrize("w", [0.0, 1.0, 3.0])
-def test_every_rule_at_its_neutral_options(name, w, float64):
-    """(1 - w) u(x) + w u(x | y): all rules but CFG-Zero* are then that; and that one, too, at w = 1."""
-    (x, t, y), path = inputs(), paths.Cosine()
-    unguided, conditional = (field(path)(x, t, labels) for labels in (jnp.full_like(y, NULL), y))
-    if name == "zero_star":
-        along = jnp.sum(conditional * unguided, axis=1, keepdims=True)
-        unguided = along / jnp.sum(unguided**2, axis=1, keepdims=True) * unguided
-    for scale in (w, jnp.array(w), jnp.full(len(y), w)):
-        guided = call(RULES[name](path, y, scale), x, t)
-        assert_close(guided, (1 - w) * unguided + w * conditional, 1e-12)
-
-
-@pytest.mark.parametrize("name", RULES)
-def test_every_rule_is_the_conditional_model_at_w_1_whatever_its_options(name, float64):
-    x, t, y = inputs()
-    path, null = paths.Linear(), jnp.array(NULL)
-    options = {
-        "rescaled": lambda w: guidance.rescaled(field(path), y, null, w, share=0.7),
-        "projected": lambda w: guidance.projected(
-            field(path), path, y, null, w, parallel=0.3, limit=0.1, momentum=-0.5
-        ),
-        "zero_star": lambda w: guidance.zero_star(field(path), y, null, w, still_until=0.01),
-        "rectified": lambda w: guidance.rectified(field(path), y, null, w, ahead=0.05, decay=1.0),
-        "interval": lambda w: guidance.classifier_free(field(path), y, null, guidance.interval(w, 0.2, 0.7)),
-    }
-    for scale in (1, 1.0, jnp.array(1.0)):
-        rule = options[name](scale) if name in options else RULES[name](path, y, scale)
-        assert_close(call(rule, x, t), field(path)(x, t, y), 1e-12)
-
-
-def test_interval_guides_inside_and_calls_the_conditional_model_alone_elsewhere(float64):
-    """The number of examples that the field is called with, counted while the program runs."""
-    sizes = []
-
-    def counting(x, t, y):
-        jax.debug.callback(lambda: sizes.append(x.shape[0]))
-        return field(paths.Linear())(x, t, y)
-
-    x, _, y = inputs(4)
-    scale = guidance.interval(3.0, 0.2, 0.7)
-    guided = guidance.classifier_free(counting, y, jnp.array(NULL), scale)
-    ramp = guidance.classifier_free(counting, y, jnp.array(NULL), lambda t: jnp.where(t < 0.5, 0.0, 2.0))
-    for rule, time, w, size in (
-        (guided, 0.1, 1.0, 4),
-        (guided, 0.2, 3.0, 8),
-        (guided, 0.7, 1.0, 4),
-        (ramp, 0.4, 0.0, 4),
-        (ramp, 0.6, 2.0, 8),
-    ):
-        t = jnp.full(4, time)
-        sizes.clear()
-        value = rule(x, t)
-        jax.effects_barrier()
-        assert sizes == [size]
-        plain = guidance.classifier_free(field(paths.Linear()), y, jnp.array(NULL), jnp.array(w))
-        assert_close(value, plain(x, t), 1e-12)
-
-
-@pytest.mark.parametrize(
-    ("rule", "w", "t", "sizes"),
-    [
-        ("zero_star", 3.0, 0.02, []),
-        ("zero_star", 3.0, 0.5, [8]),
-        ("rectified", 3.0, 0.5, [4, 8]),
-        ("rectified", guidance.interval(3.0, 0.2, 0.7), 0.1, [4]),
-        ("rescaled", guidance.interval(3.0, 0.2, 0.7), 0.1, [4]),
-        ("several", 1.0, 0.5, [4]),
-        ("several", 2.5, 0.5, [8]),
-        ("several", 0, 0.5, [4]),
-        ("projected", 1, 0.5, [4]),
-        ("projected", 3.0, 0.5, [8]),
-    ],
-)
-def test_no_rule_calls_the_model_without_need(rule, w, t, sizes):
-    called = []
-
-    def counting(x, t, y):
-        jax.debug.callback(lambda: called.append(x.shape[0]), ordered=True)
-        return field(paths.Linear())(x, t, y)
-
-    x, _, y = inputs(4)
-    null = jnp.array(NULL)
-    guided = {
-        "zero_star": lambda: guidance.zero_star(counting, y, null, w),
-        "rectified": lambda: guidance.rectified(counting, y, null, w, ahead=0.05),
-        "rescaled": lambda: guidance.rescaled(counting, y, null, w),
-        "several": lambda: guidance.several(counting, [y], null, [w]),
-        "projected": lambda: guidance.projected(counting, paths.Linear(), y, null, w),
-    }[rule]()
-    call(guided, x, jnp.full(4, t))
-    jax.effects_barrier()
-    assert called == sizes
-
-
 def test_several_conditions_multiply_their_densities(float64):
     """Two independent features of data N(0, I): guided by both, each axis has its own condition."""
     path = paths.Linear()
@@ -345,124 +192,6 @@ def test_a_negative_condition_in_the_place_of_null(float64):
     away = guidance.classifier_free(field(paths.Linear()), y, negative, 2.0)
     expected = 2 * field(paths.Linear())(x, t, y) - field(paths.Linear())(x, t, negative)
     assert_close(away(x, t), expected, 1e-12)
-
-
-def test_autoguidance_calls_each_model_once_and_none_without_weight():
-    x, t, y = inputs(4)
-    calls = []
-    model = lambda name: lambda x, t, y: calls.append(name) or x  # noqa: E731
-    for w, expected in ((0.0, ["worse"]), (1, ["better"]), (2.0, ["worse", "better"])):
-        calls.clear()
-        guidance.autoguidance(model("better"), model("worse"), y, w)(x, t)
-        assert sorted(calls) == sorted(expected)
-
-
-def test_rescaled_has_the_size_of_the_conditional_velocity(float64):
-    image = jax.random.normal(jax.random.key(0), (4, 6, 6, 1))
-    t, y = jnp.full(4, 0.5), jnp.arange(4.0)
-    of_label = lambda x, t, y: x * (1 + y[:, None, None, None]) + jnp.sin(7 * x)  # noqa: E731
-    for share in (0.0, 0.4, 1.0):
-        guided = guidance.rescaled(of_label, y, jnp.array(9.0), 4.0, share=share)(image, t)
-        plain = guidance.classifier_free(of_label, y, jnp.array(9.0), 4.0)(image, t)
-        sizes = [v.std(axis=(1, 2, 3)) for v in (guided, plain, of_label(image, t, y))]
-        assert_close(sizes[0], share * sizes[2] + (1 - share) * sizes[1], 1e-12)
-
-
-def test_projected_against_its_definition_in_data(path, float64):
-    """Two calls in a row: difference of data, momentum, limit, and the part along D(x | y)."""
-    x, _, y = inputs()
-    w, parallel, limit, momentum = 3.0, 0.2, 0.5, -0.4
-    rule = guidance.projected(
-        field(path), path, y, jnp.array(NULL), w, parallel=parallel, limit=limit, momentum=momentum
-    )
-    memory, running = rule.start(x), jnp.zeros_like(x)
-    for time in (0.3, 0.6):
-        t = jnp.full(16, time)
-        data, unguided = (mixtures.denoise(three_components(), path, x, t, k) for k in (y, None))
-        running = data - unguided + momentum * running
-        norm = jnp.linalg.norm(running, axis=1, keepdims=True)
-        cut = running * jnp.minimum(1, limit / norm)
-        unit = data / jnp.linalg.norm(data, axis=1, keepdims=True)
-        along = jnp.sum(cut * unit, axis=1, keepdims=True) * unit
-        expected = data + (w - 1) * (cut - along + parallel * along)
-        velocity, memory = rule.call(x, t, memory)
-        got = predictions.convert(path, x, t, velocity, source="velocity", target="data")
-        assert_close(got, expected, 1e-10)
-
-
-def test_projected_carries_its_momentum_through_the_sampler(float64):
-    """In the scan the memory is handed from step to step: the same as by hand."""
-    x, _, y = inputs()
-    path, grid = paths.Linear(), times.uniform(5).astype(x.dtype)
-    rule = guidance.projected(field(path), path, y, jnp.array(NULL), 3.0, momentum=-0.5)
-    point, memory = x, rule.start(x)
-    for t, t_next in pairwise(grid):
-        velocity, memory = rule.call(point, jnp.full(16, t), memory)
-        point = point + (t_next - t) * velocity
-    assert_close(sampling.sample_ode(rule, x, grid, solver=solvers.euler()), point, 1e-12)
-    forgetful = guidance.projected(field(path), path, y, jnp.array(NULL), 3.0)
-    assert jnp.max(jnp.abs(sampling.sample_ode(forgetful, x, grid, solver=solvers.euler()) - point)) > 1e-3
-
-
-def test_zero_star_rests_first_and_then_takes_the_best_multiple(float64):
-    """s u(x) is the multiple of u(x) nearest to u(x | y)."""
-    x, t, y = inputs()
-    path = paths.Linear()
-    guided = guidance.zero_star(field(path), y, jnp.array(NULL), 3.0, still_until=0.3)(x, t)
-    assert_close(guided[t < 0.3], jnp.zeros_like(guided[t < 0.3]), 0)
-    projection = guidance.zero_star(field(path), y, jnp.array(NULL), 0.0, still_until=0.0)(x, t)
-    unguided, conditional = field(path)(x, t, jnp.full_like(y, NULL)), field(path)(x, t, y)
-    distance = lambda v: jnp.sum((v - conditional) ** 2, axis=1)  # noqa: E731
-    assert_close(jnp.sum((conditional - projection) * unguided, axis=1), jnp.zeros(16), 1e-12)
-    assert jnp.all(distance(projection) <= distance(1.01 * projection))
-    assert_close(guided[t >= 0.3], (-2 * projection + 3 * conditional)[t >= 0.3], 1e-12)
-
-
-def test_rectified_looks_half_a_step_ahead(float64):
-    x, t, y = inputs()
-    path, ahead = paths.Linear(), 0.01
-    guided = guidance.rectified(field(path), y, jnp.array(NULL), 3.0, ahead=ahead, decay=2.0)(x, t)
-    here = field(path)(x, t, y)
-    there, later = x + ahead * here, t + ahead
-    difference = field(path)(there, later, y) - field(path)(there, later, jnp.full_like(y, NULL))
-    assert_close(guided, here + 2.0 * ((1 - t) ** 2)[:, None] * difference, 1e-12)
-
-
-@pytest.mark.parametrize("name", RULES)
-def test_every_rule_samples_finitely_from_end_to_end_in_float32(name):
-    """From t = 0 to t = 1, with a solver that looks at both."""
-    x, _, y = inputs()
-    rule = RULES[name](paths.Linear(), y, 3.0)
-    end = sampling.sample_ode(rule, x, times.uniform(8), solver=solvers.heun())
-    chex.assert_tree_all_finite(end)
-
-
-FIELD = field(paths.Linear())
-
-
-@pytest.mark.parametrize(
-    ("make", "says"),
-    [
-        (lambda y: guidance.interval(2.0, 0.7, 0.2), "start = 0.7"),
-        (lambda y: guidance.interval(float("nan"), 0.2, 0.7), "w = nan"),
-        (lambda y: guidance.rescaled(FIELD, y, jnp.array(NULL), 2.0, share=1.5), "share = 1.5"),
-        (lambda y: guidance.zero_star(FIELD, y, jnp.array(NULL), 2.0, still_until=1.0), "still_until = 1"),
-        (
-            lambda y: guidance.projected(FIELD, paths.Linear(), y, jnp.array(NULL), 2.0, limit=0.0),
-            "limit = 0",
-        ),
-        (
-            lambda y: guidance.projected(FIELD, paths.Linear(), y, jnp.array(NULL), 2.0, momentum=1.0),
-            "momentum = 1",
-        ),
-        (lambda y: guidance.rectified(FIELD, y, jnp.array(NULL), 2.0, ahead=-0.1), "ahead = -0.1"),
-        (lambda y: guidance.several(FIELD, [y], jnp.array(NULL), [1.0, 2.0]), "1 conditions and 2 scales"),
-        (lambda y: guidance.autoguidance(FIELD, FIELD, y, float("inf")), "w = inf"),
-    ],
-)
-def test_impossible_options_are_refused(make, says):
-    with pytest.raises(ValueError, match=says):
-        make(jnp.zeros(1, jnp.int32))
 
 
 @pytest.mark.requirement("R36")
@@ -525,38 +254,3 @@ def test_images_and_videos_on_conditions_of_any_kind(event, kind):
         only = jax.tree.map(lambda leaf, i=i: leaf[i : i + 1], y)
         alone = guidance.classifier_free(model, only, null, 2.0)
         assert_close(sampling.sample_ode(alone, data[i : i + 1], times.uniform(3)), sample[i : i + 1], 1e-5)
-
-
-@pytest.mark.requirement("R10")
-@pytest.mark.parametrize("name", RULES)
-def test_every_rule_keeps_bfloat16_with_times_in_float32(name):
-    """A network in bfloat16 sees float32 times; what comes back is bfloat16, near the float32 answer."""
-    seen = []
-
-    def half(path):
-        def model(x, t, y):
-            seen.append(t.dtype)
-            return field(path)(x.astype(jnp.float32), t, y).astype(jnp.bfloat16)
-
-        return model
-
-    (x, _, y), path = inputs(), paths.Linear()
-    narrow = jnp.bfloat16
-    rule = {
-        "several": lambda w: guidance.several(half(path), [y], jnp.array(NULL), [w]),
-        "autoguidance": lambda w: guidance.autoguidance(
-            half(path), lambda x, t, y: half(path)(x, t, jnp.full_like(y, NULL)), y, w
-        ),
-        "rescaled": lambda w: guidance.rescaled(half(path), y, jnp.array(NULL), w, share=0.0),
-        "projected": lambda w: guidance.projected(half(path), path, y, jnp.array(NULL), w, parallel=1.0),
-        "zero_star": lambda w: guidance.zero_star(half(path), y, jnp.array(NULL), w, still_until=0.0),
-        "rectified": lambda w: guidance.rectified(half(path), y, jnp.array(NULL), w, ahead=0.0),
-        "interval": lambda w: guidance.classifier_free(
-            half(path), y, jnp.array(NULL), guidance.interval(w, 0, 1)
-        ),
-    }.get(name, lambda w: guidance.classifier_free(half(path), y, jnp.array(NULL), w))
-    end = sampling.sample_ode(rule(2.0), x.astype(narrow), times.uniform(8))
-    assert end.dtype == narrow
-    assert set(seen) == {jnp.dtype("float32")}
-    wide = sampling.sample_ode(RULES[name](path, y, 2.0), x, times.uniform(8))
-    assert jnp.mean(jnp.abs(end.astype(jnp.float32) - wide)) < 0.1

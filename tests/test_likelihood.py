@@ -1,3 +1,4 @@
+import inspect
 import math
 
 import jax
@@ -5,7 +6,8 @@ import jax.numpy as jnp
 import pytest
 from conftest import assert_close, assert_expected, three_components
 
-from jaxflow import likelihood, mixtures, paths, per_example, times
+from jaxflow import adaptive, likelihood, mixtures, paths, per_example, solvers, times
+from jaxflow.typing import StatefulField
 
 PATH = paths.Linear()
 
@@ -79,9 +81,43 @@ def test_bits_of_uniform_images_are_eight():
 
 @pytest.mark.parametrize(
     ("options", "says"),
-    [({"probes": 0}, "probes = 0"), ({"times": jnp.linspace(0.0, 0.9, 5)}, r"from 0\.0 to 0\.8")],
+    [
+        ({"probes": 0}, "probes = 0"),
+        ({"times": jnp.linspace(0.0, 0.9, 5)}, "whole way is needed"),
+        ({"solver": solvers.dpm_solver_2m(PATH)}, "solver = dpm_solver_2m: it walks towards the data only"),
+        ({"solver": solvers.euler_maruyama(1.0)}, "solver = euler_maruyama: it walks towards the data only"),
+    ],
 )
 def test_what_is_no_likelihood_is_refused(options, says):
     times_ = options.pop("times", times.uniform(4))
     with pytest.raises(ValueError, match=says):
         likelihood.log_prob(field(), data(2)[0], times_, **options)
+
+
+def test_a_number_of_steps_is_the_uniform_grid():
+    x, _ = data(2)
+    assert_close(likelihood.log_prob(field(), x, 5), likelihood.log_prob(field(), x, times.uniform(5)), 0)
+
+
+def test_a_name_in_the_place_of_a_solver_is_refused():
+    with pytest.raises(TypeError, match=r"solver = 'rk4': a Solver is needed, solvers\.rk4\(\)"):
+        inspect.unwrap(likelihood.log_prob)(field(), data(2)[0], 5, solver="rk4")
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda field, x, t: inspect.unwrap(likelihood.log_prob)(field, x, 5),
+        lambda field, x, t: inspect.unwrap(likelihood.divergence)(field, x, t),
+        lambda field, x, t: inspect.unwrap(likelihood.estimated_divergence)(field, x, t, x[None]),
+        lambda field, x, t: inspect.unwrap(adaptive.sample_ode)(field, x),
+        lambda field, x, t: inspect.unwrap(adaptive.solution)(field, x),
+    ],
+)
+def test_fields_with_memory_or_another_shape_are_refused(call):
+    x, t = jnp.ones((3, 1)), jnp.zeros(3)
+    memory = StatefulField("projected guidance", jnp.zeros_like, lambda x, t, memory: (x, memory))
+    with pytest.raises(ValueError, match="field = projected guidance: it has memory"):
+        call(memory, x, t)
+    with pytest.raises(ValueError, match=r"\(3,\) to x of shape \(3, 1\)"):
+        call(lambda x, t: x[:, 0], x, t)

@@ -1,3 +1,4 @@
+import inspect
 from functools import partial
 
 import jax
@@ -125,7 +126,7 @@ def test_marginal_and_conditional_loss_differ_by_a_constant(path, kind, float64)
 
 
 def exact_models(mixture, path):
-    """Velocity, score, noise and data of the mixture as networks (x, t, y)."""
+    """Velocity, score, noise, data and v of the mixture as networks (x, t, y)."""
 
     def noise(x, t, y):
         return -path.beta(t)[:, None] * mixtures.score(mixture, path, x, t, y)
@@ -135,20 +136,19 @@ def exact_models(mixture, path):
         "score": lambda x, t, y: mixtures.score(mixture, path, x, t, y),
         "noise": noise,
         "data": lambda x, t, y: mixtures.denoise(mixture, path, x, t, y),
+        "v": lambda x, t, y: (
+            path.alpha(t)[:, None] * noise(x, t, y)
+            - path.beta(t)[:, None] * mixtures.denoise(mixture, path, x, t, y)
+        ),
     }
 
 
-LOSSES = {
-    "velocity": losses.flow_matching,
-    "score": losses.score_matching,
-    "noise": partial(losses.score_matching, prediction="noise"),
-    "data": partial(losses.score_matching, prediction="data"),
-}
+KINDS = ["velocity", "score", "noise", "data", "v"]
 
 
 @pytest.mark.requirement("R11", "R46")
 def test_every_parametrisation_has_the_same_loss_but_for_its_weight(path, float64):
-    """Sample by sample, with the same t and noise; score_matching counts in units of beta times the score."""
+    """Sample by sample, with the same t and noise; of the score beta^2 is in the loss already."""
     mixture = three_components()
     data, y = mixtures.sample(jax.random.key(0), mixture, 256)
     law = times.law(lambda u: 0.01 + 0.98 * u)
@@ -159,30 +159,54 @@ def test_every_parametrisation_has_the_same_loss_but_for_its_weight(path, float6
             gain = predictions.gain(path, t, source="velocity", target=kind)
             return model(x, t, y) + 0.3 * gain[:, None] * jnp.tanh(x)
 
-        def weight(t, kind=kind):
-            square = predictions.gain(path, t, source=kind, target="velocity") ** 2
-            return square / path.beta(t) ** 2 if kind == "score" else square
-
-        values[kind] = LOSSES[kind](jax.random.key(1), disturbed, path, data, y, time_law=law, weight=weight)
-    for kind in ("score", "noise", "data"):
+        weight = losses.velocity_weight(path, kind)
+        values[kind] = losses.flow_matching(
+            jax.random.key(1), disturbed, path, data, y, prediction=kind, time_law=law, weight=weight
+        )
+    for kind in KINDS[1:]:
         assert_close(values[kind], values["velocity"], 1e-8)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_weight_of_the_velocity_is_the_gain_and_bounded_where_a_limit_is_given(path, kind):
+    """The square of b / beta for the noise and so on; at the ends infinite or finite, never nan."""
+    t = jnp.array([0.0, 0.3, 0.8, 1.0])
+    inner = slice(1, 3)
+    weights = losses.velocity_weight(path, kind)(t)
+    assert not jnp.any(jnp.isnan(weights))
+    b, alpha, beta = predictions.score_weight(path, t), path.alpha(t), path.beta(t)
+    factor = {
+        "velocity": jnp.ones(4),
+        "noise": b / beta,
+        "score": b / beta,
+        "data": b * alpha / beta**2,
+        "v": b * alpha / beta / (alpha**2 + beta**2),
+    }[kind]
+    assert_close(weights[inner], factor[inner] ** 2, 1e-4)
+    limited = losses.velocity_weight(path, kind, limit=2.0)(t)
+    assert_close(limited, jnp.minimum(weights, 2.0), 0)
+
+
+def test_a_limit_that_is_no_limit_is_refused():
+    with pytest.raises(ValueError, match="limit = 0"):
+        losses.velocity_weight(paths.Linear(), "data", limit=0.0)
+
+
 @pytest.mark.requirement("R46")
-def test_score_matching_is_finite_where_the_score_is_not():
+def test_the_loss_of_the_score_is_finite_where_the_score_is_not():
     """At t = 1 the score of a point is infinite, and the weight beta^2 takes its infinity away."""
     data = jnp.ones((4, 2))
     at_end = times.law(lambda u: jnp.ones_like(u))
     still = lambda x, t, y: jnp.zeros_like(x)  # noqa: E731
-    values = losses.score_matching(
-        jax.random.key(0), still, paths.Linear(), data, jnp.zeros(4, jnp.int32), time_law=at_end
+    values = losses.flow_matching(
+        jax.random.key(0), still, paths.Linear(), data, None, prediction="score", time_law=at_end
     )
     assert jnp.all(jnp.isfinite(values))
     assert jnp.all(values > 0)
 
 
 @pytest.mark.requirement("R46", "R37")
-@pytest.mark.parametrize("kind", LOSSES)
+@pytest.mark.parametrize("kind", KINDS)
 def test_every_loss_splits_where_the_condition_is_dropped(kind, float64):
     """L_CFG = (1 - eta) L_guided + eta L_unguided: each example is one or the other, in that proportion."""
     mixture, path, eta = three_components(), paths.Linear(), 0.3
@@ -194,7 +218,7 @@ def test_every_loss_splits_where_the_condition_is_dropped(kind, float64):
         return 1.3 * exact_models(mixture, path)[kind](x, t, y)
 
     law = times.law(lambda u: 0.01 + 0.98 * u)
-    loss = partial(LOSSES[kind], time_law=law)
+    loss = partial(losses.flow_matching, prediction=kind, time_law=law)
     dropped = losses.classifier_free(loss, jnp.array(NULL), eta)(jax.random.key(1), model, path, data, y)
     conditions = seen[0]
     keys = jax.vmap(jax.random.split)(per_example.keys(jax.random.key(1), 4096))[:, 1]
@@ -267,7 +291,48 @@ def test_weighted_and_stratified_times_leave_the_mean_as_it_is(law, float64):
 
 
 @pytest.mark.requirement("R14")
-def test_no_score_is_matched_on_a_bridge():
+@pytest.mark.parametrize("kind", ["score", "v"])
+def test_no_score_is_matched_on_a_bridge(kind):
     still = lambda x, t, y: jnp.zeros_like(x)  # noqa: E731
     with pytest.raises(TypeError, match="Gaussian"):
-        losses.score_matching(jax.random.key(0), still, paths.Straight(), jnp.ones((4, 2)), None)
+        losses.flow_matching(
+            jax.random.key(0), still, paths.Straight(), jnp.ones((4, 2)), None, prediction=kind
+        )
+
+
+@pytest.mark.parametrize("wrong", [lambda x: x[:, 0], lambda x: jnp.sum(x)], ids=["(b,)", "scalar"])
+def test_an_answer_of_another_shape_is_refused(wrong):
+    """(b,) against (b, 1) would be broadcast to (b, b): every example with the targets of all."""
+    with pytest.raises(ValueError, match=r"the field answers \(4?,?\) to x of shape \(4, 1\)"):
+        losses.flow_matching(
+            jax.random.key(0), lambda x, t, y: wrong(x), paths.Linear(), jnp.ones((4, 1)), None
+        )
+
+
+def test_what_would_be_broadcast_is_refused():
+    """Also where no annotation is checked, as for users."""
+    still, data = (lambda x, t, y: jnp.zeros_like(x)), jnp.ones((4, 1))
+    flow_matching = inspect.unwrap(losses.flow_matching)
+    loss = partial(flow_matching, jax.random.key(0), still, paths.Linear(), data, None)
+    with pytest.raises(ValueError, match=r"noise of shape \(1, 1\) for data of shape \(4, 1\)"):
+        loss(noise=jnp.ones((1, 1)))
+    with pytest.raises(ValueError, match="prediction = 'speed': allowed are velocity, score"):
+        loss(prediction="speed")
+    with pytest.raises(ValueError, match="broadcast"):
+        loss(weight=lambda t: t[:, None])
+    assert_close(loss(weight=lambda t: jnp.array(2.0)), 2 * loss(), 1e-6)
+
+
+def test_the_rate_is_an_axis_of_a_sweep():
+    """Traced it drops what the loop drops, with one key and with the keys of the examples."""
+    y, data, rates = jnp.arange(64) % 3, jnp.ones((64, 1)), [0.0, 0.5, 1]
+    keys = per_example.keys(jax.random.key(0), 64)
+    toward = lambda x, t, y: y[:, None].astype(x.dtype) - x  # noqa: E731
+
+    def loss(rate, key=keys):
+        dropping = losses.classifier_free(losses.flow_matching, jnp.array(NULL), rate)
+        return dropping(key, toward, paths.Linear(), data, y)
+
+    swept = jax.jit(jax.vmap(loss))(jnp.array(rates))
+    assert_close(swept, jnp.stack([loss(rate) for rate in rates]), 1e-5)
+    assert_close(loss(0.5, jax.random.key(0)), loss(0.5), 0)

@@ -251,3 +251,13 @@ def test_everything_is_finite_in_float32_up_to_both_ends(path):
     for end in ends:
         for function in (mixtures.velocity, mixtures.score, mixtures.denoise):
             assert jnp.all(jnp.isfinite(function(mixture, path, x, jnp.full(8, end))))
+
+
+@pytest.mark.parametrize("t", [0.25, 1, jnp.array(0.25)])
+def test_one_time_for_all(t):
+    mixture, x, each = three_components(), points(4)[0], jnp.full(4, t, jnp.float32)
+    for name in ("velocity", "score", "denoise", "log_prob", "class_log_prob"):
+        at = lambda t: getattr(mixtures, name)(mixture, paths.Linear(), x, t)  # noqa: B023, E731
+        assert_close(at(t), at(each), 0)
+    bridge = lambda t: mixtures.bridge_velocity(mixture, mixture, x, t)  # noqa: E731
+    assert_close(bridge(t), bridge(each), 0)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGES = "".join((ROOT / "docs" / name).read_text() for name in ("chapter.md", "faults.md"))
+PAGES = "".join((ROOT / "docs" / name).read_text() for name in ("chapter.md", "faults.md", "rules.md", "training.md"))
 
 
 @pytest.mark.parametrize("name", sorted(set(re.findall(r"`([a-z]+\.[A-Za-z_0-9]+)`", PAGES))))

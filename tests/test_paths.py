@@ -26,14 +26,15 @@ def slopes(name, t):
     """(alpha', beta') by hand."""
     s, alpha = 1 - t, PATHS[name].alpha(t)
     rate = (s * 19.9 + 0.1) / 2
-    table = PATHS["ddpm"].betas.astype(t.dtype)
-    level = -jnp.log1p(-table[jnp.floor(s * 1000 - 1e-6).astype(int)]) / 2 * 1000
+    kept = jnp.sqrt(jnp.cumprod(1 - PATHS["ddpm"].betas.astype(t.dtype)))
+    place = jnp.floor(s * 1000 - 1e-6).astype(int)
+    level = 1000 * (kept[place - 1] - kept[place])  # linear between levels
     return {
         "linear": (jnp.ones_like(t), -jnp.ones_like(t)),
         "cosine": (jnp.pi / 2 * jnp.cos(jnp.pi / 2 * t), -jnp.pi / 2 * jnp.sin(jnp.pi / 2 * t)),
         "square_root": (jnp.ones_like(t), -0.5 / jnp.sqrt(1 - t)),
         "variance_preserving": (alpha * rate, -(alpha**2) * rate / jnp.sqrt(1 - alpha**2)),
-        "ddpm": (alpha * level, -(alpha**2) * level / jnp.sqrt(1 - alpha**2)),
+        "ddpm": (level, -alpha * level / jnp.sqrt(1 - alpha**2)),
         "functions": (2 * t, -2 * t),
     }[name]
 
@@ -106,6 +107,24 @@ def test_ddpm_levels_are_the_products_of_the_table(float64):
 
 
 @pytest.mark.requirement("R2")
+@pytest.mark.parametrize("precise", [True, False])
+def test_a_table_that_ends_in_noise_alone(precise):
+    """Zero terminal SNR: finite everywhere, and between its last levels alpha is linear, in closed form."""
+    with jax.enable_x64(precise):
+        path = paths.DDPM(jnp.array([0.01, 0.19, 0.5, 1.0]))
+        t = jnp.array([0.0, 0.05, 0.125, 0.2, 0.25])
+        last = jnp.sqrt(jnp.array(0.99 * 0.81 * 0.5))
+        c = paths.coefficients(path, t)
+        alpha, bound = 4 * t * last, 1e-12 if precise else 1e-6
+        assert_close(c.alpha, alpha, bound)
+        assert_close(c.beta, jnp.sqrt(1 - alpha**2), bound)
+        assert_close(c.d_alpha[:-1], jnp.full(4, 4 * last), bound)
+        assert_close(c.d_beta[:-1], (-4 * last * alpha / jnp.sqrt(1 - alpha**2))[:-1], 10 * bound)
+        assert c.alpha[0] == 0
+        assert c.beta[0] == 1
+
+
+@pytest.mark.requirement("R2")
 def test_a_fine_table_is_the_continuous_path(float64):
     """Rates of the continuous process at 4,000 levels: its alpha within the error of a midpoint sum."""
     n = 4000
@@ -171,3 +190,16 @@ def test_time_of_a_mixing_ratio(path, float64):
     found = paths.time_of(path, 3 * alpha, 3 * beta)
     assert_close(found[1:], t[1:], 1e-12)
     assert_close(path.alpha(found), alpha, 1e-12)
+
+
+@pytest.mark.parametrize("t", [0.25, 0, jnp.array(0.25)])
+@pytest.mark.parametrize("general", [False, True])
+def test_one_time_for_all(t, general):
+    path = paths.Straight() if general else paths.Cosine()
+    data, noise = jax.random.normal(jax.random.key(0), (2, 4, 3))
+    each = jnp.full(4, t, jnp.float32)
+    for function in (paths.interpolate, paths.conditional_velocity):
+        assert_close(function(path, data, noise, t), function(path, data, noise, each), 0)
+    if not general:
+        score = paths.conditional_score
+        assert_close(score(path, noise, t), score(path, noise, each), 0)

@@ -16,12 +16,14 @@ def exact(path, x, t):
     """Each kind of prediction on the mixture, where all are known."""
     mixture = three_components()
     c = paths.coefficients(path, t)
-    score = mixtures.score(mixture, path, x, t)
+    score, data = (f(mixture, path, x, t) for f in (mixtures.score, mixtures.denoise))
+    noise = -c.beta[:, None] * score
     return {
         "velocity": mixtures.velocity(mixture, path, x, t),
         "score": score,
-        "noise": -c.beta[:, None] * score,
-        "data": mixtures.denoise(mixture, path, x, t),
+        "noise": noise,
+        "data": data,
+        "v": c.alpha[:, None] * noise - c.beta[:, None] * data,
     }
 
 
@@ -61,8 +63,9 @@ def test_float32(path, source):
         assert_close(error, jnp.zeros_like(x), 1e-5)
 
 
-AT_NOISE = [("velocity", target) for target in KINDS] + [("data", target) for target in KINDS]
-AT_DATA = [("velocity", target) for target in ("data", "noise")] + [("score", "data"), ("noise", "data")]
+AT_NOISE = [(source, target) for source in ("velocity", "data", "v") for target in KINDS]
+AT_DATA = [(source, target) for source in ("velocity", "v") for target in ("velocity", "data", "noise", "v")]
+AT_DATA += [("score", "data"), ("noise", "data")]
 
 
 @pytest.mark.parametrize(
@@ -147,3 +150,43 @@ def test_weight_of_the_score_at_the_data_end(path, float64):
     """beta' beta has a limit there where beta' has none: b = -(beta^2)' / 2."""
     near, end = jnp.array(1 - 1e-9), jnp.ones(())
     assert_close(predictions.score_weight(path, end), predictions.score_weight(path, near), 1e-7)
+
+
+VANISHING = paths.from_functions(lambda t: t**2, lambda t: 1 - t**2)  # whose slopes are 0 at t = 0
+
+
+@pytest.mark.requirement("R10")
+def test_where_no_slope_is_left_the_noise_is_x():
+    """And its derivatives; the data are not known there, and nan."""
+    x, t = jnp.array([[2.0], [-1.0]]), jnp.array([0.0, 0.5])
+    convert = lambda x, u, target: predictions.convert(VANISHING, x, t, u, source="velocity", target=target)  # noqa: E731
+    law = mixtures.Mixture(jnp.ones(1), jnp.ones((1, 1)), jnp.full((1, 1, 1), 0.5))
+    velocity, score = (f(law, VANISHING, x, t) for f in (mixtures.velocity, mixtures.score))
+    noise = convert(x, velocity, "noise")
+    assert_close(noise[0], x[0], 0)
+    assert_close(convert(x, velocity, "score")[0], -x[0], 0)
+    assert_close(noise, -VANISHING.beta(t)[:, None] * score, 1e-5)
+    slopes = jax.grad(lambda *at: convert(*at, "noise").sum(), (0, 1))(x, velocity)
+    assert_close((slopes[0][0], slopes[1][0]), (jnp.ones(1), jnp.zeros(1)), 0)
+    assert jnp.isnan(convert(x, velocity, "data")[0, 0])
+
+
+@pytest.mark.parametrize("t", [0.25, 1, jnp.array(0.25)])
+@pytest.mark.parametrize("source", ["velocity", "v"])
+def test_one_time_for_all(t, source):
+    x, value = jax.random.normal(jax.random.key(0), (2, 4, 3))
+    each = jnp.full(4, t, jnp.float32)
+    of = lambda t: predictions.parts(paths.Cosine(), x, t, value, source=source)  # noqa: E731
+    assert_close(of(t), of(each), 0)
+    convert = lambda t: predictions.convert(paths.Cosine(), x, t, value, source=source, target="data")  # noqa: E731
+    assert_close(convert(t), convert(each), 0)
+    gain = lambda t: predictions.gain(paths.Cosine(), t, source=source, target="data")  # noqa: E731
+    assert_close(gain(t), gain(each)[0], 0)
+
+
+def test_v_is_the_velocity_of_the_cosine_path_but_for_a_factor(float64):
+    """And of length one where alpha^2 + beta^2 is: alpha noise - beta data = -(2 / pi) u."""
+    x, value = jax.random.normal(jax.random.key(0), (2, 4, 3))
+    t = jnp.array([0.0, 0.3, 0.8, 1.0])
+    v = predictions.convert(paths.Cosine(), x, t, value, source="velocity", target="v")
+    assert_close(v, -2 / jnp.pi * value, 1e-12)

@@ -48,6 +48,7 @@ def exact_moments(w, square_of_sigma, start):
 FROM_LATER = np.concatenate([np.geomspace(1e-3, 0.5, 500), 1 - np.geomspace(0.5, 1e-3, 500)[1:], [1.0]])
 SAMPLERS = {  # sigma^2, where it begins
     "ode": (lambda t: 0.0, 0.0),
+    "sigma = 1, heun": (lambda t: 1.0, 0.0),
     "sigma = 1": (lambda t: 1.0, 0.0),
     "sigma^2 = 2b": (lambda t: 2 * (1 - t) / t, 1e-3),
     "ddpm": (lambda t: 2 * (1 - t) / t, 1e-3),
@@ -56,6 +57,7 @@ SAMPLERS = {  # sigma^2, where it begins
 PUBLISHED = {  # at w = 3, in the notes of requirement O2
     "ode": (2.0, 0.25),
     "sigma = 1": (1.7441, 0.4173),
+    "sigma = 1, heun": (1.7441, 0.4173),
     "sigma^2 = 2b": (1.75, 0.3875),
     "ddpm": (1.75, 0.3875),
     "large sigma": (1.5, 0.5),  # the tilted density, reached as sigma goes to infinity
@@ -85,6 +87,9 @@ def test_guided_gaussian_pair(name, w):
         x = sampling.sample_ode(field, noise, times.uniform(100), solver=solvers.rk4())
     elif name == "ddpm":
         x = sampling.sample_ddpm(key, field, PATH, noise, times.uniform(1000))
+    elif name == "sigma = 1, heun":
+        heun = solvers.stochastic_heun
+        x = sampling.sample_sde(key, field, PATH, noise, times.cosine(60), sigma=1.0, solver=heun)
     else:
         sigma, grid = {
             "sigma = 1": (1.0, times.uniform(1000)),
@@ -211,7 +216,7 @@ def test_bad_sigma_is_refused(sigma):
 
 
 def test_a_grid_without_a_step_is_refused():
-    with pytest.raises(ValueError, match="times has 1"):
+    with pytest.raises(ValueError, match=r"times has the shape \(1,\)"):
         sampling.sample_ode(lambda x, t: x, jnp.ones((1, 1)), jnp.zeros(1))
 
 
@@ -376,3 +381,99 @@ def test_grids_on_which_no_sde_runs_are_refused(grid, says):
     for sample in (partial(sampling.sample_sde, sigma=1.0), sampling.sample_ddpm):
         with pytest.raises(ValueError, match=says):
             sample(jax.random.key(0), still, PATH, jnp.ones((1, 1)), jnp.array(grid))
+
+
+def test_a_number_of_steps_is_the_uniform_grid():
+    noise, grid = jnp.ones((2, 1)), times.uniform(5)
+    field = lambda x, t: -x * t[:, None]  # noqa: E731
+    for sample in (
+        partial(sampling.sample_ode, field, noise),
+        partial(sampling.invert_ode, field, noise),
+        partial(sampling.sample_sde, jax.random.key(0), field, PATH, noise, sigma=0.5),
+        partial(sampling.sample_ddpm, jax.random.key(0), field, PATH, noise),
+        partial(sampling.simulate_sde, jax.random.key(0), field, noise, sigma=0.5),
+    ):
+        assert_close(sample(times=5), sample(times=grid), 0)
+
+
+@pytest.mark.parametrize("answer", [lambda x: x[:, 0], lambda x: jnp.sum(x)], ids=["(b,)", "scalar"])
+def test_a_field_that_answers_in_another_shape_is_refused(answer):
+    noise, field = jnp.ones((3, 1)), lambda x, t: answer(x)
+    for sample in (
+        lambda: sampling.sample_ode(field, noise, 2),
+        lambda: sampling.sample_sde(
+            jax.random.key(0), lambda x, t: x, PATH, noise, 2, sigma=1.0, score=field
+        ),
+    ):
+        with pytest.raises(ValueError, match=r"answers \((3,)?\) to x of shape \(3, 1\)"):
+            sample()
+
+
+@pytest.mark.requirement("R48")
+def test_a_score_of_its_own_takes_the_place_of_the_field_s(float64):
+    """The exact one changes nothing; without one the walk is that of u dt + sigma dW."""
+    mixture, noise = three_components(), jax.random.normal(jax.random.key(0), (8, 2))
+    field = lambda x, t: mixtures.velocity(mixture, PATH, x, t)  # noqa: E731
+    score = lambda x, t: mixtures.score(mixture, PATH, x, t)  # noqa: E731
+    grid = times.uniform(11)[:-1]
+    sample = partial(sampling.sample_sde, jax.random.key(1), field, PATH, noise, grid, sigma=0.8)
+    assert_close(sample(score=score), sample(), 1e-10)
+    plain = sampling.simulate_sde(jax.random.key(1), field, noise, grid, sigma=0.8)
+    assert_close(sample(score=lambda x, t: jnp.zeros_like(x)), plain, 1e-12)
+
+
+VANISHING = paths.from_functions(lambda t: t**2, lambda t: 1 - t**2)  # whose slopes are 0 at t = 0
+TERMINAL = paths.DDPM(jnp.concatenate([jnp.linspace(0.01, 0.5, 19), jnp.ones(1)]))  # alpha(0) = 0
+
+
+@pytest.mark.requirement("R8")
+@pytest.mark.parametrize("solver", [solvers.euler_maruyama, solvers.stochastic_heun])
+@pytest.mark.parametrize("path", [VANISHING, TERMINAL], ids=["vanishing", "terminal"])
+def test_the_sde_runs_where_paths_begin_oddly(path, solver):
+    """From t = 0, where slopes vanish, or alpha = 0 in a table: the law of the data."""
+    law = mixtures.Mixture(jnp.ones(1), jnp.ones((1, 1)), jnp.full((1, 1, 1), 0.5))
+    field = lambda x, t: mixtures.velocity(law, path, x, t)  # noqa: E731
+    noise, key = jax.random.normal(jax.random.key(0), (N // 2, 1)), jax.random.key(1)
+    x = sampling.sample_sde(key, field, path, noise, times.uniform(200), sigma=0.5, solver=solver)
+    assert_moments(x[:, 0], 1.0, 0.5, errors=6)
+
+
+@pytest.mark.parametrize("path", [VANISHING, TERMINAL], ids=["vanishing", "terminal"])
+def test_predicted_data_lead_there_where_paths_begin_oddly(path):
+    """All data in one point: whatever walks arrives at it, from the first time at which it is determined."""
+    z = jnp.array([[0.7]])
+
+    def field(x, t):
+        alpha, beta, d_alpha, d_beta = (c[:, None] for c in paths.coefficients(path, t))
+        return d_alpha * z + d_beta * (x - alpha * z) / beta
+
+    noise, key = jax.random.normal(jax.random.key(0), (64, 1)), jax.random.key(1)
+    grid = times.uniform(20)[0 if path is TERMINAL else 1 :]
+    for x in (
+        sampling.sample_ddpm(key, field, path, noise, grid),
+        sampling.sample_ddpm(key, field, path, noise, grid, eta=0.0),
+        sampling.sample_ode(field, noise, grid, solver=solvers.dpm_solver_2m(path)),
+    ):
+        assert_close(x, jnp.broadcast_to(z, x.shape), 1e-5)
+
+
+def test_what_the_velocity_does_not_determine_is_refused():
+    """Before the field is called: the data where no slope is left, a sigma that is infinite."""
+    noise, key = jnp.ones((1, 1)), jax.random.key(0)
+
+    def field(x, t):
+        raise AssertionError("called")
+
+    for sample in (
+        lambda: sampling.sample_ddpm(key, field, VANISHING, noise, 20),
+        lambda: jax.jit(lambda: sampling.sample_ddpm(key, field, VANISHING, noise, 20, eta=0))(),
+        lambda: sampling.sample_ode(field, noise, 20, solver=solvers.dpm_solver_2m(VANISHING)),
+    ):
+        with pytest.raises(ValueError, match=r"t = 0 on path = .* does not determine the data; let"):
+            sample()
+    turning = paths.from_functions(lambda t: (2 * t - 1) ** 3 / 2 + 0.5, lambda t: 0.5 - (2 * t - 1) ** 3 / 2)
+    with pytest.raises(ValueError, match=r"t = 0\.5 on path = .* does not determine the noise"):
+        sampling.sample_sde(key, field, turning, noise, 2, sigma=1.0)
+    for path in (PATH, VANISHING):
+        with pytest.raises(ValueError, match=r"sigma\(0\) = (inf|nan): .*begin later"):
+            sampling.sample_sde(key, field, path, noise, 20, sigma=sampling.reversal_sigma(path))

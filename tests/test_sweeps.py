@@ -3,10 +3,11 @@ from functools import cache
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from conftest import assert_close, compiling_nothing, three_components
 
-from jaxflow import guidance, mixtures, paths, sampling, solvers, sweeps, times
+from jaxflow import adaptive, guidance, mixtures, paths, sampling, solvers, sweeps, times
 
 NULL = 3
 NOISE, Y = jax.random.normal(jax.random.key(0), (8, 2)), jnp.arange(8) % 3
@@ -99,12 +100,99 @@ def test_memory_is_held_down_by_the_chunk():
     assert temporary(64, 64) > 8 * temporary(64, 4)
 
 
+def test_numbers_may_be_plain_and_some_of_a_path_fixed():
+    """Lists, arrays of numpy, a scalar beside an array, scalars that add no axis."""
+    path = paths.VariancePreserving(0.1, jnp.array([10.0, 20.0]))
+    seen = []
+
+    def at(w, n, path, label, rate):
+        seen.append((rate, path.beta_min))
+        return w * path.beta_max + n.astype(jnp.float32) + label
+
+    axes = {"w": [0.5, 1], "n": np.arange(3), "path": path, "label": jnp.array(1.0), "rate": 0.1}
+    swept = sweeps.sweep(at, axes)
+    w, n, rate = np.array([0.5, 1]), np.arange(3), np.array([10.0, 20.0])
+    assert_close(swept, w[:, None, None] * rate + n[:, None] + 1, 1e-6)
+    assert set(seen) == {(0.1, 0.1)}  # known while tracing
+    assert sweeps.sweep(lambda path: path.beta(jnp.zeros(())), {"path": paths.Linear()}).shape == ()
+
+
+def test_what_is_no_number_is_looped():
+    """Paths of two classes, solvers and grids of two lengths, each traced once, among numbers."""
+    axes = {
+        "path": [paths.Linear(), paths.Cosine()],
+        "w": jnp.array([0.0, 1.0, 2.0]),
+        "solver": (solvers.euler(), solvers.heun()),
+        "grid": [times.uniform(2), times.uniform(4)],
+    }
+    traced = []
+
+    def at(path, w, solver, grid):
+        traced.append((path, solver.name))
+        field = lambda x, t: mixtures.velocity(three_components(), path, x + w, t)  # noqa: E731
+        return sampling.sample_ode(field, NOISE, grid, solver=solver)
+
+    swept = jax.jit(lambda: sweeps.sweep(at, axes))()
+    assert len(traced) == 8
+    chex.assert_shape(swept, (2, 3, 2, 2, 8, 2))
+    for place in ((1, 2, 0, 1), (0, 1, 1, 0)):
+        chosen = {name: values[i] for (name, values), i in zip(axes.items(), place, strict=True)}
+        assert_close(swept[place], at(**chosen), 1e-5)
+    with pytest.raises(ValueError, match=r"axes \['n'\]: results of the shapes \[\(3,\), \(5,\)\]"):
+        sweeps.sweep(lambda n: times.uniform(n()), {"n": [lambda: 2, lambda: 4]})
+
+
+def still(x, t):
+    return jnp.zeros_like(x)
+
+
+RULES = {
+    "shift": ([1.0, 3.0], lambda v: times.shifted(4, v)),
+    "sigma_min": ([0.002, 0.01], lambda v: times.karras(4, paths.Linear(), sigma_min=v)),
+    "sigma_max": ([10.0, 80.0], lambda v: times.karras(4, paths.Linear(), sigma_max=v)),
+    "rho": ([1.0, 7.0], lambda v: times.karras(4, paths.Linear(), rho=v)),
+    "scale": ([0.5, 1.29], lambda v: times.mode_law(v, unbiased=True)(jnp.array([0.3]))[1]),
+    "mean": ([-1.0, 1.0], lambda v: times.logit_normal_law(v, 0.5)(jnp.array([0.3]))[0]),
+    "deviation": ([0.5, 1.0], lambda v: times.logit_normal_law(0.0, v)(jnp.array([0.3]))[0]),
+    "eta": ([0.0, 1.0], lambda v: sampling.sample_ddpm(KEY, still, paths.Linear(), NOISE, 3, eta=v)),
+    "sigma": ([0.0, 1.0], lambda v: sampling.simulate_sde(KEY, still, NOISE, 3, sigma=v)),
+    "sigma_heun": (
+        [0.5, 1.0],
+        lambda v: sampling.sample_sde(
+            KEY, still, paths.Linear(), NOISE, 3, sigma=v, solver=solvers.stochastic_heun
+        ),
+    ),
+    "sigma_of_t": (
+        [0.5, 1.0],
+        lambda v: sampling.sample_sde(KEY, still, paths.Linear(), NOISE, 3, sigma=lambda t: v * t),
+    ),
+    "times": ([0.4, 0.6], lambda v: sampling.sample_ode(lambda x, t: -x, NOISE, v * times.uniform(2))),
+    "tolerance": ([1e-3, 1e-6], lambda v: adaptive.sample_ode(lambda x, t: -x, NOISE, tolerance=v)),
+    "end": ([0.5, 1.0], lambda v: adaptive.sample_ode(lambda x, t: -x, NOISE, end=v)),
+    "betas": (
+        [0.1, 0.2],
+        lambda v: sampling.sample_ddpm(KEY, still, paths.DDPM(jnp.full(8, v)), NOISE, 3),
+    ),
+}
+KEY = jax.random.key(3)
+
+
+@pytest.mark.requirement("R50")
+@pytest.mark.parametrize("name", RULES)
+def test_every_number_is_an_axis(name):
+    """Of grids, laws, solvers and samplers: the sweep is the loop."""
+    values, at = RULES[name]
+    swept = jax.jit(lambda: sweeps.sweep(at, {"v": values}))()
+    assert_close(swept, jnp.stack([at(v) for v in values]), 1e-5)
+
+
 @pytest.mark.parametrize(
     ("axes", "chunk", "says"),
     [
         ({}, None, "axes is empty"),
         ({"w": jnp.zeros(0)}, None, "'w'"),
-        ({"w": (jnp.zeros(2), jnp.zeros(3))}, None, "'w'"),
+        ({"w": []}, None, "'w'"),
+        ({"w": {"a": jnp.zeros(2), "b": jnp.zeros(3)}}, None, "'w'"),
         ({"w": jnp.zeros(2)}, 0, "chunk = 0"),
     ],
 )

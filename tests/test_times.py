@@ -15,6 +15,17 @@ def test_uniform_grid():
     assert_close(jnp.diff(grid), jnp.full(7, 1 / 7), 1e-6)
 
 
+def test_uniform_grid_meets_every_boundary_of_an_interval():
+    """At all multiples of 0.05 in (0, 1) that are a time of a grid of up to 100 steps."""
+    boundaries = [(n, k) for n in range(1, 101) for k in range(1, 20) if k * n % 20 == 0]
+    missed = [(n, k) for n, k in boundaries if times.uniform(n)[k * n // 20] != np.float32(k / 20)]
+    assert len(boundaries) == 260
+    assert missed == []
+    assert int(jnp.sum(times.uniform(10) >= 0.3)) == 8
+    with jax.enable_x64(True):
+        assert_close(times.uniform(10), np.arange(11) / 10, 0)
+
+
 @pytest.mark.parametrize("n", [0, -3])
 def test_no_steps_is_refused(n):
     with pytest.raises(ValueError, match=f"n = {n}"):
@@ -36,6 +47,11 @@ GRIDS = {
     "karras": lambda n: times.karras(n, paths.Linear()),
     "karras_cosine": lambda n: times.karras(n, paths.Cosine()),
 }
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_a_grid_of_known_numbers_is_known_inside_jit(name):
+    assert jax.jit(lambda: isinstance(GRIDS[name](3), jax.core.Tracer))() == False  # noqa: E712
 
 
 @pytest.mark.requirement("R12")
@@ -65,7 +81,12 @@ def test_karras_levels_are_uniform_in_their_seventh_root(float64):
     [
         (lambda: times.shifted(4, 0.0), "shift = 0"),
         (lambda: times.karras(4, paths.Linear(), sigma_min=2.0, sigma_max=1.0), "sigma_min = 2"),
+        (lambda: times.karras(4, paths.Linear(), rho=0.0), "rho = 0"),
         (lambda: times.mode_law(3.0), "scale = 3"),
+        (lambda: times.logit_normal_law(float("nan")), "mean = nan"),
+        (lambda: times.logit_normal_law(0.0, 0.0), "deviation = 0"),
+        (lambda: times.grid(0), "times = 0"),
+        (lambda: times.grid(4.0), "times has the shape"),
     ],
 )
 def test_impossible_numbers_are_refused(make, says):

@@ -23,9 +23,11 @@ import jax
 import numpy as np
 import tyro
 
-from jaxflow.runs.loop import initialise
+from jaxflow.runs.folder import open_run
+from jaxflow.runs.objective import optimizer_of
 from jaxflow.training import checksums, log
 from jaxflow.training.checkpoint import Checkpoints
+from jaxflow.training.step import initial_state
 
 EVERY = 16
 """Steps that a kill may lose; a checkpoint is begun every half of them, and takes about as long to write."""
@@ -105,11 +107,14 @@ def report(out: Path) -> None:
     sys.exit(differing > 0)
 
 
-def newest_state(folder: Path):
+def newest_state(out: Path):
     """The state of the newest checkpoint."""
-    run = folder.open_run(folder)
-    with Checkpoints(folder / "checkpoints") as checkpoints:
-        return checkpoints.restore(jax.eval_shape(lambda: initialise(run, jax.random.key(0))))
+    run = open_run(out)
+    optimizer = optimizer_of(run.experiment)
+    with Checkpoints(out / "checkpoints") as checkpoints:
+        return checkpoints.restore(
+            jax.eval_shape(lambda: initial_state(run.initial_params(jax.random.key(0)), optimizer))
+        )
 
 
 if __name__ == "__main__":

@@ -73,14 +73,16 @@ class Block(tnn.Module):
 class DiT(tnn.Module):
     """The network of `jaxflow.nn.DiT` with sinusoidal positions and 128 sinusoids of t, on (b, h, w, c)."""
 
-    def __init__(self, width: int, depth: int, heads: int, channels: int, classes: int, places: torch.Tensor):
+    def __init__(
+        self, width: int, depth: int, heads: int, channels: int, classes: int, positions: torch.Tensor
+    ):
         super().__init__()
         self.time = tnn.Sequential(tnn.Linear(128, width), tnn.SiLU(), tnn.Linear(width, width))
         self.table = tnn.Embedding(classes + 1, width)
         self.first = tnn.Linear(4 * channels, width)
         self.blocks = tnn.ModuleList(Block(width, heads) for _ in range(depth))
         self.modulation, self.last = tnn.Linear(width, 2 * width), tnn.Linear(width, 4 * channels)
-        self.places = tnn.Buffer(places)
+        self.positions = tnn.Buffer(positions)
         self.frequencies = tnn.Buffer(torch.exp(-math.log(1e4) * torch.arange(64) / 64))
 
     def forward(self, x: torch.Tensor, t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
@@ -89,7 +91,7 @@ class DiT(tnn.Module):
         angles = 1000 * t[:, None] * self.frequencies
         e = self.time(torch.cat([angles.cos(), angles.sin()], dim=-1)) + self.table(y)
         patches = x.reshape(b, h // 2, 2, w // 2, 2, c).transpose(2, 3).reshape(b, -1, 4 * c)
-        tokens = self.first(patches) + self.places
+        tokens = self.first(patches) + self.positions
         for block in self.blocks:
             tokens = block(tokens, e)
         shift, scale = self.modulation(F.silu(e))[:, None].chunk(2, dim=-1)
@@ -103,26 +105,24 @@ def _norm(x: torch.Tensor) -> torch.Tensor:
 
 def layers(model: Any, params: Any) -> Iterator[tuple[tnn.Linear, list[dict[str, Any]]]]:
     """Each linear layer of PyTorch, and the one or more of jaxflow that it is."""
-    time = params["TimeEmbedding_0"]
-    yield model.time[0], [time["Dense_0"]]
-    yield model.time[2], [time["Dense_1"]]
-    yield model.first, [params["Dense_0"]]
+    yield model.time[0], [params["time_embedding"]["hidden"]]
+    yield model.time[2], [params["time_embedding"]["out"]]
+    yield model.first, [params["patch_embedding"]]
     for i, block in enumerate(model.blocks):
         own = params[f"block_{i}"]
-        project = own["Attention_0"]["Projections_0"]
-        yield block.modulation, [own["Modulation_0"]["Dense_0"]]
-        yield block.attention.qkv, [project[name]["Dense_0"] for name in ("query", "key", "value")]
-        yield block.attention.out, [own["Attention_0"]["Dense_0"]]
-        yield block.up, [own["MLP_0"]["Dense_0"]]
-        yield block.down, [own["MLP_0"]["Dense_1"]]
-    yield model.modulation, [params["Modulation_0"]["Dense_0"]]
-    yield model.last, [params["Dense_1"]]
+        yield block.modulation, [own["modulation"]["linear"]]
+        yield block.attention.qkv, [own["attention"][name] for name in ("query", "key", "value")]
+        yield block.attention.out, [own["attention"]["out"]]
+        yield block.up, [own["mlp"]["up"]]
+        yield block.down, [own["mlp"]["down"]]
+    yield model.modulation, [params["final_modulation"]["linear"]]
+    yield model.last, [params["final"]]
 
 
 @torch.no_grad()
 def copy(model: DiT, params: Any) -> None:
     """Give PyTorch's network the parameters of jaxflow's."""
-    model.table.weight.copy_(torch.tensor(np.asarray(params["encode"]["Embed_0"]["embedding"])))
+    model.table.weight.copy_(torch.tensor(np.asarray(params["encode"]["table"]["embedding"])))
     for linear, parts in layers(model, params):
         kernel, bias = (np.concatenate([np.asarray(p[n]) for p in parts], -1) for n in ("kernel", "bias"))
         linear.weight.copy_(torch.tensor(kernel.T))
@@ -136,8 +136,8 @@ def main(argv: list[str] | None = None) -> None:
     shape = (a.size, a.size, 4)
     x, t, y = jnp.zeros((1, *shape)), jnp.zeros(1), jnp.zeros(1, jnp.int32)
     params = jax.jit(network.init)(jax.random.key(0), x, t, y)["params"]
-    places = grid_positions(a.size // 2, a.size // 2, a.width)
-    model = DiT(a.width, a.depth, a.heads, 4, 10, torch.tensor(np.asarray(places)))
+    positions = grid_positions(a.size // 2, a.size // 2, a.width)
+    model = DiT(a.width, a.depth, a.heads, 4, 10, torch.tensor(np.asarray(positions)))
     compare(network, params, model, lambda params: copy(model, params), shape, a.batch, a.repeats)
 
 

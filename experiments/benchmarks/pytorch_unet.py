@@ -173,7 +173,7 @@ def torch_steps(
 
 
 class TorchAdapter(torch_nn.Module):
-    """Two layers with a SiLU between, added to every place of an image."""
+    """Two layers with a SiLU between, added to every pixel of an image."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -257,7 +257,7 @@ def copy_parameters(params: Any, network: TorchUNet) -> None:
         if kind == "kernel":
             value = value.permute(3, 2, 0, 1) if value.ndim == 4 else value.T
         renamed = {"kernel": "weight", "scale": "weight", "embedding": "weight"}.get(kind, kind)
-        module = [part for part in parts if part != "Embed_0" and kind != "w"]
+        module = [part for part in parts if part != "table" and kind != "w"]
         state[".".join([*module, renamed])] = value.contiguous()
     network.load_state_dict(state)  # strict: every parameter of the one has its place in the other
 

@@ -44,14 +44,13 @@ def main(argv: list[str] | None = None) -> None:
     """Run the benchmark."""
     arguments = tyro.cli(Arguments, args=argv, prog="python -m experiments.benchmarks.sweep")
     with refusing():
-        run = folder.open_run(arguments.run)
-        _, params = folder.newest_params(arguments.run, run)
-    noise = jax.random.normal(jax.random.key(0), (arguments.images, *run.image_shape))
-    labels = jnp.arange(arguments.images, dtype=jnp.int32) % len(run.classes)
-    scales = jnp.linspace(0.5, 8.0, arguments.scales)
+        model = folder.load(arguments.run)
+    noise = jax.random.normal(jax.random.key(0), (arguments.images, *model.event_shape))
+    labels = jnp.arange(arguments.images, dtype=jnp.int32) % len(model.classes)
+    params, scales = model.params, jnp.linspace(0.5, 8.0, arguments.scales)
 
     def sample(params, w):
-        guided = guidance.classifier_free(run.field(params), labels, run.null, w)
+        guided = guidance.classifier_free(model.at(params).field, labels, model.null, w)
         return sampling.sample_ode(guided, noise, times.uniform(arguments.steps))
 
     single = jax.jit(sample)

@@ -20,11 +20,15 @@ def experiment() -> Experiment:
             cross_attention=(False, True),
             blocks=1,
             heads=2,
-            embedding=128,
+            width=128,
             positions="sinusoidal",
         ),
         path=paths.Linear(),
         prediction="data",
+        weight="velocity",
+        # That of t = 0.68. Beyond it a few examples near the data would make up the gradients of their
+        # batches, and drown what the early times teach; Hang et al. 2303.09556 bound the weight likewise.
+        weight_limit=10.0,
         time_law="logit_normal",
         time_mean=-1.5,
         time_deviation=1.2,

@@ -10,6 +10,6 @@ from jaxflow.runs.configuration import Experiment
 def experiment() -> Experiment:
     """All of `shapes` but the network: 64 patches of 4 x 4 pixels attend to each other and to the words."""
     network = nn.DiT(
-        encode=None, patch=4, width=128, depth=6, heads=2, mlp_ratio=2, text="cross", neighbours=True
+        encode=None, patch=4, width=128, depth=6, heads=2, mlp_ratio=2, cross_attention=True, depthwise=True
     )
     return dataclasses.replace(shapes.experiment(), network=network)

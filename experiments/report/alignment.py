@@ -9,12 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
+from experiments.opening import Opened
 from experiments.report.plots import alignment_over_w
-from jaxflow.data.conditions import stack
 from jaxflow.devices import processes
 from jaxflow.runs.folder import write_json
-from jaxflow.runs.generation import Images
-from jaxflow.runs.run import Run
+from jaxflow.runs.requests import request
 from jaxflow.shapes.alignment import CLAIMS, alignment
 
 SPLITS = {"test": "seen", "held_out": "held out"}
@@ -26,33 +25,33 @@ Shares = dict[str, float]
 class Captioned:
     """The first n captions of a split and their real images."""
 
-    def __init__(self, run: Run, split: str, n: int, data_dir: str | None):
-        dataset = run.open_split(split, data_dir)
-        examples = dataset.source.__getitems__(list(range(min(n, len(dataset.source)))))
+    def __init__(self, opened: Opened, split: str, n: int):
+        dataset = opened.split(split)
+        examples = dataset.examples(range(min(n, len(dataset))))
         self.captions = [example["caption"] for example in examples]
-        self.y = stack([dataset.condition.of(example) for example in examples])
+        self.wanted = request(dataset.codec, self.captions, [dataset.codec.of(e) for e in examples])
         self.real = alignment(np.stack([example["image"] for example in examples]), self.captions)
 
 
 def report(
-    folder: Path, run: Run, scales: Sequence[float], n: int, data_dir: str | None
-) -> Callable[[Images], None]:
+    out: Path, opened: Opened, scales: Sequence[float], n: int
+) -> Callable[[Callable[..., np.ndarray]], None]:
     """Read the captions of a run; what comes back measures its images and writes the tables."""
-    splits = {name: Captioned(run, split, n, data_dir) for split, name in SPLITS.items()}
+    splits = {name: Captioned(opened, split, n) for split, name in SPLITS.items()}
     counts = {name: len(split.captions) for name, split in splits.items()}
 
-    def report(generate: Images) -> None:
+    def report(generate: Callable[..., np.ndarray]) -> None:
         table = {
-            name: [alignment(generate(split.y, w), split.captions) for w in scales]
+            name: [alignment(generate(split.wanted, w), split.captions) for w in scales]
             for name, split in splits.items()
         }
-        write(folder, scales, table, {name: split.real for name, split in splits.items()}, counts)
+        write(out, scales, table, {name: split.real for name, split in splits.items()}, counts)
 
     return report
 
 
 def write(
-    folder: Path,
+    out: Path,
     scales: Sequence[float],
     table: dict[str, list[Shares]],
     real: dict[str, Shares],
@@ -69,6 +68,6 @@ def write(
         for label, row in [*zip((f"{w:g}" for w in scales), rows, strict=True), ("real", real[split])]:
             print(f"{label:>6}" + "".join(f"{row.get(name, float('nan')):>12.3f}" for name in names))
     result = {"captions": counts, "w": list(scales), "table": table, "real": real}
-    write_json(folder / "evaluation.json", result)
-    alignment_over_w(scales, table, CLAIMS, folder / "evaluation.png")
-    print(f"{folder / 'evaluation.png'}\n{folder / 'evaluation.json'}")
+    write_json(out / "evaluation.json", result)
+    alignment_over_w(scales, table, CLAIMS, out / "evaluation.png")
+    print(f"{out / 'evaluation.png'}\n{out / 'evaluation.json'}")

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from jaxflow.data.conditions import Classes
+from jaxflow.data.codecs import Classes
 from jaxflow.data.dataset import Dataset
 
 MOST, COLUMNS = 40, 8
@@ -30,9 +30,9 @@ def contact_sheet(dataset: Dataset, file: Path, notes: Sequence[str] = ()) -> No
         file: PNG to write.
         notes: sentences for the head of the page.
     """
-    total = len(dataset.source)
+    total = len(dataset)
     shown = np.linspace(0, total - 1, min(total, MOST)).round().astype(int)
-    examples = dataset.source.__getitems__(shown.tolist())
+    examples = dataset.examples(shown.tolist())
     captions = [_wrapped(_said(dataset, example)) for example in examples]
     lines = [line for note in notes for line in textwrap.wrap(note, NOTE)]
     top = 0.5 + LINE * len(lines)
@@ -52,7 +52,7 @@ def contact_sheet(dataset: Dataset, file: Path, notes: Sequence[str] = ()) -> No
 
 
 def _title(dataset: Dataset) -> str:
-    total, (h, w, _) = len(dataset.source), dataset.image_shape
+    total, (h, w, _) = len(dataset), dataset.image_shape
     title = f"{total:,} image{'s' * (total > 1)} of {h} x {w}"
     return f"{title}, {MOST} shown" if total > MOST else title
 
@@ -63,8 +63,8 @@ def _write(figure: Figure, down: float, text: str, **style: Any) -> None:
 
 
 def _said(dataset: Dataset, example: dict) -> str:
-    if isinstance(dataset.condition, Classes):
-        return dataset.condition.names[example["label"]]
+    if isinstance(dataset.codec, Classes):
+        return dataset.codec.names[example["label"]]
     return example["caption"]
 
 

@@ -1,4 +1,4 @@
-"""Samples while a run goes on: from the same noise, of the same conditions, by the moving average."""
+"""Samples while a training goes on: from the same noise, of the same conditions, by the moving average."""
 
 from pathlib import Path
 
@@ -6,11 +6,12 @@ import numpy as np
 from jaxtyping import UInt8
 
 from experiments.report.plots import guidance_grid, mosaic
-from jaxflow.data.conditions import Classes, stack
+from jaxflow.data.codecs import Classes
 from jaxflow.data.dataset import Dataset
 from jaxflow.devices import processes
-from jaxflow.devices.parallel import Mapping
-from jaxflow.runs.generation import generator
+from jaxflow.devices.parallel import Placement
+from jaxflow.runs.generation import Generator
+from jaxflow.runs.requests import Said, request
 from jaxflow.runs.run import Run
 from jaxflow.runs.sampler import Sampler
 from jaxflow.training.step import Params
@@ -26,24 +27,29 @@ class Previews:
 
     Args:
         run: what is trained.
-        mapping: on which devices.
+        placement: on which devices.
         dataset: whose first captions are drawn, where it has captions.
-        folder: of the pictures, `step=N.png`.
+        out: folder of the pictures, `step=N.png`.
     """
 
-    def __init__(self, run: Run, mapping: Mapping, dataset: Dataset, folder: Path):
-        self._experiment, self._folder = run.experiment, folder
+    def __init__(self, run: Run, placement: Placement, dataset: Dataset, out: Path):
+        self._experiment, self._out, codec = run.experiment, out, run.codec
         # With a condition always dropped or never there is but one field.
         self._scale = {0.0: 1.0, 1.0: 0.0}.get(run.experiment.condition_dropout, SCALE)
-        if isinstance(run.condition, Classes):
-            self._names = [*run.condition.names[:ROWS]]
-            conditions = [np.int32(label) for label in range(len(self._names))]
+        said: list[Said]
+        if isinstance(codec, Classes):
+            self._names = [*codec.names[:ROWS]]
+            said = [*range(len(self._names))]
+            y = [codec.encode(label) for label in said]
         else:
-            examples = dataset.source.__getitems__(list(range(min(ROWS, len(dataset.source)))))
-            self._names = [example["caption"] for example in examples]
-            conditions = [run.condition.of(example) for example in examples]
-        self._y = stack([y for y in (*conditions, run.null) for _ in range(COLUMNS)])
-        self._generate = generator(run, mapping.examples, sampler=Sampler(), seed=run.experiment.seed)
+            examples = dataset.examples(range(min(ROWS, len(dataset))))
+            said = self._names = [example["caption"] for example in examples]
+            y = [codec.of(example) for example in examples]
+        rows = [*zip(said, y, strict=True), (None, codec.null)]
+        pairs = [row for row in rows for _ in range(COLUMNS)]
+        self._wanted = request(codec, *map(list, zip(*pairs, strict=True)))
+        self._model = run.model(run.shapes())
+        self._generator = Generator(self._model, Sampler(), placement.examples)
 
     def are_due(self, n: int) -> bool:
         """Is there something to draw after step n?"""
@@ -53,13 +59,13 @@ class Previews:
     def are_missing(self, n: int) -> bool:
         """Was a run stopped after step n, before it could draw? All processes get the same answer."""
         due = n > 0 and self.are_due(n)
-        return due and bool(processes.of_first(not (self._folder / f"step={n}.png").exists()))
+        return due and bool(processes.of_first(not (self._out / f"step={n}.png").exists()))
 
     def draw(self, n: int, params: Params) -> UInt8[np.ndarray, "h w *c"]:
         """Write the picture; what comes back are its images."""
-        images = self._generate(params, self._y, self._scale)
+        images = self._generator(self._wanted, self._scale, seed=self._experiment.seed, params=params)
         names = [*self._names, "null"]
         if processes.is_first():
-            self._folder.mkdir(exist_ok=True)
-            guidance_grid({self._scale: images}, names, self._folder / f"step={n}.png")
+            self._out.mkdir(exist_ok=True)
+            guidance_grid({self._scale: images}, names, self._out / f"step={n}.png")
         return mosaic(images, len(names))

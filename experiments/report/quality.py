@@ -11,6 +11,7 @@ Real images, in the place of generated, are those held out, and for `frechet pix
 sides of a comparison have the same sizes there and for generated images.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -19,11 +20,13 @@ from jax.sharding import NamedSharding
 from jaxtyping import Float, Int, UInt8
 
 from jaxflow.data.batches import Batch, load
+from jaxflow.data.dataset import Dataset
 from jaxflow.evaluation.frechet import frechet_distance
 from jaxflow.evaluation.judge import train_judge
 from jaxflow.evaluation.manifolds import nearest_distance, precision_recall
-from jaxflow.runs.run import Run
+from jaxflow.runs.model import Model
 
+Images = UInt8[np.ndarray, "n h w c"]
 MOST_REAL = 10_000
 """Training images that the generated ones are compared to."""
 NEIGHBOURS = 3
@@ -37,23 +40,27 @@ class Real(NamedTuple):
     test: Batch
 
 
-def labels_of(run: Run, per_label: int) -> Int[np.ndarray, " n"]:
-    """So many labels of each class of the run.
+def labels_of(model: Model, per_label: int) -> Int[np.ndarray, " n"]:
+    """So many labels of each class of the model.
 
     Raises:
-        ValueError: the run is of captions.
+        ValueError: the model is of captions.
     """
-    return np.tile(np.arange(len(run.classes), dtype=np.int32), per_label)
+    return np.tile(np.arange(len(model.classes), dtype=np.int32), per_label)
 
 
-def read(run: Run, data_dir: str | None, generated: int) -> Real:
-    """The real images of a run, with which so many generated ones are to be compared.
+def read(split: Callable[[str], Dataset], generated: int) -> Real:
+    """The real images, with which so many generated ones are to be compared.
+
+    Args:
+        split: opens a split of the data by its name.
+        generated: images for each setting.
 
     Raises:
         ValueError: they are not those of the training, or there are too few of either.
         OSError: they are not there.
     """
-    real = Real(*(load(run.open_split(split, data_dir)) for split in Real._fields))
+    real = Real(*(load(split(name)) for name in Real._fields))
     held_out = len(real.test["y"])
     if min(generated, held_out) <= NEIGHBOURS:
         raise ValueError(

@@ -22,10 +22,9 @@ from jaxflow.data.dataset import RESIDENT_BYTES, Dataset
 from jaxflow.devices import layouts
 
 Batch = dict[str, Any]
-"""{"image": uint8 (b, h, w, c), "y": condition, a pytree with a leading axis, "place": int32 (b,)}.
+"""{"image": uint8 (b, h, w, c), "y": condition, a pytree with a leading axis, "number": int32 (b,)}.
 
-`place` is where an example stands in the batch, 0 to b - 1, and so the number of its random keys, on
-whichever device it is.
+`number` is that of an example in its batch, 0 to b - 1, and so of its random keys, on whichever device it is.
 """
 
 
@@ -66,34 +65,33 @@ def batches(
     """
     if sharding is None:
         sharding = layouts.on_one_device()
-    size = len(dataset.source)
+    size = len(dataset)
     if resident is None:
-        condition_bytes = sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(dataset.condition.null))
+        condition_bytes = sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(dataset.codec.null))
         resident = size * (int(np.prod(dataset.image_shape)) + condition_bytes) <= RESIDENT_BYTES
-    places = layouts.places_here(sharding, batch_size)
-    positions = order(size, seed, batch_size)[start:].map(lambda batch: batch[places])
+    rows = layouts.rows_here(sharding, batch_size)
+    positions = order(size, seed, batch_size)[start:].map(lambda batch: batch[rows])
 
     def lay(part: Any) -> Any:
         """The examples of this process as its part of the batch."""
-        return layouts.lay(part, sharding, batch_size, places)
+        return layouts.lay(part, sharding, batch_size, rows)
 
-    place = {"place": lay(places.astype(np.int32))}
+    number = {"number": lay(rows.astype(np.int32))}
     if not resident:
-        return (lay(part) | place for part in _read_ahead(positions.map(lambda part: _read(dataset, part))))
+        return (lay(part) | number for part in _read_ahead(positions.map(lambda part: _read(dataset, part))))
     everywhere = layouts.replicated(sharding)
     everything = layouts.lay(_read(dataset, np.arange(size)), everywhere, size, np.arange(size))
     gather = jax.jit(_gather, out_shardings=sharding)
-    return (gather(everything, lay(part.astype(np.int32))) | place for part in _read_ahead(positions))
+    return (gather(everything, lay(part.astype(np.int32))) | number for part in _read_ahead(positions))
 
 
 def load(dataset: Dataset) -> Batch:
-    """The whole data set, decoded, in its own order, on the host; there is no `place`."""
-    return _read(dataset, np.arange(len(dataset.source)))
+    """The whole data set, decoded, in its own order, on the host; there is no `number`."""
+    return _read(dataset, np.arange(len(dataset)))
 
 
 def _read(dataset: Dataset, positions: np.ndarray) -> Batch:
-    examples = dataset.source.__getitems__(positions.tolist())
-    return stack_checked(dataset, positions, examples)
+    return stack_checked(dataset, positions, dataset.examples(positions.tolist()))
 
 
 def _read_ahead(dataset: grain.MapDataset) -> Iterator:

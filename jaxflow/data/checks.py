@@ -3,23 +3,21 @@
 A class out of range is nan in Flax's `Embed`; an image of another dtype has wrong colours and no error.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
 import jax
 import numpy as np
 
-from jaxflow.data.conditions import Classes, stack
+from jaxflow.data.codecs import Codec, stack
 from jaxflow.data.dataset import Dataset
 
 Kind = tuple[tuple[int, ...], np.dtype]
 """Shape and dtype."""
 
 
-def stack_checked(
-    dataset: Dataset, positions: np.ndarray, examples: Sequence[Mapping[str, Any]]
-) -> dict[str, Any]:
+def stack_checked(dataset: Dataset, positions: np.ndarray, examples: Sequence[Any]) -> dict[str, Any]:
     """Examples as one batch {"image": uint8 (b, h, w, c), "y": condition with a leading axis}.
 
     Args:
@@ -31,15 +29,24 @@ def stack_checked(
         ValueError: an image is not uint8 of the data set's shape, a condition not of the shapes and dtypes of
             null, a class out of range, or an embedding not finite; the message says of which example.
     """
-    like = {"image": np.empty(dataset.image_shape, np.uint8), "y": dataset.condition.null}
-    parts = [{"image": example["image"], "y": dataset.condition.of(example)} for example in examples]
+    like = {"image": np.empty(dataset.image_shape, np.uint8), "y": dataset.codec.null}
+    parts = [
+        _part(dataset.codec, i, example) for i, example in zip(positions.tolist(), examples, strict=True)
+    ]
     batch = _stack(like, parts)
     if batch is None:
         raise ValueError(_odd_one(like, positions, parts))
-    if isinstance(dataset.condition, Classes):
-        _check_classes(batch["y"], positions, len(dataset.condition.names))
     _check_finite(batch, positions)
     return batch
+
+
+def _part(codec: Codec, position: int, example: Any) -> dict[str, Any]:
+    try:
+        return {"image": example["image"], "y": codec.of(example)}
+    except KeyError as error:
+        raise ValueError(f"example {position} has no {error}, only {', '.join(example)}") from error
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"example {position} cannot be used: {error}") from error
 
 
 def _stack(like: Any, parts: Sequence[Any]) -> Any | None:
@@ -72,19 +79,12 @@ def _described(kind: Kind | None) -> str:
     return "nothing" if kind is None else f"{kind[1]} {kind[0]}"
 
 
-def _check_classes(y: np.ndarray, positions: np.ndarray, classes: int) -> None:
-    outside = (y < 0) | (y >= classes)
-    if outside.any():
-        i = outside.argmax()
-        raise ValueError(f"label of example {positions[i]} is {y[i]}: the classes are 0 to {classes - 1}")
-
-
 def _check_finite(batch: Any, positions: np.ndarray) -> None:
     for path, leaf in jax.tree.leaves_with_path(batch):
         finite = np.isfinite(leaf)
         if not finite.all():
-            i, *place = np.argwhere(~finite)[0].tolist()
+            i, *index = np.argwhere(~finite)[0].tolist()
             raise ValueError(
-                f"{_name(path)} of example {positions[i]} is {leaf[i, *place]} at {tuple(place)}: finite"
+                f"{_name(path)} of example {positions[i]} is {leaf[i, *index]} at {tuple(index)}: finite"
                 " numbers are needed"
             )

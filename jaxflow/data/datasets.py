@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core import read_only_builder
 
-from jaxflow.data.conditions import Captions, Classes, Condition
+from jaxflow.data.codecs import Captions, Classes, Codec
 from jaxflow.data.dataset import Dataset
 from jaxflow.data.prepared import Prepared
 
@@ -66,14 +66,14 @@ def _open_prepared(name: str, split: str, directory: Path) -> Dataset:
             f" prepare it again: python -m jaxflow.data.prepare {name} --data-dir OTHER_DIRECTORY"
         )
     features = dict(builder.info.features.items())
-    condition = _condition(name, features)
+    codec = _codec(name, features)
     image_shape = _image_shape(name, features)
-    if condition is None or image_shape is None:
+    if codec is None or image_shape is None:
         raise ValueError(f"data set {name!r} has the features {sorted(features)}: image and label are needed")
     if split.split("[")[0] not in builder.info.splits:
         raise ValueError(f"data set {name!r} has no split {split!r}: it has {', '.join(builder.info.splits)}")
     source = Prepared(builder.as_data_source(split), f"data set {name!r} in {directory}")
-    return Dataset(source, image_shape, condition)
+    return Dataset(source, image_shape, codec)
 
 
 def _builder(name: str, directory: Path) -> tfds.core.DatasetBuilder:
@@ -103,8 +103,8 @@ def _image_shape(name: str, features: dict[str, Any]) -> tuple[int, int, int] | 
     return tuple(image.shape)
 
 
-def _condition(name: str, features: dict[str, Any]) -> Condition | None:
-    if name == "shapes":
+def _codec(name: str, features: dict[str, Any]) -> Codec | None:
+    if name.split(":")[0] == "shapes":
         from jaxflow.shapes import captions
 
         return Captions(captions.WORDS, captions.LONGEST)

@@ -22,10 +22,10 @@ import numpy as np
 from jaxtyping import UInt8
 from tqdm import tqdm
 
-from jaxflow.data import conditions
-from jaxflow.data.conditions import Captions, Classes, vocabulary_of
+from jaxflow.data.codecs import ONE_CLASS, Captions, Classes, vocabulary_of
 from jaxflow.data.dataset import RESIDENT_BYTES, Dataset
 from jaxflow.data.pictures import read_picture
+from jaxflow.data.words import split as split_words
 
 SUFFIXES = (".avif", ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 """Files that are pictures, in lower or upper case."""
@@ -91,12 +91,12 @@ def open_folder(directory: Path, split: str, size: int) -> Dataset:
             f"data_dir = {directory}: none of its pictures ({len(found.pictures)}) is in the split {split!r};"
             " one in ten is in test, by its name: add pictures"
         )
-    condition, said = _captions(directory, found) if found.captions else _classes(directory, found)
+    codec, said = _captions(directory, found) if found.captions else _classes(directory, found)
     files = tuple(found.pictures[name] for name in names)
     pixels, enlarged = _read_all(files, size)
     examples = tuple(said[name] for name in names)
-    notes = (_describe(condition, examples), *_remarks(enlarged, size, found.others))
-    return Dataset(Pictures(files, examples, size, pixels, notes), (size, size, 3), condition)
+    notes = (_describe(codec, examples), *_remarks(enlarged, size, found.others))
+    return Dataset(Pictures(files, examples, size, pixels, notes), (size, size, 3), codec)
 
 
 def held_out(name: str) -> bool:
@@ -151,6 +151,11 @@ def _name(path: Path) -> str:
     return unicodedata.normalize("NFC", path.as_posix())
 
 
+def _is_text(name: str) -> bool:
+    """Names of files may be any bytes."""
+    return os.fsencode(name).decode(errors="replace") == name
+
+
 def _stem(name: str) -> str:
     return str(PurePosixPath(name).with_suffix(""))
 
@@ -163,8 +168,8 @@ def _captions(directory: Path, found: Found) -> tuple[Captions, dict[str, dict[s
             f" the first is {without[0]}: write {_stem(without[0])}.txt, or remove all captions"
         )
     captions = {name: _read_caption(file) for name, file in found.captions.items()}
-    condition = vocabulary_of(caption for name, caption in captions.items() if not held_out(name))
-    return condition, {name: {"caption": caption} for name, caption in captions.items()}
+    codec = vocabulary_of(caption for name, caption in captions.items() if not held_out(name))
+    return codec, {name: {"caption": caption} for name, caption in captions.items()}
 
 
 def _read_caption(file: Path) -> str:
@@ -184,8 +189,7 @@ def _classes(directory: Path, found: Found) -> tuple[Classes, dict[str, dict[str
     below = {name: PurePosixPath(name).relative_to(common).parts for name in found.pictures}
     deep = {name: parts[0] for name, parts in below.items() if len(parts) > 1}
     if not deep:
-        only = _name(directory.absolute() / common).split("/")[-1]
-        return Classes((only,)), {name: {"label": 0} for name in below}
+        return ONE_CLASS, {name: {"label": 0} for name in below}
     classes = {folder: i for i, folder in enumerate(sorted(set(deep.values())))}
     for name in below:
         if name not in deep:
@@ -204,6 +208,10 @@ def _check_classes(directory: Path, classes: list[str], trained: set[str]) -> No
             f" such as {directory / classes[0]}: a tenth of it is held out as test"
         )
     for name in classes:
+        if not _is_text(name):
+            raise ValueError(
+                f"data_dir = {directory}: the name {os.fsencode(name)!r} of a folder is not UTF-8: rename it"
+            )
         if name not in trained:
             raise ValueError(
                 f"data_dir = {directory}: all pictures of the class {name!r} are in test, one in ten"
@@ -240,16 +248,16 @@ def _attempt(file: Path, size: int) -> tuple[np.ndarray, bool] | ValueError:
         return error
 
 
-def _describe(condition: Captions | Classes, examples: Sequence[dict[str, Any]]) -> str:
-    if isinstance(condition, Captions):
-        longer = sum(len(conditions.split(example["caption"])) > condition.length for example in examples)
+def _describe(codec: Captions | Classes, examples: Sequence[dict[str, Any]]) -> str:
+    if isinstance(codec, Captions):
+        longer = sum(len(split_words(example["caption"])) > codec.length for example in examples)
         cut = f"; {longer} are longer and cut" if longer else ""
-        return f"captions of up to {condition.length} words, {len(condition.words)} different ones{cut}"
-    counts = Counter(condition.names[example["label"]] for example in examples)
-    if len(condition.names) > MOST_NAMED:
-        numbers = [counts[name] for name in condition.names]
-        return f"{len(condition.names)} classes of {min(numbers)} to {max(numbers)} pictures"
-    return "classes: " + ", ".join(f"{name} ({counts[name]})" for name in condition.names)
+        return f"captions of up to {codec.length} words, {len(codec.words)} different ones{cut}"
+    counts = Counter(codec.names[example["label"]] for example in examples)
+    if len(codec.names) > MOST_NAMED:
+        numbers = [counts[name] for name in codec.names]
+        return f"{len(codec.names)} classes of {min(numbers)} to {max(numbers)} pictures"
+    return "classes: " + ", ".join(f"{name} ({counts[name]})" for name in codec.names)
 
 
 def _remarks(enlarged: int, size: int, others: Counter[str]) -> Iterator[str]:

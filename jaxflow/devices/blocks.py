@@ -40,12 +40,12 @@ def in_blocks(
     n = len(jax.tree.leaves(examples)[0])
     shares = sharding.mesh.shape[layouts.EXAMPLES]
     size = -(-min(size, n) // shares) * shares
-    places = layouts.places_here(sharding, size)
+    rows = layouts.rows_here(sharding, size)
     results = []
     silent = name is None or jax.process_index() > 0
     for start in tqdm(range(0, n, size), name, unit="block", leave=False, disable=silent):
-        block = _rows(examples, (start + places) % n)
-        results.append(layouts.on_host(function(layouts.lay(block, sharding, size, places))))
+        block = _rows(examples, (start + rows) % n)
+        results.append(layouts.on_host(function(layouts.lay(block, sharding, size, rows))))
     return jax.tree.map(lambda *parts: np.concatenate(parts)[:n], *results)
 
 

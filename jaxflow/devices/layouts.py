@@ -69,28 +69,28 @@ def split(shape: tuple[int, ...], sharding: NamedSharding, *, fully: bool) -> Na
     return NamedSharding(sharding.mesh, PartitionSpec(*names))
 
 
-def places_here(sharding: NamedSharding, size: int) -> Int[np.ndarray, " n"]:
+def rows_here(sharding: NamedSharding, size: int) -> Int[np.ndarray, " n"]:
     """Places of the examples, of `size`, that devices of this process hold, in their order."""
     parts = sharding.addressable_devices_indices_map((size,)).values()
     return np.unique(np.concatenate([np.arange(size)[index] for index in parts]))
 
 
-def lay(part: Any, sharding: NamedSharding, size: int, places: Int[np.ndarray, " n"]) -> Any:
-    """`size` examples over the devices of `sharding`, from those at `places`, which this process has.
+def lay(part: Any, sharding: NamedSharding, size: int, rows: Int[np.ndarray, " n"]) -> Any:
+    """`size` examples over the devices of `sharding`, from those at `rows`, which this process has.
 
     Args:
         part: a tree of arrays (n, ...) on the host.
         sharding: of the axis of examples, over devices of this and of other processes.
         size: examples of all processes together.
-        places: those of `part`; all that devices of this process hold.
+        rows: those of `part`; all that devices of this process hold.
     """
 
     def place(leaf: np.ndarray) -> Array:
-        def rows(index: Any) -> np.ndarray:
-            whole = len(places) == size
-            return leaf[index[0] if whole else np.searchsorted(places, np.arange(size)[index[0]])]
+        def part_at(index: Any) -> np.ndarray:
+            whole = len(rows) == size
+            return leaf[index[0] if whole else np.searchsorted(rows, np.arange(size)[index[0]])]
 
-        return jax.make_array_from_callback((size, *leaf.shape[1:]), sharding, rows)
+        return jax.make_array_from_callback((size, *leaf.shape[1:]), sharding, part_at)
 
     return jax.tree.map(place, part)
 

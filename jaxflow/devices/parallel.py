@@ -1,4 +1,4 @@
-"""Where a step runs: one pure step, four mappings of it to devices.
+"""Where a step runs: one pure step, four placements on devices.
 
     jit     one device
     pmap    the state on each device, each with its share of the batch; gradients are averaged
@@ -23,16 +23,15 @@ from jax.sharding import NamedSharding
 
 from jaxflow.devices import layouts
 from jaxflow.devices.layouts import EXAMPLES
-from jaxflow.training.step import TrainState
 
 Kind = Literal["auto", "jit", "pmap", "data", "fsdp"]
-Step = Callable[..., tuple[TrainState, dict[str, jax.Array]]]
+Program = Callable[..., tuple[Any, dict[str, jax.Array]]]
 """(state, key, batch) -> (state, metrics), and with `axis_name` under `pmap`."""
 
 
 @dataclass(frozen=True)
-class Mapping:
-    """One of the mappings; make it with `mapping`."""
+class Placement:
+    """One of the four; make it with `placement`."""
 
     kind: Kind
     examples: NamedSharding
@@ -47,13 +46,13 @@ class Mapping:
 
         return jax.tree.map(place, shapes)
 
-    def spread(self, state: TrainState) -> TrainState:
+    def spread(self, state: Any) -> Any:
         """A state that is laid out, as the step carries it: under `pmap` a copy for each device here."""
         if self.kind != "pmap":
             return state
         return jax.tree.map(lambda leaf: self._stack([s.data[None] for s in leaf.addressable_shards]), state)
 
-    def gather(self, state: TrainState) -> TrainState:
+    def gather(self, state: Any) -> Any:
         """The inverse of `spread`."""
         if self.kind != "pmap":
             return state
@@ -73,7 +72,7 @@ class Mapping:
             return self._stack([jax.device_put(numbers[None], device) for device in here])
         return jax.jit(lambda key: key, out_shardings=layouts.replicated(self.examples))(key)
 
-    def compile(self, step: Step, state: Any, key: Any, batch: Any, options: dict[str, Any]) -> Step:
+    def compile(self, step: Program, state: Any, key: Any, batch: Any, options: dict[str, Any]) -> Program:
         """The step as a program for the shapes and layouts of its arguments; it consumes the state.
 
         Args:
@@ -89,7 +88,9 @@ class Mapping:
         program = jax.jit(step, donate_argnums=0, out_shardings=(layout, None))
         return program.lower(state, key, batch).compile(options)
 
-    def _compile_pmap(self, step: Step, state: Any, key: Any, batch: Any, options: dict[str, Any]) -> Step:
+    def _compile_pmap(
+        self, step: Program, state: Any, key: Any, batch: Any, options: dict[str, Any]
+    ) -> Program:
         devices = self._devices
 
         def replica(state, numbers, batch):
@@ -131,8 +132,8 @@ def _over(devices: tuple[jax.Device, ...]) -> NamedSharding:
     return layouts.over_examples(devices)
 
 
-def mapping(kind: Kind, state_bytes: int = 0, tensor: int = 1) -> Mapping:
-    """The mapping of this kind over the devices that there are, of all processes.
+def placement(kind: Kind, state_bytes: int = 0, tensor: int = 1) -> Placement:
+    """The placement of this kind over the devices that there are, of all processes.
 
     Args:
         kind: `auto` is `jit` on one device, and on several `fsdp` where a copy of the state would fill more
@@ -154,7 +155,7 @@ def mapping(kind: Kind, state_bytes: int = 0, tensor: int = 1) -> Mapping:
         raise ValueError(
             f"parallel = 'jit': one device, for {jax.process_count()} processes; take pmap, data or fsdp"
         )
-    return Mapping(kind, layouts.over_examples(devices[:1] if kind == "jit" else devices, tensor))
+    return Placement(kind, layouts.over_examples(devices[:1] if kind == "jit" else devices, tensor))
 
 
 def check_divides(sharding: NamedSharding, batch_size: int, accumulate: int = 1) -> None:

@@ -14,22 +14,28 @@ Source: Dowson and Landau 1982; Heusel et al. 1706.08500, where the vectors are 
 import numpy as np
 from jaxtyping import Float
 
+from jaxflow.evaluation import points
+
 
 def frechet_distance(a: Float[np.ndarray, "n d"], b: Float[np.ndarray, "m d"]) -> float:
     """Squared Frechet distance of the Gaussians with the means and covariances of `a` and `b`.
 
-    >>> points = np.array([[0.0, 0.0], [0.0, 2.0], [2.0, 0.0], [2.0, 2.0]])
-    >>> round(frechet_distance(points, points + 3.0), 6)
+    >>> corners = np.array([[0.0, 0.0], [0.0, 2.0], [2.0, 0.0], [2.0, 2.0]])
+    >>> round(frechet_distance(corners, corners + 3.0), 6)
     18.0
+
+    Raises:
+        ValueError: these are no two sets of at least two finite points of equal dimension (`points.check`).
     """
+    points.check(least=2, a=a, b=b)
     (mean_a, root_a), (mean_b, root_b) = _moments(a), _moments(b)
     cross = np.linalg.svd(root_a @ root_b.T, compute_uv=False).sum()
     return float(np.sum((mean_a - mean_b) ** 2) + np.sum(root_a**2) + np.sum(root_b**2) - 2 * cross)
 
 
-def _moments(points: Float[np.ndarray, "n d"]) -> tuple[Float[np.ndarray, " d"], Float[np.ndarray, "m d"]]:
+def _moments(of: Float[np.ndarray, "n d"]) -> tuple[Float[np.ndarray, " d"], Float[np.ndarray, "m d"]]:
     """Mean, and a root A of the covariance A^T A with no more rows than points or dimensions."""
-    points = np.asarray(points, np.float64)
-    mean = points.mean(axis=0)
-    root = (points - mean) / np.sqrt(len(points) - 1)
+    of = np.asarray(of, np.float64)
+    mean = of.mean(axis=0)
+    root = (of - mean) / np.sqrt(len(of) - 1)
     return mean, root if len(root) <= root.shape[1] else np.asarray(np.linalg.qr(root, mode="r"))

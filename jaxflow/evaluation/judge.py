@@ -16,9 +16,9 @@ from jax.sharding import NamedSharding
 from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt8
 from tqdm import trange
 
-from jaxflow.data.images import to_float
 from jaxflow.devices.blocks import in_blocks
 from jaxflow.nn.classifier import Classifier
+from jaxflow.spaces import Pixels
 
 Images = UInt8[Array, "n h w c"] | UInt8[np.ndarray, "n h w c"]
 
@@ -63,14 +63,16 @@ def train_judge(
         sharding: of the images that it will look at; it is trained on one device of each process.
     """
     images, labels = jnp.asarray(images), jnp.asarray(labels)
+    _, h, w, c = images.shape
+    pixels = Pixels((h, w, c))
     network = Classifier(classes)
-    params = network.init(key, to_float(images[:1]))["params"]
+    params = network.init(key, pixels.encode(images[:1]))["params"]
     optimizer = optax.adamw(optax.cosine_onecycle_schedule(steps, learning_rate), weight_decay=0.01)
 
     def loss(params, key):
         pick_key, shift_key, dropout_key = jax.random.split(key, 3)
         picked = jax.random.randint(pick_key, (batch_size,), 0, len(images))
-        batch = _shift(shift_key, to_float(images[picked]))
+        batch = _shift(shift_key, pixels.encode(images[picked]))
         logits, _ = network.apply({"params": params}, batch, train=True, rngs={"dropout": dropout_key})
         return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, labels[picked]))
 
@@ -98,5 +100,7 @@ def _shift(key: PRNGKeyArray, images: Float[Array, "b h w c"]) -> Float[Array, "
 
 @partial(jax.jit, static_argnums=0)
 def _look(network: Classifier, params: Any, images: UInt8[Array, "b h w c"]) -> tuple[Array, Array]:
-    logits, features = cast(tuple[Array, Array], network.apply({"params": params}, to_float(images)))
+    _, h, w, c = images.shape
+    x = Pixels((h, w, c)).encode(images)
+    logits, features = cast(tuple[Array, Array], network.apply({"params": params}, x))
     return jnp.argmax(logits, axis=-1), features

@@ -11,6 +11,8 @@ Source: Kynkaanniemi et al. 1904.06991.
 import numpy as np
 from jaxtyping import Bool, Float
 
+from jaxflow.evaluation import points
+
 Points = Float[np.ndarray, "n d"]
 
 
@@ -22,7 +24,12 @@ def distances(a: Points, b: Float[np.ndarray, "m d"]) -> Float[np.ndarray, "n m"
 
 
 def nearest_distance(a: Points, b: Float[np.ndarray, "m d"]) -> Float[np.ndarray, " n"]:
-    """Distance of each point of `a` to the nearest of `b`."""
+    """Distance of each point of `a` to the nearest of `b`.
+
+    Raises:
+        ValueError: these are no two sets of finite points of equal dimension (`points.check`).
+    """
+    points.check(a=a, b=b)
     return distances(a, b).min(axis=1)
 
 
@@ -35,8 +42,10 @@ def precision_recall(real: Points, generated: Float[np.ndarray, "m d"], k: int =
         k: which nearest neighbour a ball reaches to.
 
     Raises:
-        ValueError: one of the sets has no k-th neighbours.
+        ValueError: one of the sets has no k-th neighbours, or they are no two sets of finite points of equal
+            dimension (`points.check`).
     """
+    points.check(real=real, generated=generated)
     if not 1 <= k < min(len(real), len(generated)):
         raise ValueError(
             f"k = {k}: of {len(real)} real and {len(generated)} generated points at least one and at most"
@@ -48,9 +57,9 @@ def precision_recall(real: Points, generated: Float[np.ndarray, "m d"], k: int =
     return float(precision), float(recall)
 
 
-def _radii(points: Points, k: int) -> Float[np.ndarray, " n"]:
+def _radii(centres: Points, k: int) -> Float[np.ndarray, " n"]:
     # Column 0 of the sorted distances is the point itself.
-    return np.partition(distances(points, points), k, axis=1)[:, k]
+    return np.partition(distances(centres, centres), k, axis=1)[:, k]
 
 
 def _within(to_centres: Float[np.ndarray, "n m"], radii: Float[np.ndarray, " m"]) -> Bool[np.ndarray, " n"]:

@@ -1,17 +1,15 @@
-"""The affine rule (1 - w) a + w b, and which fields are called for it."""
+"""What rules are made of: both velocities in one call, the affine rule (1 - w) a + w b, and its shortcuts."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxflow.guidance import scales
-from jaxflow.per_example import expand, null_like
+from jaxflow.guidance.scales import check, is_number, scale_at
+from jaxflow.per_example import answer, expand, null_like
 from jaxflow.typing import Condition, GuidedField, Scale, VectorField
-
-Pair = Callable[[Array, Array], tuple[Array, Array]]
-"""(x, t) -> the velocities given null and given y."""
 
 
 def affine(
@@ -20,56 +18,95 @@ def affine(
     """(1 - w) unguided + w guided, the rule that all conversions between predictions commute with.
 
     Where a side has no weight its infinities and nans do not count: 0 times them would be nan.
+
+    >>> affine(jnp.array([[1.0]]), jnp.array([[3.0]]), 2.0, jnp.zeros(1)).tolist()
+    [[5.0]]
     """
-    scale = expand(scales.at(w, t), guided)
+    scale = expand(scale_at(w, t), guided)
     unguided = jnp.where((scale == 1) & ~jnp.isfinite(unguided), 0, unguided)
     guided = jnp.where((scale == 0) & ~jnp.isfinite(guided), 0, guided)
     return (1 - scale) * unguided + scale * guided
 
 
-def null_at(t: Array, y: Condition, null: Condition | Callable[[Array], Condition]) -> Condition:
-    """The null condition of each example of y at the times t: of one example, of each, or a function of t."""
+def null_at(t: Float[Array, " b"], y: Condition, null: Condition | Callable[[Array], Condition]) -> Condition:
+    """The null condition of each example of y at the times t, in the structure and the shapes of y.
+
+    `null` is of one example, of each of b, or a function from t to one of these.
+
+    >>> null_at(jnp.zeros(2), jnp.array([3, 4]), jnp.array(10)).tolist()
+    [10, 10]
+    """
     return null_like(y, null(t) if callable(null) else null)
 
 
-def pair(field: GuidedField, y: Condition, null: Condition) -> Pair:
-    """Both velocities by one call with 2b examples."""
+def both(field: GuidedField, y: Condition, null: Condition) -> Callable[[Array, Array], tuple[Array, Array]]:
+    """The velocities given null and given y, (x, t) -> (u(x), u(x | y)), by one call with 2b examples.
+
+    Raises:
+        ValueError: while tracing, where the field's answer has another shape than x.
+
+    >>> toward = lambda x, t, y: expand(y, x) - x
+    >>> velocities = both(toward, jnp.array([1.0]), jnp.array(0.0))
+    >>> [u.item() for u in velocities(jnp.array([[0.5]]), jnp.zeros(1))]
+    [-0.5, 0.5]
+    """
 
     def velocities(x: Array, t: Array) -> tuple[Array, Array]:
-        both = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), null_at(t, y, null), y)
-        unguided, conditional = jnp.split(field(jnp.concatenate([x, x]), jnp.concatenate([t, t]), both), 2)
-        return unguided, conditional
+        return tuple(of_each(field, x, t, [null_at(t, y, null), y]))  # type: ignore[return-value]
 
     return velocities
 
 
-def shortest(
-    w: Scale, mixed: VectorField, *, at_1: VectorField | None = None, at_0: VectorField | None = None
-) -> VectorField:
-    """The field `mixed`, or a cheaper one that equals it: `at_1` where w is 1, `at_0` where w is 0.
+def alone(field: GuidedField, y: Condition) -> VectorField:
+    """The velocity given y, by a call with b examples."""
+    return lambda x, t: answer(field(x, t, y), x)
+
+
+def of_each(field: GuidedField, x: Array, t: Array, conditions: list[Condition]) -> list[Array]:
+    """The velocities at x given each of n conditions, by one call with n b examples."""
+    n = len(conditions)
+    together = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *conditions)
+    points = jnp.concatenate([x] * n)
+    return jnp.split(answer(field(points, jnp.concatenate([t] * n), together), points), n)
+
+
+def cheapest(
+    w: Scale,
+    guided: Callable[..., Any],
+    *,
+    at_1: Callable[..., Any] | None = None,
+    at_0: Callable[..., Any] | None = None,
+) -> Callable[..., Any]:
+    """The field `guided`, or a cheaper one that equals it: `at_1` where w is 1, `at_0` where w is 0.
 
     Known before tracing, if w is a number; while the program runs, if w is a function of t, which a
     sampler asks for at one time for all examples. An array w is not looked at. (`jax.vmap` over a number in
-    the function computes both, and selects.)
+    the function computes both, and selects.) Calls of fields with memory, (x, t, memory), are chosen alike.
+
+    Raises:
+        ValueError: w is not finite.
+
+    >>> cheapest(1.0, lambda x, t: 1 / 0, at_1=lambda x, t: x)(2.0, 0.5)
+    2.0
     """
-    scales.check(w)
-    if at_1 is not None and scales.is_number(w, 1):
+    check(w)
+    if at_1 is not None and is_number(w, 1):
         return at_1
-    if at_0 is not None and scales.is_number(w, 0):
+    if at_0 is not None and is_number(w, 0):
         return at_0
     if not callable(w):
-        return mixed
+        return guided
 
-    def by_time(x: Array, t: Array) -> Array:
-        scale = w(t)
-        chosen = mixed
+    def by_time(x: Array, t: Array, *memory: Any) -> Any:
+        scale = scale_at(w, t)
+        chosen = guided
         for value, cheaper in ((0, at_0), (1, at_1)):
             if cheaper is not None:
                 chosen = _either(jnp.all(scale == value), cheaper, chosen)
-        return chosen(x, t)
+        return chosen(x, t, *memory)
 
     return by_time
 
 
-def _either(condition: Array, one: VectorField, other: VectorField) -> VectorField:
-    return lambda x, t: jax.lax.cond(condition, one, other, x, t)
+def _either(first: Array, one: Callable[..., Any], other: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda *inputs: jax.lax.cond(first, one, other, *inputs)

@@ -2,23 +2,34 @@
 
 from jaxtyping import Array
 
-from jaxflow.guidance.affine import affine, shortest
-from jaxflow.typing import Condition, GuidedField, Scale, VectorField
+from jaxflow.guidance.affine import affine, alone, cheapest
+from jaxflow.typing import Condition, GuidedField, Rule, Scale, VectorField
 
 
-def autoguidance(field: GuidedField, worse: GuidedField, y: Condition, w: Scale) -> VectorField:
+def autoguidance(worse: GuidedField) -> Rule:
     """u~ = (1 - w) u_worse(x | y) + w u(x | y), with a smaller or less trained model as the worse.
 
-    It mends what both get wrong without narrowing the condition. Two calls with b examples, one of
-    which falls away where w is 0 or 1, as a number or a function of t.
+    It mends what both get wrong without narrowing the condition; the rule's null is not used. Two calls
+    with b examples, one of which falls away where w is 0 or 1, as a number or a function of t.
 
     Raises:
-        ValueError: w is not finite.
+        ValueError: by the rule, w is not finite, or, while tracing, an answer has another shape than x.
 
     Source: Karras et al. 2406.02507, equation 3.
+
+    >>> import jax.numpy as jnp
+    >>> better, worse = (lambda x, t, y, k=k: k * x for k in (-1.0, -0.5))
+    >>> guided = autoguidance(worse)(better, jnp.array([0]), jnp.array(1), 2.0)
+    >>> guided(jnp.ones((1, 1)), jnp.zeros(1)).item()
+    -1.5
     """
 
-    def mixed(x: Array, t: Array) -> Array:
-        return affine(worse(x, t, y), field(x, t, y), w, t)
+    def rule(field: GuidedField, y: Condition, null: Condition, w: Scale) -> VectorField:
+        better, other = alone(field, y), alone(worse, y)
 
-    return shortest(w, mixed, at_1=lambda x, t: field(x, t, y), at_0=lambda x, t: worse(x, t, y))
+        def mixed(x: Array, t: Array) -> Array:
+            return affine(other(x, t), better(x, t), w, t)
+
+        return cheapest(w, mixed, at_1=better, at_0=other)
+
+    return rule

@@ -6,19 +6,18 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from jaxflow.guidance import scales
-from jaxflow.guidance.affine import shortest
-from jaxflow.per_example import expand
+from jaxflow.guidance.affine import alone, cheapest, null_at
+from jaxflow.guidance.scales import scale_at
+from jaxflow.per_example import answer, expand
 from jaxflow.predictions import score_weight
-from jaxflow.typing import Condition, GaussianPath, Scale, VectorField
+from jaxflow.typing import Condition, GaussianPath, GuidedField, Rule, Scale, VectorField
+
+LogProb = Callable[[Array, Array, Condition], Array]
+"""A classifier of noisy data, (x, t, y) -> log p_t(y | x), (b,), in nats."""
 
 
 def classifier(
-    field: VectorField,
-    path: GaussianPath,
-    log_prob: Callable[[Array, Array, Condition], Array],
-    y: Condition,
-    w: Scale,
+    field: VectorField, path: GaussianPath, log_prob: LogProb, y: Condition, w: Scale
 ) -> VectorField:
     """Classifier guidance: u~(x, t) = u(x, t) + w b(t) grad_x log p_t(y | x).
 
@@ -34,11 +33,17 @@ def classifier(
         w: a number, one number per example (b,), or a function of t (b,).
 
     Raises:
-        ValueError: w is not finite.
-    """
+        ValueError: w is not finite; or, while tracing, the field's answer has another shape than x, or that
+            of the classifier is not (b,).
 
-    def gradient(x: Array, t: Array) -> Array:
-        return jax.grad(lambda x: jnp.sum(log_prob(x, t, y)))(x)
+    >>> from jaxflow import paths
+    >>> still = lambda x, t: jnp.zeros_like(x)
+    >>> log_prob = lambda x, t, y: t * x[:, 0] * y
+    >>> guided = classifier(still, paths.Linear(), log_prob, jnp.array([2.0]), 3.0)
+    >>> guided(jnp.zeros((1, 1)), jnp.array([0.5])).item()  # w b grad = 3 * 1 * 1
+    3.0
+    """
+    gradient = _gradient(log_prob, y)
 
     def inside(x: Array, t: Array) -> Array:
         return expand(score_weight(path, t), x) * gradient(x, t)
@@ -49,9 +54,49 @@ def classifier(
         at_start = expand(path.alpha(t), x) == 0
         return jnp.where(at_start, limit, inside(x, t))
 
+    def unguided(x: Array, t: Array) -> Array:
+        return answer(field(x, t), x)
+
     def guided(x: Array, t: Array) -> Array:
         # The limit needs a second derivative: it is computed in the step that begins at t = 0 only.
         term = jax.lax.cond(jnp.any(path.alpha(t) == 0), from_start, inside, x, t)
-        return field(x, t) + expand(scales.at(w, t), x) * term
+        return unguided(x, t) + expand(scale_at(w, t), x) * term
 
-    return shortest(w, guided, at_0=field)
+    return cheapest(w, guided, at_0=unguided)
+
+
+def by_classifier(path: GaussianPath, log_prob: LogProb) -> Rule:
+    """Classifier guidance as a rule: `classifier` of the field given null.
+
+    Raises:
+        ValueError: by the rule, as `classifier`.
+
+    >>> from jaxflow import paths
+    >>> toward = lambda x, t, y: expand(y, x) - x
+    >>> log_prob = lambda x, t, y: t * x[:, 0] * y
+    >>> guided = by_classifier(paths.Linear(), log_prob)(toward, jnp.array([2.0]), jnp.array(0.0), 3.0)
+    >>> guided(jnp.zeros((1, 1)), jnp.array([0.5])).item()
+    3.0
+    """
+
+    def rule(field: GuidedField, y: Condition, null: Condition, w: Scale) -> VectorField:
+        def unguided(x: Array, t: Array) -> Array:
+            return alone(field, null_at(t, y, null))(x, t)
+
+        return classifier(unguided, path, log_prob, y, w)
+
+    return rule
+
+
+def _gradient(log_prob: LogProb, y: Condition) -> VectorField:
+    """grad_x log p_t(y | x)."""
+
+    def total(x: Array, t: Array) -> Array:
+        values = log_prob(x, t, y)
+        if jnp.shape(values) != t.shape:
+            raise ValueError(
+                f"log_prob answers {jnp.shape(values)} to t of shape {t.shape}: one for each is needed"
+            )
+        return jnp.sum(values)
+
+    return jax.grad(total)

@@ -2,12 +2,11 @@
 
 from collections.abc import Sequence
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from jaxflow.guidance import scales
-from jaxflow.guidance.affine import affine, null_at, pair, shortest
+from jaxflow.guidance.affine import affine, alone, both, cheapest, null_at, of_each
+from jaxflow.guidance.scales import check, is_number, scale_at
 from jaxflow.per_example import expand
 from jaxflow.typing import Condition, GuidedField, Scale, VectorField
 
@@ -28,39 +27,41 @@ def classifier_free(field: GuidedField, y: Condition, null: Condition, w: Scale)
         w: a number, one number per example (b,), or a function of t (b,).
 
     Raises:
-        ValueError: w is not finite.
+        ValueError: w is not finite; or, while tracing, the field's answer has another shape than x.
 
     >>> toward = lambda x, t, y: expand(y, x) - x
     >>> guided = classifier_free(toward, jnp.array([1.0]), jnp.array(0.0), 3.0)
     >>> guided(jnp.zeros((1, 1)), jnp.zeros(1)).item()
     3.0
     """
-    velocities = pair(field, y, null)
+    velocities = both(field, y, null)
 
     def mixed(x: Array, t: Array) -> Array:
         return affine(*velocities(x, t), w, t)
 
-    return shortest(
-        w, mixed, at_1=lambda x, t: field(x, t, y), at_0=lambda x, t: field(x, t, null_at(t, y, null))
-    )
+    def unguided(x: Array, t: Array) -> Array:
+        return alone(field, null_at(t, y, null))(x, t)
+
+    return cheapest(w, mixed, at_1=alone(field, y), at_0=unguided)
 
 
 def several(
-    field: GuidedField, conditions: Sequence[Condition], null: Condition, weights: Sequence[Scale]
+    field: GuidedField, conditions: Sequence[Condition], null: Condition, scales: Sequence[Scale]
 ) -> VectorField:
     """Several conditions at once: u~ = u(x) + sum_i w_i (u(x | y_i) - u(x)).
 
-    One call with (n + 1) b examples, less b for each weight that is the number 0, that of u(x) included.
+    One call with (n + 1) b examples, less b for each factor that is the number 0, that of u(x) included.
     Conditions independent given x multiply their densities; a negative w_i pushes away from y_i.
 
     Args:
         field: guided field (x, t, y) -> (b, *event).
         conditions: the y_i, each a pytree with a leading axis of b examples.
         null: the condition that says nothing, as in `classifier_free`.
-        weights: the w_i, as many.
+        scales: the w_i, as many.
 
     Raises:
-        ValueError: a scale is not finite, or there are not as many as conditions.
+        ValueError: a scale is not finite, or there are not as many as conditions; or, while tracing, the
+            field's answer has another shape than x.
 
     Source: Liu et al. 2206.01714, equation 11.
 
@@ -69,29 +70,27 @@ def several(
     >>> several(toward, y, jnp.array(0.0), [2.0, -1.0])(jnp.zeros((1, 1)), jnp.zeros(1)).item()
     -2.0
     """
-    if len(conditions) != len(weights) or not conditions:
+    if len(conditions) != len(scales) or not conditions:
         raise ValueError(
-            f"{len(conditions)} conditions and {len(weights)} scales: one scale for each is needed"
+            f"{len(conditions)} conditions and {len(scales)} scales: one scale for each is needed"
         )
-    for w in weights:
-        scales.check(w)
+    for w in scales:
+        check(w)
 
     def guided(x: Array, t: Array) -> Array:
-        terms = [(null_at(t, conditions[0], null), _rest(weights)), *zip(conditions, weights, strict=True)]
-        used = [(y, w) for y, w in terms if not scales.is_number(w, 0)] or terms[:1]
-        together = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *(y for y, _ in used))
-        n = len(used)
-        velocities = jnp.split(field(jnp.concatenate([x] * n), jnp.concatenate([t] * n), together), n)
+        terms = [(null_at(t, conditions[0], null), _left(scales)), *zip(conditions, scales, strict=True)]
+        used = [(y, w) for y, w in terms if not is_number(w, 0)] or terms[:1]
+        velocities = of_each(field, x, t, [y for y, _ in used])
         return sum(
-            (expand(scales.at(w, t), x) * u for u, (_, w) in zip(velocities, used, strict=True)),
+            (expand(scale_at(w, t), x) * u for u, (_, w) in zip(velocities, used, strict=True)),
             start=jnp.zeros_like(x),
         )
 
     return guided
 
 
-def _rest(weights: Sequence[Scale]) -> Scale:
-    """The weight of null, 1 - sum_i w_i: a number where all are."""
-    if all(isinstance(w, (int, float)) for w in weights):
-        return 1 - sum(weights)  # type: ignore[arg-type]
-    return lambda t: jnp.asarray(1 - sum(scales.at(w, t) for w in weights))
+def _left(scales: Sequence[Scale]) -> Scale:
+    """The factor of u(x), 1 - sum_i w_i: a number where all are."""
+    if all(isinstance(w, (int, float)) for w in scales):
+        return 1 - sum(scales)  # type: ignore[arg-type]
+    return lambda t: jnp.asarray(1 - sum(scale_at(w, t) for w in scales))

@@ -4,44 +4,67 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from jaxflow.guidance.affine import affine, pair, shortest
+from jaxflow import ranges
+from jaxflow.guidance.affine import affine, alone, both, cheapest
+from jaxflow.guidance.scales import Number, is_number
 from jaxflow.per_example import expand
-from jaxflow.typing import Condition, GuidedField, Scale, VectorField
+from jaxflow.typing import Condition, GuidedField, Rule, Scale, VectorField
 
 
-def zero_star(
-    field: GuidedField, y: Condition, null: Condition, w: Scale, *, still_until: float | int = 0.04
-) -> VectorField:
-    """(1 - w) s u(x) + w u(x | y) with s = <u(x | y), u(x)> / |u(x)|^2, and 0 for t < still_until.
+def zero_star(*, rest: Number = 0.0) -> Rule:
+    """(1 - w) s u(x) + w u(x | y) with s = <u(x | y), u(x)> / |u(x)|^2, and 0 for t < rest.
 
     s u(x) is the projection of the conditional velocity on the unguided one; an underfitted model is
     least right near the noise, where it is better not to move. At w = 1 the field is the
-    conditional one from still_until on, at w = 0 the projection. A step rests as a whole if all its
-    calls are before still_until: Euler's is one call, Heun's second is at the end of the step.
+    conditional one from `rest` on, at w = 0 the projection.
+
+    The paper rests in the first 4 % of the steps. Of a grid of n steps those are rest = grid[k] with
+    k = int(0.04 * n), whatever its spacing. A step rests as a whole if all its calls are before `rest`:
+    Euler's is one call, Heun's second is at the end of the step.
+
+    Args:
+        rest: time until which nothing moves, in [0, 1); 0 for no rest.
 
     Raises:
-        ValueError: w is not finite, or still_until is outside [0, 1).
+        ValueError: rest is outside [0, 1); by the rule, w is not finite, or, while tracing, the field's
+            answer has another shape than x.
 
-    Source: Fan et al. 2503.18886, algorithm 1; there the first 4 % of the steps.
+    Source: Fan et al. 2503.18886, algorithm 1.
+
+    >>> toward = lambda x, t, y: expand(y, x) - x
+    >>> guided = zero_star(rest=0.1)(toward, jnp.array([1.0]), jnp.array(0.5), 2.0)
+    >>> [guided(jnp.zeros((1, 1)), jnp.array([t])).item() for t in (0.0, 0.1)]
+    [0.0, 1.0]
     """
-    if not 0 <= still_until < 1:
-        raise ValueError(f"still_until = {still_until}: a number in [0, 1) is needed")
+    ranges.check(lambda time: (time >= 0) & (time < 1), "a time in [0, 1) is needed", rest=rest)
 
-    velocities = pair(field, y, null)
+    def rule(field: GuidedField, y: Condition, null: Condition, w: Scale) -> VectorField:
+        velocities = both(field, y, null)
 
-    def mixed(x: Array, t: Array) -> Array:
-        unguided, conditional = velocities(x, t)
-        axes = tuple(range(1, x.ndim))
-        along = jnp.sum(conditional * unguided, axis=axes, keepdims=True)
-        size = jnp.sum(unguided**2, axis=axes, keepdims=True)
-        return affine(along / jnp.maximum(size, jnp.finfo(size.dtype).tiny) * unguided, conditional, w, t)
+        def mixed(x: Array, t: Array) -> Array:
+            unguided, conditional = velocities(x, t)
+            return affine(_projection(conditional, unguided), conditional, w, t)
 
-    guided = shortest(w, mixed, at_1=lambda x, t: field(x, t, y))
-    if still_until == 0:
-        return guided
+        guided = cheapest(w, mixed, at_1=alone(field, y))
+        return guided if is_number(rest, 0) else _resting(guided, rest)
 
+    return rule
+
+
+def _projection(velocity: Array, onto: Array) -> Array:
+    axes = tuple(range(1, velocity.ndim))
+    along = jnp.sum(velocity * onto, axis=axes, keepdims=True)
+    size = jnp.sum(onto**2, axis=axes, keepdims=True)
+    return along / jnp.maximum(size, jnp.finfo(size.dtype).tiny) * onto
+
+
+def _resting(field: VectorField, rest: Number) -> VectorField:
     def moving(x: Array, t: Array) -> Array:
-        awake = expand(jnp.where(t < still_until, 0, 1), x)
-        return jnp.where(awake == 0, jnp.zeros_like(x), guided(x, t))
+        still = expand(t < jnp.asarray(rest, t.dtype), x) == 1
+        return jnp.where(still, jnp.zeros_like(x), field(x, t))
 
-    return lambda x, t: jax.lax.cond(jnp.all(t < still_until), lambda x, t: jnp.zeros_like(x), moving, x, t)
+    def resting(x: Array, t: Array) -> Array:
+        still = jnp.all(t < jnp.asarray(rest, t.dtype))
+        return jax.lax.cond(still, lambda x, t: jnp.zeros_like(x), moving, x, t)
+
+    return resting

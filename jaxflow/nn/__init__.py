@@ -6,7 +6,7 @@ the vector and an embedding of t, and attends to the tokens.
 """
 
 from jaxflow.nn.classifier import Classifier, NoisyClassifier
-from jaxflow.nn.conditioning import ClassTable, GivenVector, Sequence, Several, TokenSequence, VectorMLP
+from jaxflow.nn.conditioning import ClassTable, GivenTokens, GivenVector, Several, TokenProjection, VectorMLP
 from jaxflow.nn.dit import DiT, published
 from jaxflow.nn.lab_unet import LabUNet
 from jaxflow.nn.text import TextEncoder
@@ -16,13 +16,13 @@ __all__ = [
     "ClassTable",
     "Classifier",
     "DiT",
+    "GivenTokens",
     "GivenVector",
     "LabUNet",
     "NoisyClassifier",
-    "Sequence",
     "Several",
     "TextEncoder",
-    "TokenSequence",
+    "TokenProjection",
     "UNet",
     "VectorMLP",
     "published",

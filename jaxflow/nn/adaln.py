@@ -4,7 +4,7 @@
 
 for attention and then for an MLP, with scale - 1, shift and gate linear in silu(e) and zero at first.
 
-`Block` sees the vector, and can attend to a sequence of tokens beside it. `JointBlock` has two streams,
+`DiTBlock` sees the vector, and can attend to a sequence of tokens beside it. `MMDiTBlock` has two streams,
 image and text, of which each has weights of its own, and in which all tokens attend to all of both.
 
 Norms and modulation are float32 in every compute type. Of them and of the GELU the backward pass keeps only
@@ -15,15 +15,17 @@ Source: Peebles and Xie 2212.09748 (adaLN-Zero); Chen et al. 2310.00426 (cross-a
 """
 
 from functools import partial
+from typing import Any
 
 import flax.linen as linen
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from jaxflow.nn.attention import Attention, Heads, Projections, attend
+from jaxflow.nn.attention import Attention, Heads, attend, project_heads
+from jaxflow.nn.attributes import Dtype
 from jaxflow.nn.dense import Dense
-from jaxflow.nn.depthwise import Neighbours
+from jaxflow.nn.depthwise import DepthwiseConvolution
 from jaxflow.nn.embeddings import rotate
 
 Tokens = Float[Array, "b n c"]
@@ -39,8 +41,8 @@ class Modulation(linen.Module):
 
     @linen.compact
     def __call__(self, embedding: Embedding) -> list[Part]:
-        dense = Dense(self.parts * self.channels, kernel_init=linen.initializers.zeros)
-        return jnp.split(dense(linen.silu(embedding))[:, None], self.parts, axis=-1)
+        linear = Dense(self.parts * self.channels, kernel_init=linen.initializers.zeros, name="linear")
+        return jnp.split(linear(linen.silu(embedding))[:, None], self.parts, axis=-1)
 
 
 @jax.checkpoint
@@ -64,17 +66,17 @@ class MLP(linen.Module):
     ratio: int = 4
     dropout: float = 0.0
     train: bool = False
-    dtype: str = "float32"
+    dtype: Dtype = "float32"
 
     @linen.compact
     def __call__(self, x: Tokens) -> Tokens:
         dense = partial(Dense, kernel_init=linen.initializers.xavier_uniform(), dtype=self.dtype)
-        h = gelu(dense(self.ratio * x.shape[-1])(x))
-        h = linen.Dropout(self.dropout, deterministic=not self.train)(h)
-        return dense(x.shape[-1])(h)
+        h = gelu(dense(self.ratio * x.shape[-1], name="up")(x))
+        h = linen.Dropout(self.dropout, deterministic=not self.train, name="dropout")(h)
+        return dense(x.shape[-1], name="down")(h)
 
 
-class Block(linen.Module):
+class DiTBlock(linen.Module):
     """Attention and MLP with adaLN-Zero; between them attention to `others`, if there are any.
 
     Attributes:
@@ -83,10 +85,10 @@ class Block(linen.Module):
         dropout: rate of dropout inside the MLP.
         qk_norm: normalise queries and keys.
         grid: rows and columns of the tokens.
-        rotary: whether the attention turns queries and keys by their place.
-        neighbours: whether tokens see their neighbours first.
+        rotary: whether the attention turns queries and keys by their position.
+        depthwise: whether tokens see their neighbours first, by a depthwise convolution.
         dtype: compute type.
-        attention: implementation of `attention.attend`.
+        implementation: of `attention.attend`.
         train: whether dropout is on.
     """
 
@@ -96,9 +98,9 @@ class Block(linen.Module):
     qk_norm: bool = False
     grid: tuple[int, int] = (0, 0)
     rotary: bool = False
-    neighbours: bool = False
-    dtype: str = "float32"
-    attention: str = "auto"
+    depthwise: bool = False
+    dtype: Dtype = "float32"
+    implementation: str = "auto"
     train: bool = False
 
     @linen.compact
@@ -109,26 +111,30 @@ class Block(linen.Module):
         others: Float[Array, "b m e"] | None = None,
         mask: Bool[Array, "b m"] | None = None,
     ) -> Tokens:
-        shift1, scale1, gate1, shift2, scale2, gate2 = Modulation(6, x.shape[-1])(embedding)
+        shift1, scale1, gate1, shift2, scale2, gate2 = Modulation(6, x.shape[-1], name="modulation")(
+            embedding
+        )
         attention = partial(
-            Attention, self.heads, self.qk_norm, dtype=self.dtype, implementation=self.attention
+            Attention, self.heads, self.qk_norm, dtype=self.dtype, implementation=self.implementation
         )
         turn = partial(_rotate, self.grid) if self.rotary else None
-        if self.neighbours:
-            x = Neighbours(self.grid)(x)
-        x = _add(x, gate1, attention()(modulate(x, shift1, scale1), rotate=turn))
+        if self.depthwise:
+            x = DepthwiseConvolution(self.grid, name="depthwise")(x)
+        x = _add(x, gate1, attention(name="attention")(modulate(x, shift1, scale1), rotate=turn))
         if others is not None:
             norm = linen.LayerNorm(dtype=jnp.float32, name="cross_norm")
             queries = norm(x.astype(jnp.float32)).astype(x.dtype)
-            x = x + attention(out_init=linen.initializers.zeros, name="cross")(queries, others, mask)
-        mlp = MLP(self.mlp_ratio, self.dropout, self.train, self.dtype)
+            x = x + attention(out_init=linen.initializers.zeros, name="cross_attention")(
+                queries, others, mask
+            )
+        mlp = MLP(self.mlp_ratio, self.dropout, self.train, self.dtype, name="mlp")
         return _add(x, gate2, mlp(modulate(x, shift2, scale2)))
 
 
-class JointBlock(linen.Module):
+class MMDiTBlock(linen.Module):
     """Image tokens x and text tokens `others` in two streams that attend to each other and themselves.
 
-    Attributes are those of `Block`, and:
+    Attributes are those of `DiTBlock`, and:
         last: the text has done its work after the attention, and is not carried on.
     """
 
@@ -138,9 +144,9 @@ class JointBlock(linen.Module):
     qk_norm: bool = False
     grid: tuple[int, int] = (0, 0)
     rotary: bool = False
-    neighbours: bool = False
-    dtype: str = "float32"
-    attention: str = "auto"
+    depthwise: bool = False
+    dtype: Dtype = "float32"
+    implementation: str = "auto"
     train: bool = False
     last: bool = False
 
@@ -151,14 +157,13 @@ class JointBlock(linen.Module):
         n, c = x.shape[1:]
         image = Modulation(6, c, name="image_modulation")(embedding)
         text = Modulation(2 if self.last else 6, c, name="text_modulation")(embedding)
-        project = partial(Projections, self.heads, c, self.qk_norm, self.dtype)
-        if self.neighbours:
-            x = Neighbours(self.grid)(x)
+        if self.depthwise:
+            x = DepthwiseConvolution(self.grid, name="depthwise")(x)
         own, other = modulate(x, *image[:2]), modulate(others, *text[:2])
-        query, key, value = project(name="image")(own, own)
+        query, key, value = self._project("image", own)
         if self.rotary:
             query, key = _rotate(self.grid, query), _rotate(self.grid, key)
-        text_query, text_key, text_value = project(name="text")(None if self.last else other, other)
+        text_query, text_key, text_value = self._project("text", other, queries=not self.last)
         if mask is not None:
             mask = jnp.concatenate([jnp.ones(x.shape[:2], bool), mask], axis=1)
         mixed = attend(
@@ -166,10 +171,16 @@ class JointBlock(linen.Module):
             jnp.concatenate([key, text_key], axis=1),
             jnp.concatenate([value, text_value], axis=1),
             mask,
-            implementation=self.attention,
+            implementation=self.implementation,
         ).reshape(x.shape[0], -1, c)
         x = self._finish("image", x, mixed[:, :n], image[2:])
         return x, others if self.last else self._finish("text", others, mixed[:, n:], text[2:])
+
+    def _project(self, stream: str, x: Tokens, queries: bool = True) -> tuple[Any, Heads, Heads]:
+        """Queries, unless they are left out, keys and values of one stream."""
+        project = partial(project_heads, x, heads=self.heads, channels=x.shape[-1], dtype=self.dtype)
+        query = project(f"{stream}_query", norm=self.qk_norm) if queries else None
+        return query, project(f"{stream}_key", norm=self.qk_norm), project(f"{stream}_value")
 
     def _finish(self, stream: str, x: Tokens, mixed: Tokens, modulation: list[Part]) -> Tokens:
         gate1, shift2, scale2, gate2 = modulation

@@ -9,17 +9,19 @@ Normalisation and softmax are float32 in every compute type.
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Literal
 
 import flax.linen as linen
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from jaxflow.nn.attributes import Dtype
 from jaxflow.nn.dense import Dense
 
 Heads = Float[Array, "b _ heads d"]
 Mask = Bool[Array, "b m"]
+Implementation = Literal["auto", "matmul", "xla", "cudnn"]
 
 
 def _matmul(
@@ -41,7 +43,7 @@ IMPLEMENTATIONS: dict[str, Callable[..., Array]] = {
     "xla": partial(jax.nn.dot_product_attention, implementation="xla"),
     "cudnn": partial(jax.nn.dot_product_attention, implementation="cudnn"),
 }
-"""(query, key, value, *, mask, bias, scale) -> (b, n, heads, d); a new one is a line here."""
+"""(query, key, value, *, mask, bias, scale) -> (b, n, heads, d), by the names of `Implementation`."""
 
 
 def attend(
@@ -91,25 +93,7 @@ def _fastest(query: Array, plain: bool) -> str:
 
 
 Rotation = Callable[[Heads], Heads]
-"""Turns queries and keys by their place, `embeddings.rotary`."""
-
-
-class Project(linen.Module):
-    """Tokens (b, n, c) -> (b, n, heads, d), normalised over d with `norm` (root mean square, float32)."""
-
-    heads: int
-    channels: int
-    norm: bool = False
-    kernel_init: linen.initializers.Initializer = linen.initializers.xavier_uniform()
-    dtype: str = "float32"
-
-    @linen.compact
-    def __call__(self, tokens: Float[Array, "b n c"]) -> Heads:
-        if self.channels % self.heads:
-            raise ValueError(f"heads = {self.heads} does not divide the {self.channels} channels")
-        projected = Dense(self.channels, kernel_init=self.kernel_init, dtype=self.dtype)(tokens)
-        split = projected.reshape(*tokens.shape[:2], self.heads, self.channels // self.heads)
-        return linen.RMSNorm()(split.astype(jnp.float32)).astype(self.dtype) if self.norm else split
+"""Turns queries and keys by their position, `embeddings.rotate`."""
 
 
 class Attention(linen.Module):
@@ -126,7 +110,7 @@ class Attention(linen.Module):
     heads: int
     qk_norm: bool = False
     out_init: linen.initializers.Initializer = linen.initializers.xavier_uniform()
-    dtype: str = "float32"
+    dtype: Dtype = "float32"
     implementation: str = "auto"
 
     @linen.compact
@@ -137,31 +121,39 @@ class Attention(linen.Module):
         mask: Mask | None = None,
         rotate: Rotation | None = None,
     ) -> Float[Array, "b n c"]:
-        query, key, value = Projections(self.heads, tokens.shape[-1], self.qk_norm, self.dtype)(
-            tokens, tokens if others is None else others
-        )
+        channels = tokens.shape[-1]
+        project = partial(project_heads, heads=self.heads, channels=channels, dtype=self.dtype)
+        query = project(tokens, "query", norm=self.qk_norm)
+        others = tokens if others is None else others
+        key, value = project(others, "key", norm=self.qk_norm), project(others, "value")
         if rotate is not None:
             query, key = rotate(query), rotate(key)
         mixed = attend(query, key, value, mask, implementation=self.implementation)
-        out = Dense(tokens.shape[-1], kernel_init=self.out_init, dtype=self.dtype)
+        out = Dense(channels, kernel_init=self.out_init, dtype=self.dtype, name="out")
         return out(mixed.reshape(tokens.shape))
 
 
-class Projections(linen.Module):
-    """Queries of some tokens, or none, and keys and values of others."""
+def project_heads(
+    tokens: Float[Array, "b n c"],
+    name: str,
+    *,
+    heads: int,
+    channels: int,
+    norm: bool = False,
+    dtype: Dtype = "float32",
+) -> Heads:
+    """Tokens (b, n, c) -> (b, n, heads, d) by a layer `name` of the module that calls.
 
-    heads: int
-    channels: int
-    qk_norm: bool = False
-    dtype: str = "float32"
+    With `norm` each head is normalised over d (root mean square, float32) by a layer `name`_norm.
 
-    @linen.compact
-    def __call__(
-        self, tokens: Float[Array, "b n c"] | None, others: Float[Array, "b m e"]
-    ) -> tuple[Any, Heads, Heads]:
-        project = partial(Project, self.heads, self.channels, dtype=self.dtype)
-        return (
-            None if tokens is None else project(norm=self.qk_norm, name="query")(tokens),
-            project(norm=self.qk_norm, name="key")(others),
-            project(name="value")(others),
-        )
+    Raises:
+        ValueError: `heads` does not divide the channels.
+    """
+    if channels % heads:
+        raise ValueError(f"heads = {heads} does not divide the {channels} channels")
+    init = linen.initializers.xavier_uniform()
+    projected = Dense(channels, kernel_init=init, dtype=dtype, name=name)(tokens)
+    split = projected.reshape(*tokens.shape[:2], heads, channels // heads)
+    if not norm:
+        return split
+    return linen.RMSNorm(name=f"{name}_norm")(split.astype(jnp.float32)).astype(dtype)

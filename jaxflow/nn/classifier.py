@@ -1,5 +1,7 @@
 """Image classifiers: of clean images, the independent judge; of noisy ones, for classifier guidance."""
 
+from functools import partial
+
 import flax.linen as linen
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -21,15 +23,15 @@ class Classifier(linen.Module):
     def __call__(
         self, x: Float[Array, "b h w c"], *, train: bool = False
     ) -> tuple[Float[Array, "b classes"], Float[Array, "b features"]]:
+        norm = partial(linen.GroupNorm, num_groups=None, group_size=16)
         for i, channels in enumerate(self.channels):
-            x = linen.Conv(channels, (3, 3), strides=2 if i else 1)(x)
-            h = linen.Conv(channels, (3, 3))(linen.silu(linen.GroupNorm(num_groups=None, group_size=16)(x)))
-            x = x + linen.Conv(channels, (3, 3))(
-                linen.silu(linen.GroupNorm(num_groups=None, group_size=16)(h))
-            )
-        features = jnp.mean(linen.silu(linen.GroupNorm(num_groups=None, group_size=16)(x)), axis=(1, 2))
-        hidden = linen.Dropout(self.dropout, deterministic=not train)(features)
-        return linen.Dense(self.classes)(hidden), features
+            conv = partial(linen.Conv, channels, (3, 3))
+            x = conv(strides=2 if i else 1, name=f"down_{i}" if i else "stem")(x)
+            h = conv(name=f"conv1_{i}")(linen.silu(norm(name=f"norm1_{i}")(x)))
+            x = x + conv(name=f"conv2_{i}")(linen.silu(norm(name=f"norm2_{i}")(h)))
+        features = jnp.mean(linen.silu(norm(name="final_norm")(x)), axis=(1, 2))
+        hidden = linen.Dropout(self.dropout, deterministic=not train, name="dropout")(features)
+        return linen.Dense(self.classes, name="logits")(hidden), features
 
 
 class NoisyClassifier(linen.Module):
@@ -41,7 +43,10 @@ class NoisyClassifier(linen.Module):
 
     @linen.compact
     def __call__(self, x: Float[Array, "b h w c"], t: Float[Array, " b"]) -> Float[Array, "b classes"]:
-        h = linen.Dense(self.width)(x.reshape(x.shape[0], -1)) + TimeEmbedding(self.width)(t)
-        for _ in range(self.depth):
-            h = h + linen.Dense(self.width)(linen.silu(linen.LayerNorm()(h)))
-        return linen.log_softmax(linen.Dense(self.classes)(linen.LayerNorm()(h)))
+        h = linen.Dense(self.width, name="pixels")(x.reshape(x.shape[0], -1))
+        h = h + TimeEmbedding(self.width, name="time_embedding")(t)
+        for i in range(self.depth):
+            normed = linen.LayerNorm(name=f"norm_{i}")(h)
+            h = h + linen.Dense(self.width, name=f"dense_{i}")(linen.silu(normed))
+        normed = linen.LayerNorm(name="final_norm")(h)
+        return linen.log_softmax(linen.Dense(self.classes, name="logits")(normed))

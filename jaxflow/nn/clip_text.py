@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxflow.nn.attributes import Count, Depth, HeadCount, Width
 from jaxflow.nn.transformer import BiasedAttention
 
 
@@ -85,12 +86,12 @@ class CLIPText(linen.Module):
         dtype: compute type, float32 or bfloat16.
     """
 
-    vocabulary: int = 49408
-    width: int = 768
-    depth: int = 12
-    heads: int = 12
-    hidden: int = 3072
-    positions: int = 77
+    vocabulary: Count = 49408
+    width: Width = 768
+    depth: Depth = 12
+    heads: HeadCount = 12
+    hidden: Width = 3072
+    positions: Count = 77
     activation: str = "quick_gelu"
     epsilon: float = 1e-5
     end_token: int | None = None
@@ -104,9 +105,9 @@ class CLIPText(linen.Module):
         n = ids.shape[1]
         self._check(n)
         init = linen.initializers.normal(0.02)
-        places = self.param("position_embedding", init, (self.positions, self.width))
+        positions = self.param("position_embedding", init, (self.positions, self.width))
         x = linen.Embed(self.vocabulary, self.width, embedding_init=init, name="token_embedding")(ids)
-        x = x + places[None, :n]
+        x = x + positions[None, :n]
         mask = jnp.tril(jnp.ones((1, n, n), bool))
         tokens = x
         for i in range(self.depth):
@@ -123,7 +124,7 @@ class CLIPText(linen.Module):
         return features._replace(projected=project(pooled).astype(jnp.float32))
 
     def _end(self, ids: Int[Array, "b n"]) -> Int[Array, " b"]:
-        """Place of the first end-of-text token."""
+        """Position of the first end-of-text token."""
         return jnp.argmax(ids if self.end_token is None else ids == self.end_token, axis=1)
 
     def _check(self, n: int) -> None:

@@ -15,6 +15,7 @@ import flax.linen as linen
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxflow.nn.attributes import Count, Modules, Width, check
 from jaxflow.typing import Condition
 
 
@@ -30,7 +31,7 @@ class Encoded(NamedTuple):
 class ClassTable(linen.Module):
     """y: classes (b,). A learned vector per class, and one for the null class, whose index is `classes`."""
 
-    classes: int
+    classes: Count
 
     @property
     def null(self) -> int:
@@ -39,7 +40,9 @@ class ClassTable(linen.Module):
 
     @linen.compact
     def __call__(self, y: Int[Array, " b"], width: int) -> Encoded:
-        table = linen.Embed(self.classes + 1, width, embedding_init=linen.initializers.normal(0.02))
+        check(self)
+        init = linen.initializers.normal(0.02)
+        table = linen.Embed(self.classes + 1, width, embedding_init=init, name="table")
         return Encoded(vector=table(y))
 
 
@@ -53,7 +56,7 @@ class GivenVector(NamedTuple):
 class VectorMLP(linen.Module):
     """y: `GivenVector`, (b, size). A two-layer MLP of it, or a learned vector where none is given."""
 
-    size: int
+    size: Width
 
     @property
     def null(self) -> GivenVector:
@@ -62,36 +65,39 @@ class VectorMLP(linen.Module):
 
     @linen.compact
     def __call__(self, y: GivenVector, width: int) -> Encoded:
+        check(self)
         # Selected before and after: a nan that is not given reaches neither output nor gradient.
         value = jnp.where(y.given[:, None], y.value, 0)
-        hidden = linen.Dense(width)(linen.silu(linen.Dense(width)(value)))
+        hidden = linen.silu(linen.Dense(width, name="hidden")(value))
+        vector = linen.Dense(width, name="out")(hidden)
         nothing = self.param("null", linen.initializers.normal(0.02), (width,))
-        return Encoded(vector=jnp.where(y.given[:, None], hidden, nothing[None]))
+        return Encoded(vector=jnp.where(y.given[:, None], vector, nothing[None]))
 
 
-class Sequence(NamedTuple):
-    """A sequence as condition: embeddings of words, say, of a frozen text encoder."""
+class GivenTokens(NamedTuple):
+    """Tokens as condition: embeddings of words, say, of a frozen text encoder."""
 
     tokens: Float[Array, "*b m c"]
     mask: Bool[Array, "*b m"]
     """Which of them count; where none does, a learned token stands for the null condition."""
     pooled: Float[Array, "*b d"]
-    """The sequence as one vector."""
+    """All of them as one vector."""
 
 
-class TokenSequence(linen.Module):
-    """y: `Sequence`. Its tokens, normalised and mapped to the width, and its pooled vector by an MLP."""
+class TokenProjection(linen.Module):
+    """y: `GivenTokens`. The tokens, normalised and mapped to the width, and the pooled vector by an MLP."""
 
     @linen.compact
-    def __call__(self, y: Sequence, width: int) -> Encoded:
-        tokens = linen.Dense(width)(linen.LayerNorm()(y.tokens.astype(jnp.float32)))
-        vector = linen.Dense(width)(
-            linen.silu(linen.Dense(width)(linen.LayerNorm()(y.pooled.astype(jnp.float32))))
-        )
+    def __call__(self, y: GivenTokens, width: int) -> Encoded:
+        tokens = linen.LayerNorm(name="tokens_norm")(y.tokens.astype(jnp.float32))
+        tokens = linen.Dense(width, name="tokens")(tokens)
+        pooled = linen.LayerNorm(name="pooled_norm")(y.pooled.astype(jnp.float32))
+        hidden = linen.silu(linen.Dense(width, name="hidden")(pooled))
+        vector = linen.Dense(width, name="out")(hidden)
         empty = ~jnp.any(y.mask, axis=1)
         nothing = self.param("null", linen.initializers.normal(0.02), (width,))
         vector = jnp.where(empty[:, None], nothing[None], vector)
-        return Encoded(vector, *NullToken()(tokens, y.mask))
+        return Encoded(vector, *NullToken(name="null_token")(tokens, y.mask))
 
 
 class NullToken(linen.Module):
@@ -110,20 +116,21 @@ class NullToken(linen.Module):
 class Several(linen.Module):
     """y: a tuple, a condition for each encoder. Their vectors are added, their tokens joined end to end."""
 
-    encoders: tuple[linen.Module, ...]
+    encoders: Modules
 
     @linen.compact
     def __call__(self, y: tuple[Condition, ...], width: int) -> Encoded:
+        check(self)
         if len(y) != len(self.encoders):
             raise ValueError(
                 f"y has {len(y)} conditions for {len(self.encoders)} encoders: one for each is needed"
             )
         parts = [encode(part, width) for encode, part in zip(self.encoders, y, strict=True)]  # type: ignore[operator]
         vectors = [part.vector for part in parts if part.vector is not None]
-        sequences = [part for part in parts if part.tokens is not None]
+        sequences = {i: part for i, part in enumerate(parts) if part.tokens is not None}
         vector = sum(vectors[1:], start=vectors[0]) if vectors else None
         if not sequences:
             return Encoded(vector)
-        tokens = [linen.Dense(width)(part.tokens) for part in sequences]
-        masks = [jnp.ones(p.tokens.shape[:2], bool) if p.mask is None else p.mask for p in sequences]
+        tokens = [linen.Dense(width, name=f"tokens_{i}")(part.tokens) for i, part in sequences.items()]
+        masks = [jnp.ones(p.tokens.shape[:2], bool) if p.mask is None else p.mask for p in sequences.values()]
         return Encoded(vector, jnp.concatenate(tokens, axis=1), jnp.concatenate(masks, axis=1))

@@ -23,6 +23,8 @@ import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float
 
+from jaxflow.nn.attributes import Dtype
+
 Image = Float[Array, "b _ _ _"]
 Kernel = Float[Array, "3 3 c o"]
 
@@ -96,7 +98,7 @@ class Convolution(linen.Module):
     channels: int
     stride: int = 1
     kernel_init: linen.initializers.Initializer = linen.initializers.lecun_normal()
-    dtype: str = "float32"
+    dtype: Dtype = "float32"
 
     @linen.compact
     def __call__(self, x: Image) -> Image:

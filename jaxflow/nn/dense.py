@@ -7,6 +7,8 @@ is three times slower. With the axes of examples and tokens as one it is fast on
 import flax.linen as linen
 from jaxtyping import Array, Float
 
+from jaxflow.nn.attributes import Dtype
+
 
 class Dense(linen.Module):
     """`linen.Dense` in value and parameters, (..., c) -> (..., features).
@@ -19,7 +21,7 @@ class Dense(linen.Module):
 
     features: int
     kernel_init: linen.initializers.Initializer = linen.initializers.lecun_normal()
-    dtype: str = "float32"
+    dtype: Dtype = "float32"
 
     @linen.compact
     def __call__(self, x: Float[Array, "*n c"]) -> Float[Array, "*n features"]:

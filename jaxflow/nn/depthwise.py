@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 
-class Neighbours(linen.Module):
+class DepthwiseConvolution(linen.Module):
     """x + its 3 x 3 convolution channel by channel, (b, n, c) -> (b, n, c); the identity at initialisation.
 
     Attributes:

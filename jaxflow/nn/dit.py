@@ -8,25 +8,20 @@ Source: "Building an Image Generator", section on diffusion transformers; Peeble
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import flax.linen as linen
+from annotated_types import MultipleOf
 from jaxtyping import Array, Float
 
-from jaxflow.nn.adaln import Block, JointBlock, Modulation, Tokens, modulate
+from jaxflow.nn.adaln import DiTBlock, MMDiTBlock, Modulation, Tokens, modulate
+from jaxflow.nn.attention import Implementation
+from jaxflow.nn.attributes import Depth, Dtype, HeadCount, Patch, Rate, Ratio, TimeFeatures, Width, check
 from jaxflow.nn.conditioning import Encoded
 from jaxflow.nn.dense import Dense
 from jaxflow.nn.embeddings import TimeEmbedding, grid_positions
 from jaxflow.nn.patches import from_patches, to_patches
 from jaxflow.typing import Condition, Time
-
-OPTIONS = {
-    "text": ("none", "cross", "joint"),
-    "positions": ("sinusoidal", "learned", "rotary"),
-    "time": ("sinusoidal", "fourier"),
-    "dtype": ("float32", "bfloat16"),
-}
-"""What the attributes of `DiT` that are names may be."""
 
 
 class DiT(linen.Module):
@@ -40,79 +35,77 @@ class DiT(linen.Module):
         heads: attention heads.
         mlp_ratio: width of the hidden layer of each block's MLP, in units of `width`.
         dropout: rate of dropout inside the MLPs.
-        text: how the encoder's tokens enter: not at all, by cross-attention, or by joint attention.
+        cross_attention: image tokens attend to the encoder's tokens, in each block.
+        joint_attention: image and text tokens attend to all of both, in two streams (MM-DiT).
         positions: of the patches: sinusoidal, learned (for one image size), or rotary in the attention.
-        neighbours: each block begins with a depthwise 3 x 3 convolution; small models learn faster with it.
+        depthwise: each block begins with a depthwise 3 x 3 convolution; small models learn faster with it.
         qk_norm: normalise queries and keys.
         time: sinusoidal or learned Fourier features of t.
-        frequencies: number of those features.
+        frequencies: number of those features; even.
         learned_variance: a second output per channel, as published; it is left out of what is returned.
         remat: compute the blocks again in the backward pass instead of keeping what they computed.
         scan: compile one block as a loop over all, whose parameters are stacked.
         dtype: compute type, float32 or bfloat16; parameters, norms, softmax and t are float32.
-        attention: implementation of `attention.attend`.
+        attention_implementation: of `attention.attend`.
     """
 
     encode: linen.Module | None
-    patch: int = 2
-    width: int = 256
-    depth: int = 6
-    heads: int = 4
-    mlp_ratio: int = 4
-    dropout: float = 0.0
-    text: Literal["none", "cross", "joint"] = "none"
+    patch: Patch = 2
+    width: Annotated[Width, MultipleOf(4)] = 256
+    depth: Depth = 6
+    heads: HeadCount = 4
+    mlp_ratio: Ratio = 4
+    dropout: Rate = 0.0
+    cross_attention: bool = False
+    joint_attention: bool = False
     positions: Literal["sinusoidal", "learned", "rotary"] = "sinusoidal"
-    neighbours: bool = False
+    depthwise: bool = False
     qk_norm: bool = False
-    time: Literal["sinusoidal", "fourier"] = "sinusoidal"
-    frequencies: int = 128
+    time: TimeFeatures = "sinusoidal"
+    frequencies: Annotated[Width, MultipleOf(2)] = 128
     learned_variance: bool = False
     remat: bool = False
     scan: bool = False
-    dtype: str = "float32"
-    attention: str = "auto"
+    dtype: Dtype = "float32"
+    attention_implementation: Implementation = "auto"
 
     @linen.compact
     def __call__(
         self, x: Float[Array, "b h w c"], t: Time, y: Condition, *, train: bool = False
     ) -> Float[Array, "b h w c"]:
-        for name, values in OPTIONS.items():
-            if getattr(self, name) not in values:
-                raise ValueError(f"{name} = {getattr(self, name)!r}: there are {', '.join(values)}")
+        check(self)
         encoded = Encoded() if self.encode is None else self.encode(y, self.width)  # type: ignore[operator]
-        embedding = TimeEmbedding(self.width, self.frequencies, self.time == "fourier")(t)
+        time = TimeEmbedding(self.width, self.frequencies, self.time == "fourier", name="time_embedding")
+        embedding = time(t)
         if encoded.vector is not None:
             embedding = embedding + encoded.vector
         patches = to_patches(x, self.patch)
         b, rows, columns, d = patches.shape
-        tokens = Dense(self.width, dtype=self.dtype)(patches.reshape(b, rows * columns, d))
-        tokens = self._placed(tokens, rows, columns)
+        embed = Dense(self.width, dtype=self.dtype, name="patch_embedding")
+        tokens = self._with_positions(embed(patches.reshape(b, rows * columns, d)), rows, columns)
         tokens = self._blocks(tokens, embedding, encoded, (rows, columns), train)
-        shift, scale = Modulation(2, self.width)(embedding)
+        shift, scale = Modulation(2, self.width, name="final_modulation")(embedding)
         outputs = d * (2 if self.learned_variance else 1)
-        last = Dense(outputs, kernel_init=linen.initializers.zeros, dtype=self.dtype)
-        out = last(modulate(tokens, shift, scale)).reshape(b, rows, columns, outputs)
+        final = Dense(outputs, kernel_init=linen.initializers.zeros, dtype=self.dtype, name="final")
+        out = final(modulate(tokens, shift, scale)).reshape(b, rows, columns, outputs)
         return from_patches(out, self.patch)[..., : x.shape[-1]].astype(x.dtype)
 
-    def _placed(self, tokens: Tokens, rows: int, columns: int) -> Tokens:
-        """Tokens with their place added, unless the attention looks to it."""
+    def _with_positions(self, tokens: Tokens, rows: int, columns: int) -> Tokens:
+        """Tokens with their positions added, unless the attention looks to these."""
         if self.positions == "rotary":
             return tokens
         if self.positions == "learned":
             init = linen.initializers.normal(0.02)
-            places = self.param("places", init, (rows * columns, self.width))
+            positions = self.param("position_embedding", init, (rows * columns, self.width))
         else:
-            places = grid_positions(rows, columns, self.width)
-        return tokens + places[None].astype(tokens.dtype)
+            positions = grid_positions(rows, columns, self.width)
+        return tokens + positions[None].astype(tokens.dtype)
 
     def _blocks(
         self, tokens: Tokens, embedding: Array, encoded: Encoded, grid: tuple[int, int], train: bool
     ) -> Tokens:
-        if self.text != "none" and encoded.tokens is None:
-            raise ValueError(
-                f"text = {self.text!r}: the encoder {type(self.encode).__name__} gives no tokens"
-            )
-        kind: Any = JointBlock if self.text == "joint" else Block
+        self._check_tokens(encoded)
+        kind: Any = MMDiTBlock if self.joint_attention else DiTBlock
         # Inside a loop the compiler cannot merge what is computed twice, and need not be kept from it.
         block: Any = partial(
             linen.remat(kind, prevent_cse=not self.scan) if self.remat else kind,
@@ -122,18 +115,25 @@ class DiT(linen.Module):
             qk_norm=self.qk_norm,
             grid=grid,
             rotary=self.positions == "rotary",
-            neighbours=self.neighbours,
+            depthwise=self.depthwise,
             dtype=self.dtype,
-            attention=self.attention,
+            implementation=self.attention_implementation,
             train=train,
         )
-        if self.text == "joint":
-            others: Any = Dense(self.width, dtype=self.dtype)(encoded.tokens)  # type: ignore[arg-type]
+        if self.joint_attention:
+            embed: Any = Dense(self.width, dtype=self.dtype, name="text_embedding")
             both = lambda block, streams: block(streams[0], embedding, streams[1], encoded.mask)  # noqa: E731
-            streams = self._repeat(block, both, (tokens, others), self.depth - 1)
+            streams = self._repeat(block, both, (tokens, embed(encoded.tokens)), self.depth - 1)
             return both(block(last=True, name=f"block_{self.depth - 1}"), streams)[0]
-        seen = (encoded.tokens, encoded.mask) if self.text == "cross" else ()
+        seen = (encoded.tokens, encoded.mask) if self.cross_attention else ()
         return self._repeat(block, lambda block, x: block(x, embedding, *seen), tokens, self.depth)
+
+    def _check_tokens(self, encoded: Encoded) -> None:
+        if self.cross_attention and self.joint_attention:
+            raise ValueError("cross_attention = joint_attention = True: one of them is needed at most")
+        for name in ("cross_attention", "joint_attention"):
+            if getattr(self, name) and encoded.tokens is None:
+                raise ValueError(f"{name} = True: the encoder {type(self.encode).__name__} gives no tokens")
 
     def _repeat(self, block: Any, apply: Callable[[linen.Module, Any], Any], x: Any, times: int) -> Any:
         """Through so many blocks: one after the other, or as a loop over one block's program."""
@@ -160,17 +160,20 @@ SIZES: dict[str, dict[str, int]] = {
 
 
 def published(size: str, patch: int, encode: linen.Module, **options: Any) -> DiT:
-    """DiT-S, B, L or XL with this patch size, as published but for `options`.
+    """DiT-S, B, L or XL with this patch size: the published function of the parameters, but for `options`.
 
     Args:
         size: S, B, L or XL.
         patch: side of a patch: 2, 4 or 8 were published.
-        encode: encoder of the condition.
-        options: attributes of `DiT` that differ; published are learned_variance=True and 256 frequencies.
+        encode: encoder of the condition; `ClassTable(1000)` as published.
+        options: attributes of `DiT` that differ.
 
     Raises:
         ValueError: there is no such size.
+
+    Source: Peebles and Xie 2212.09748, section 3 and facebookresearch/DiT, models.py.
     """
     if size not in SIZES:
         raise ValueError(f"size = {size!r}: published are {', '.join(SIZES)}")
-    return DiT(encode=encode, patch=patch, **{"frequencies": 256, **SIZES[size], **options})
+    own: dict[str, Any] = {"frequencies": 256, "learned_variance": True, **SIZES[size]}
+    return DiT(encode=encode, patch=patch, **{**own, **options})

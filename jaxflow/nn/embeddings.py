@@ -1,4 +1,4 @@
-"""Embeddings of time and of place: numbers as vectors that a network can tell apart."""
+"""Embeddings of time and of position: numbers as vectors that a network can tell apart."""
 
 import flax.linen as linen
 import jax.numpy as jnp
@@ -21,19 +21,24 @@ def _angles(position: Array, n: int, longest: float) -> Array:
 
 
 def _grid(height: int, width: int) -> tuple[Array, Array]:
-    """Row and column of each place of a grid, row by row."""
+    """Row and column of each position of a grid, row by row."""
     rows, columns = jnp.meshgrid(jnp.arange(height), jnp.arange(width), indexing="ij")
     return rows.ravel(), columns.ravel()
 
 
 def grid_positions(height: int, width: int, channels: int) -> Float[Array, "tokens channels"]:
-    """Sinusoidal embedding of the places of a grid, row by row: half the channels each for row and column."""
-    halves = [sinusoidal(axis, channels // 2, longest=1e4) for axis in _grid(height, width)]
-    return jnp.concatenate(halves, axis=-1)
+    """Sinusoidal embedding of the positions of a grid, row by row, in the order of the published DiT.
+
+        [sin(w column), cos(w column), sin(w row), cos(w row)],    w_i = 10000^(-i / n), n = channels / 4
+
+    Source: Peebles and Xie 2212.09748, facebookresearch/DiT, models.py, get_2d_sincos_pos_embed.
+    """
+    row, column = (_angles(axis, channels // 4, 1e4) for axis in _grid(height, width))
+    return jnp.concatenate([f(angles) for angles in (column, row) for f in (jnp.sin, jnp.cos)], axis=-1)
 
 
 def rotate(x: Float[Array, "b n heads d"], height: int, width: int) -> Float[Array, "b n heads d"]:
-    """Queries or keys of a grid turned by their place: their products depend on differences of place only.
+    """Queries or keys of a grid turned by their position: products depend on differences of position only.
 
     The channels of a head are pairs, each turned by an angle: a half of them by the row times a frequency,
     the other by the column, frequencies geometric from 1 down to 1 / 10,000.
@@ -70,11 +75,11 @@ class TimeEmbedding(linen.Module):
     @linen.compact
     def __call__(self, t: Float[Array, " b"]) -> Float[Array, "b width"]:
         if self.learned:
-            features = Fourier(self.frequencies)(t)
+            features = Fourier(self.frequencies, name="fourier")(t)
         else:
             features = sinusoidal(1000 * t, self.frequencies, longest=1e4)
-        hidden = linen.silu(linen.Dense(self.width)(features))
-        return linen.Dense(self.width)(hidden)
+        hidden = linen.silu(linen.Dense(self.width, name="hidden")(features))
+        return linen.Dense(self.width, name="out")(hidden)
 
 
 class Fourier(linen.Module):

@@ -17,9 +17,13 @@ Here it is group norm, with as many parameters: a scale and a bias per channel.
 Source: MIT 6.S184, 2025, lab 3.
 """
 
+from typing import Annotated
+
 import flax.linen as linen
+from annotated_types import MultipleOf
 from jaxtyping import Array, Float
 
+from jaxflow.nn.attributes import Depth, Width, Widths, check
 from jaxflow.nn.convolution import Convolution
 from jaxflow.nn.embeddings import Fourier
 from jaxflow.nn.unet_blocks import GroupNorm, Image, enlarge
@@ -29,7 +33,7 @@ Vector = Float[Array, "b d"]
 
 
 class Adapter(linen.Module):
-    """A vector as what is added to every place of an image, (b, d) -> (b, 1, 1, channels)."""
+    """A vector as what is added to every pixel of an image, (b, d) -> (b, 1, 1, channels)."""
 
     channels: int
 
@@ -57,20 +61,21 @@ class LabUNet(linen.Module):
         encode: encoder of the condition, (y, width) -> `Encoded` with a vector; in the lab `ClassTable(10)`.
         channels: channels at each resolution, from the highest down.
         layers: residual layers at each resolution, on the way down and on the way up.
-        embedding: width of the vectors of time and condition.
+        width: of the vectors of time and condition.
     """
 
     encode: linen.Module
-    channels: tuple[int, ...] = (32, 64, 128)
-    layers: int = 2
-    embedding: int = 40
+    channels: Widths = (32, 64, 128)
+    layers: Depth = 2
+    width: Annotated[Width, MultipleOf(2)] = 40
 
     @linen.compact
     def __call__(self, x: Image, t: Time, y: Condition, *, train: bool = False) -> Image:
+        check(self)
         unit = 2 ** (len(self.channels) - 1)
         if x.shape[1] % unit or x.shape[2] % unit:
             raise ValueError(f"image size {x.shape[1]} x {x.shape[2]}: multiples of {unit} are needed")
-        vectors = Fourier(self.embedding, name="time")(t), self.encode(y, self.embedding).vector  # type: ignore[operator]
+        vectors = Fourier(self.width, name="time")(t), self.encode(y, self.width).vector  # type: ignore[operator]
         first = self.channels[0]
         h = linen.silu(GroupNorm(name="norm")(Convolution(first, name="first")(x)))
         skips = []

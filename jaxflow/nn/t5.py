@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxflow.nn.attributes import Count, Depth, HeadCount, Width
 from jaxflow.nn.transformer import BiasedAttention
 
 FEED_FORWARDS = ("relu", "gated-gelu")
@@ -95,15 +96,15 @@ class T5Encoder(linen.Module):
         dtype: compute type, float32 or bfloat16.
     """
 
-    vocabulary: int = 32128
-    width: int = 512
-    depth: int = 6
-    heads: int = 8
-    head_width: int = 64
-    hidden: int = 2048
+    vocabulary: Count = 32128
+    width: Width = 512
+    depth: Depth = 6
+    heads: HeadCount = 8
+    head_width: Width = 64
+    hidden: Width = 2048
     feed_forward: str = "relu"
-    buckets: int = 32
-    max_distance: int = 128
+    buckets: Width = 32
+    max_distance: Count = 128
     epsilon: float = 1e-6
     dtype: str = "float32"
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxflow.nn.attention import Attention
+from jaxflow.nn.attributes import Count, Depth, HeadCount, Width, check
 from jaxflow.nn.conditioning import Encoded, NullToken
 from jaxflow.nn.dense import Dense
 
@@ -20,9 +21,10 @@ class TextBlock(linen.Module):
 
     @linen.compact
     def __call__(self, x: Float[Array, "b m c"], mask: Bool[Array, "b m"]) -> Float[Array, "b m c"]:
-        x = x + Attention(self.heads)(linen.LayerNorm()(x), mask=mask)
-        hidden = linen.gelu(Dense(4 * x.shape[-1])(linen.LayerNorm()(x)), approximate=True)
-        return x + Dense(x.shape[-1])(hidden)
+        c = x.shape[-1]
+        x = x + Attention(self.heads, name="attention")(linen.LayerNorm(name="norm1")(x), mask=mask)
+        hidden = linen.gelu(Dense(4 * c, name="up")(linen.LayerNorm(name="norm2")(x)), approximate=True)
+        return x + Dense(c, name="down")(hidden)
 
 
 class TextEncoder(linen.Module):
@@ -30,25 +32,26 @@ class TextEncoder(linen.Module):
 
     Attributes:
         vocabulary: number of different numbers.
-        channels: of a token.
+        width: channels of a token.
         depth: number of blocks.
         heads: attention heads.
     """
 
-    vocabulary: int
-    channels: int = 128
-    depth: int = 2
-    heads: int = 4
+    vocabulary: Count
+    width: Width = 128
+    depth: Depth = 2
+    heads: HeadCount = 4
 
     @linen.compact
     def __call__(self, y: Int[Array, "b m"], width: int) -> Encoded:
+        check(self)
         init = linen.initializers.normal(1.0)  # as T5's: words are far apart from the first step on
-        places = self.param("places", init, (y.shape[1], self.channels))
-        tokens = linen.Embed(self.vocabulary, self.channels, embedding_init=init)(y) + places[None]
-        tokens, mask = NullToken()(tokens, y != 0)
-        for _ in range(self.depth):
-            tokens = TextBlock(self.heads)(tokens, mask)
-        tokens = linen.LayerNorm()(tokens)
+        positions = self.param("position_embedding", init, (y.shape[1], self.width))
+        words = linen.Embed(self.vocabulary, self.width, embedding_init=init, name="token_embedding")
+        tokens, mask = NullToken(name="null_token")(words(y) + positions[None], y != 0)
+        for i in range(self.depth):
+            tokens = TextBlock(self.heads, name=f"block_{i}")(tokens, mask)
+        tokens = linen.LayerNorm(name="final_norm")(tokens)
         weights = mask.astype(tokens.dtype)[..., None]
         mean = jnp.sum(tokens * weights, axis=1) / jnp.sum(weights, axis=1)
-        return Encoded(Dense(width)(mean), tokens, mask)
+        return Encoded(Dense(width, name="pooled")(mean), tokens, mask)

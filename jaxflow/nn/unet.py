@@ -17,27 +17,28 @@ from typing import Any, Literal
 import flax.linen as linen
 import jax.numpy as jnp
 
+from jaxflow.nn.attention import Implementation
+from jaxflow.nn.attributes import (
+    Depth,
+    Dtype,
+    HeadCount,
+    Patch,
+    Rate,
+    Switches,
+    TimeFeatures,
+    Width,
+    Widths,
+    check,
+)
 from jaxflow.nn.conditioning import Encoded
 from jaxflow.nn.convolution import Convolution
 from jaxflow.nn.embeddings import TimeEmbedding
 from jaxflow.nn.patches import from_patches, to_patches
-from jaxflow.nn.unet_blocks import Block, Down, GroupNorm, Image, Up
+from jaxflow.nn.unet_blocks import Down, GroupNorm, Image, UNetBlock, Up
 from jaxflow.typing import Condition, Time
 
 Levels = tuple[tuple[int, bool, bool], ...]
 """Channels, self-attention and cross-attention at each resolution, from the highest down."""
-
-OPTIONS = {
-    "down": ("strided", "average", "max"),
-    "up": ("nearest", "bilinear", "transposed"),
-    "skips": ("concatenate", "add"),
-    "modulation": ("scale_shift", "pointwise"),
-    "modulated": ("blocks", "midcoder"),
-    "positions": ("none", "sinusoidal"),
-    "time": ("sinusoidal", "fourier"),
-    "dtype": ("float32", "bfloat16"),
-}
-"""What the attributes of `UNet` that are names may be."""
 
 
 class Encoder(linen.Module):
@@ -53,7 +54,7 @@ class Encoder(linen.Module):
         skips = []
         for i, level in enumerate(self.levels):
             if i:
-                x = self.down(level[0])(x)
+                x = self.down(level[0], name=f"down_{i - 1}")(x)
             for j in range(self.blocks):
                 x = self.block(*level, name=f"block_{i}_{j}")(x, condition)
                 skips.append(x)
@@ -86,7 +87,7 @@ class Decoder(linen.Module):
         skips = list(skips)
         for i, level in reversed(list(enumerate(self.levels))):
             if i < len(self.levels) - 1:
-                x = self.up(level[0])(x)
+                x = self.up(level[0], name=f"up_{i}")(x)
             for j in range(self.blocks):
                 skip = skips.pop()
                 x = x + skip if self.skips == "add" else jnp.concatenate([x, skip], axis=-1)
@@ -101,14 +102,14 @@ class Head(linen.Module):
     """
 
     pixels: int
-    dtype: str = "float32"
+    dtype: Dtype = "float32"
 
     @linen.compact
     def __call__(self, x: Image) -> Image:
         zeros = linen.initializers.zeros
-        convolution = Convolution(self.pixels, kernel_init=zeros, dtype=self.dtype)
-        linear = linen.Dense(self.pixels, use_bias=False, kernel_init=zeros, dtype=self.dtype)
-        return convolution(linen.silu(GroupNorm()(x))) + linear(x)
+        conv = Convolution(self.pixels, kernel_init=zeros, dtype=self.dtype, name="conv")
+        linear = linen.Dense(self.pixels, use_bias=False, kernel_init=zeros, dtype=self.dtype, name="linear")
+        return conv(linen.silu(GroupNorm(name="norm")(x))) + linear(x)
 
 
 class UNet(linen.Module):
@@ -124,9 +125,9 @@ class UNet(linen.Module):
         cross_attention: whether the blocks of that resolution attend to the encoder's tokens; () for nowhere.
         blocks: residual blocks at each resolution, on the way down and on the way up.
         patch: side of the pixel groups that the stem makes into channels.
-        embedding: width of the vector that carries time and condition.
+        width: of the vector that carries time and condition.
         heads: attention heads.
-        positions: what tells the attention of the places, beside the edges of the convolutions.
+        positions: what tells the attention of the positions, beside the edges of the convolutions.
         down: to half the resolution by a strided convolution, average or max pooling.
         up: to twice the resolution by nearest or bilinear interpolation, or a transposed convolution.
         skips: whether the encoder's outputs are concatenated or added in the decoder.
@@ -140,24 +141,24 @@ class UNet(linen.Module):
     """
 
     encode: linen.Module | None
-    channels: tuple[int, ...] = (64, 128)
-    attention: tuple[bool, ...] = (False, True)
-    cross_attention: tuple[bool, ...] = ()
-    blocks: int = 2
-    patch: int = 1
-    embedding: int = 256
-    heads: int = 4
+    channels: Widths = (64, 128)
+    attention: Switches = (False, True)
+    cross_attention: Switches = ()
+    blocks: Depth = 2
+    patch: Patch = 1
+    width: Width = 256
+    heads: HeadCount = 4
     positions: Literal["none", "sinusoidal"] = "none"
     down: Literal["strided", "average", "max"] = "strided"
     up: Literal["nearest", "bilinear", "transposed"] = "nearest"
     skips: Literal["concatenate", "add"] = "concatenate"
     modulation: Literal["scale_shift", "pointwise"] = "scale_shift"
     modulated: Literal["blocks", "midcoder"] = "blocks"
-    time: Literal["sinusoidal", "fourier"] = "sinusoidal"
-    dropout: float = 0.0
+    time: TimeFeatures = "sinusoidal"
+    dropout: Rate = 0.0
     remat: bool = False
-    dtype: str = "float32"
-    attention_implementation: str = "auto"
+    dtype: Dtype = "float32"
+    attention_implementation: Implementation = "auto"
 
     @linen.compact
     def __call__(self, x: Image, t: Time, y: Condition, *, train: bool = False) -> Image:
@@ -165,27 +166,27 @@ class UNet(linen.Module):
         condition = self._condition(t, y)
         outside = condition._replace(vector=None) if self.modulated == "midcoder" else condition
         block, down, up = self._parts(train)
-        stem = Convolution(self.channels[0], dtype=self.dtype)(to_patches(x, self.patch))
-        h, skips = Encoder(levels, self.blocks, block, down)(stem, outside)
-        h = Midcoder(levels[-1], block)(h, condition)
-        h = Decoder(levels, self.blocks, block, up, self.skips)(h, skips, outside)
-        pixels = Head(self.patch**2 * x.shape[-1], self.dtype)(h + stem)
+        stem = Convolution(self.channels[0], dtype=self.dtype, name="stem")(to_patches(x, self.patch))
+        h, skips = Encoder(levels, self.blocks, block, down, name="encoder")(stem, outside)
+        h = Midcoder(levels[-1], block, name="midcoder")(h, condition)
+        h = Decoder(levels, self.blocks, block, up, self.skips, name="decoder")(h, skips, outside)
+        pixels = Head(self.patch**2 * x.shape[-1], self.dtype, name="head")(h + stem)
         return from_patches(pixels, self.patch).astype(x.dtype)
 
     def _condition(self, t: Time, y: Condition) -> Encoded:
         """What the blocks see: the encoded condition, with time in its vector."""
-        encoded = Encoded() if self.encode is None else self.encode(y, self.embedding)  # type: ignore[operator]
+        encoded = Encoded() if self.encode is None else self.encode(y, self.width)  # type: ignore[operator]
         gives = encoded.tokens is not None
         if any(self.cross_attention) != gives and (not gives or encoded.vector is None):
             what = f"{type(self.encode).__name__} gives {'only' if gives else 'no'} tokens"
             raise ValueError(f"cross_attention = {self.cross_attention}: the encoder {what}")
-        embedding = TimeEmbedding(self.embedding, learned=self.time == "fourier")(t)
+        embedding = TimeEmbedding(self.width, learned=self.time == "fourier", name="time_embedding")(t)
         return encoded._replace(vector=embedding if encoded.vector is None else embedding + encoded.vector)
 
     def _parts(self, train: bool) -> tuple[Callable[..., linen.Module], ...]:
         """Blocks, and the ways down and up."""
         block = partial(
-            linen.remat(Block) if self.remat else Block,
+            linen.remat(UNetBlock) if self.remat else UNetBlock,
             modulation=self.modulation,
             heads=self.heads,
             positions=self.positions == "sinusoidal",
@@ -199,9 +200,7 @@ class UNet(linen.Module):
 
     def _levels(self, height: int, width: int) -> Levels:
         """The resolutions; raises a ValueError for attributes or an image size that do not fit."""
-        for name, values in OPTIONS.items():
-            if getattr(self, name) not in values:
-                raise ValueError(f"{name} = {getattr(self, name)!r}: there are {', '.join(values)}")
+        check(self)
         n = len(self.channels)
         for name in ("attention", "cross_attention"):
             if len(getattr(self, name)) not in (0, n):
@@ -212,13 +211,13 @@ class UNet(linen.Module):
         if height % unit or width % unit:
             needed = f"{n} resolutions with patch = {self.patch} need multiples of {unit}"
             raise ValueError(f"image size {height} x {width}: {needed}")
-        own, cross = (places or (False,) * n for places in (self.attention, self.cross_attention))
+        own, cross = (switches or (False,) * n for switches in (self.attention, self.cross_attention))
         return tuple(zip(self.channels, own, cross, strict=True))
 
 
 def unet_32(encode: linen.Module, **options: Any) -> UNet:
     """U-Net for 28 and 32 pixels, near that of Ho et al. 2006.11239 for CIFAR-10; `options` as of `UNet`."""
-    sizes = {"channels": (128, 256, 256), "attention": (False, True, True), "embedding": 512, "dropout": 0.1}
+    sizes = {"channels": (128, 256, 256), "attention": (False, True, True), "width": 512, "dropout": 0.1}
     return UNet(encode=encode, **{**sizes, **options})
 
 
@@ -228,7 +227,7 @@ def unet_64(encode: linen.Module, **options: Any) -> UNet:
         "channels": (192, 384, 576, 768),
         "attention": (False, True, True, True),
         "blocks": 3,
-        "embedding": 768,
+        "width": 768,
         "heads": 8,
         "dropout": 0.1,
     }
@@ -240,7 +239,7 @@ def unet_256(encode: linen.Module, **options: Any) -> UNet:
     sizes = {
         "channels": (64, 128, 256, 512),
         "attention": (False, False, False, True),
-        "embedding": 512,
+        "width": 512,
         "heads": 8,
     }
     return UNet(encode=encode, **{**sizes, **options})

@@ -1,12 +1,12 @@
 """What a U-Net is built of: residual and attention blocks, and the ways down and up in resolution.
 
     residual block    x + conv(silu(modulated(norm(conv(silu(norm(x)))))))
-    attention block   x + attention(norm(x)), of all places to all places, or to the tokens of the condition
+    attention block   x + attention(norm(x)), of all pixels to all pixels, or to the tokens of the condition
 
 Modulation, by the vector e of time and condition, is one of
 
     scale_shift       (1 + scale(e)) norm(h) + shift(e), linear in silu(e)
-    pointwise         norm(h + MLP(e)), the same for all places
+    pointwise         norm(h + MLP(e)), the same for all pixels
 
 Each block is the identity at initialisation where it keeps the channels. Norms and modulation are float32 in
 every compute type.
@@ -23,6 +23,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxflow.nn.attention import Attention
+from jaxflow.nn.attributes import Dtype
 from jaxflow.nn.conditioning import Encoded
 from jaxflow.nn.convolution import Convolution
 from jaxflow.nn.embeddings import grid_positions
@@ -35,7 +36,7 @@ Image = Float[Array, "b _ _ _"]
 class GroupNorm(linen.Module):
     """Norm over groups of 16 channels, or as many as divide 16 and the channels, in float32.
 
-    `linen.GroupNorm` in value and parameters. Sums run over places first and then over the few channels of a
+    `linen.GroupNorm` in value and parameters. Sums run over pixels first and then over the few channels of a
     group, and x is read once to be normalised, which on a CPU is less work and less memory.
     """
 
@@ -58,7 +59,7 @@ def _normalised(x: Image, scale: Array, bias: Array) -> Image:
 
 
 def _group_mean(x: Image) -> Float[Array, "b 1 1 c"]:
-    """Mean over all places and the channels of a group, for each channel."""
+    """Mean over all pixels and the channels of a group, for each channel."""
     b, c = x.shape[0], x.shape[-1]
     size = gcd(16, c)
     means = jnp.mean(jnp.mean(x.reshape(b, -1, c), axis=1).reshape(b, c // size, size), axis=-1)
@@ -79,41 +80,45 @@ class ResidualBlock(linen.Module):
     channels: int
     modulation: str = "scale_shift"
     dropout: float = 0.0
-    dtype: str = "float32"
+    dtype: Dtype = "float32"
     train: bool = False
 
     @linen.compact
     def __call__(self, x: Image, vector: Float[Array, "b d"] | None) -> Image:
-        h = linen.silu(GroupNorm()(x))
-        h = self._modulated(Convolution(self.channels, dtype=self.dtype)(h), vector)
-        h = linen.Dropout(self.dropout, deterministic=not self.train)(linen.silu(h))
-        h = Convolution(self.channels, kernel_init=linen.initializers.zeros, dtype=self.dtype)(h)
-        return h + (x if x.shape[-1] == self.channels else linen.Dense(self.channels, dtype=self.dtype)(x))
+        conv = partial(Convolution, self.channels, dtype=self.dtype)
+        h = conv(name="conv1")(linen.silu(GroupNorm(name="norm1")(x)))
+        h = linen.silu(self._modulated(h, vector))
+        h = linen.Dropout(self.dropout, deterministic=not self.train, name="dropout")(h)
+        h = conv(kernel_init=linen.initializers.zeros, name="conv2")(h)
+        if x.shape[-1] != self.channels:
+            x = linen.Dense(self.channels, dtype=self.dtype, name="shortcut")(x)
+        return h + x
 
     def _modulated(self, h: Image, vector: Array | None) -> Image:
-        norm = GroupNorm()
+        norm = GroupNorm(name="norm2")
         if vector is None:
             return norm(h)
         if self.modulation == "pointwise":
-            hidden = linen.silu(linen.Dense(self.channels)(vector))
-            return norm(h.astype(jnp.float32) + linen.Dense(self.channels)(hidden)[:, None, None])
-        parts = linen.Dense(2 * self.channels)(linen.silu(vector))[:, None, None]
+            hidden = linen.silu(linen.Dense(self.channels, name="modulation_hidden")(vector))
+            added = linen.Dense(self.channels, name="modulation_out")(hidden)[:, None, None]
+            return norm(h.astype(jnp.float32) + added)
+        parts = linen.Dense(2 * self.channels, name="modulation")(linen.silu(vector))[:, None, None]
         scale, shift = jnp.split(parts, 2, axis=-1)
         return norm(h) * (1 + scale) + shift
 
 
 class AttentionBlock(linen.Module):
-    """x + attention over all places of the image, or to `others`; the identity at initialisation."""
+    """x + attention over all pixels of the image, or to `others`; the identity at initialisation."""
 
     heads: int
     positions: bool = False
-    dtype: str = "float32"
+    dtype: Dtype = "float32"
     implementation: str = "auto"
 
     @linen.compact
     def __call__(self, x: Image, others: Array | None = None, mask: Array | None = None) -> Image:
         b, rows, columns, c = x.shape
-        tokens = GroupNorm()(x).reshape(b, rows * columns, c)
+        tokens = GroupNorm(name="norm")(x).reshape(b, rows * columns, c)
         if self.positions:
             tokens = tokens + grid_positions(rows, columns, c)[None]
         attention = Attention(
@@ -121,18 +126,19 @@ class AttentionBlock(linen.Module):
             out_init=linen.initializers.zeros,
             dtype=self.dtype,
             implementation=self.implementation,
+            name="attention",
         )
         return x + attention(tokens.astype(x.dtype), others, mask).reshape(x.shape)
 
 
-class Block(linen.Module):
+class UNetBlock(linen.Module):
     """A residual block, then attention where it is asked for, first to the image and then to the tokens.
 
     Attributes are those of `ResidualBlock`, and:
         attention: self-attention.
         cross_attention: attention to the tokens of the condition.
         heads: attention heads.
-        positions: whether the attention looks to the places, by sinusoids added to the tokens of the image.
+        positions: whether the attention looks to positions, by sinusoids added to the tokens of the image.
         implementation: of `attention.attend`.
     """
 
@@ -143,19 +149,21 @@ class Block(linen.Module):
     heads: int = 4
     positions: bool = False
     dropout: float = 0.0
-    dtype: str = "float32"
+    dtype: Dtype = "float32"
     implementation: str = "auto"
     train: bool = False
 
     @linen.compact
     def __call__(self, x: Image, condition: Encoded) -> Image:
-        residual = ResidualBlock(self.channels, self.modulation, self.dropout, self.dtype, self.train)
+        residual = ResidualBlock(
+            self.channels, self.modulation, self.dropout, self.dtype, self.train, name="residual"
+        )
         x = residual(x, condition.vector)
         attention = partial(AttentionBlock, self.heads, self.positions, self.dtype, self.implementation)
         if self.attention:
-            x = attention(name="self")(x)
+            x = attention(name="self_attention")(x)
         if self.cross_attention:
-            x = attention(name="cross")(x, condition.tokens, condition.mask)
+            x = attention(name="cross_attention")(x, condition.tokens, condition.mask)
         return x
 
 
@@ -164,12 +172,12 @@ class Down(linen.Module):
 
     channels: int
     method: str
-    dtype: str = "float32"
+    dtype: Dtype = "float32"
 
     @linen.compact
     def __call__(self, x: Image) -> Image:
         if self.method == "strided":
-            return Convolution(self.channels, stride=2, dtype=self.dtype)(x)
+            return Convolution(self.channels, stride=2, dtype=self.dtype, name="conv")(x)
         b, h, w, c = x.shape
         pool = jnp.mean if self.method == "average" else jnp.max
         return pool(x.reshape(b, h // 2, 2, w // 2, 2, c), axis=(2, 4))
@@ -184,13 +192,16 @@ class Up(linen.Module):
 
     channels: int
     method: str
-    dtype: str = "float32"
+    dtype: Dtype = "float32"
 
     @linen.compact
     def __call__(self, x: Image) -> Image:
         if self.method == "transposed":
-            return from_patches(linen.Dense(4 * self.channels, use_bias=False, dtype=self.dtype)(x), 2)
-        return Convolution(self.channels, dtype=self.dtype)(enlarge(x, self.method))
+            transposed = linen.Dense(
+                4 * self.channels, use_bias=False, dtype=self.dtype, name="conv_transpose"
+            )
+            return from_patches(transposed(x), 2)
+        return Convolution(self.channels, dtype=self.dtype, name="conv")(enlarge(x, self.method))
 
 
 def enlarge(x: Image, method: str) -> Image:

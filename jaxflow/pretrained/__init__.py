@@ -5,7 +5,7 @@ keeps the arrays of many captions on disk. Nothing here opens a connection, read
 """
 
 from jaxflow.pretrained import clip, t5
-from jaxflow.pretrained.cache import cached
+from jaxflow.pretrained.embeddings import cached
 from jaxflow.pretrained.text import Embeddings, PretrainedText
 
 __all__ = ["Embeddings", "PretrainedText", "cached", "clip", "t5"]

@@ -1,7 +1,14 @@
 """Weights of a folder as the parameters of a Flax module: one safetensors file, or several and an index.
 
-The module says which parameters it needs and of what shape; each is found by its name in the file. A
-torch layer keeps its matrix as (out, in), so what Flax calls `kernel` is transposed. Everything is read as
+The module says which parameters it needs and of what shape; each is found by its name in the file. What Flax
+calls `kernel` lies in another order there:
+
+    layer                         Flax              torch
+    dense                         (in, out)         (out, in)
+    convolution in one axis       (w, in, out)      (out, in, w)
+    convolution in two axes       (h, w, in, out)   (out, in, h, w)
+
+Transposed convolutions, which torch keeps as (in, out, h, w), are not among them. Everything is read as
 float32.
 
 Source: the safetensors format, https://huggingface.co/docs/safetensors.
@@ -21,6 +28,8 @@ from jaxflow.pretrained.folders import read_json
 FILES = ("model.safetensors", "model.fp16.safetensors")
 INDICES = ("model.safetensors.index.json", "model.safetensors.index.fp16.json")
 FLOATS = ("F64", "F32", "F16", "BF16")
+KERNEL_AXES = {2: (1, 0), 3: (2, 1, 0), 4: (2, 3, 1, 0)}
+"""Where each axis of Flax's kernels is in torch's, by the number of axes."""
 
 
 def find_tensors(folder: Path) -> dict[str, Path]:
@@ -102,7 +111,7 @@ def read_params(tensors: Mapping[str, Path], shapes: Any, names: Mapping[str, st
             f"{tensors[left[0]]} has the tensor {left[0]!r}, for which its config.json has no place"
         )
     arrays = [
-        _read(tensors[key], key, leaf.shape, path[-1] == "kernel")
+        _read(tensors[key], key, leaf.shape, _axes(path, leaf.ndim))
         for key, path, (_, leaf) in zip(keys, paths, leaves, strict=True)
     ]
     return jax.device_put(jax.tree.unflatten(tree, arrays))
@@ -114,18 +123,29 @@ def _home(tensors: Mapping[str, Path]) -> Path:
     return files.pop() if len(files) == 1 else next(iter(files)).parent
 
 
-def _read(file: Path, key: str, shape: tuple[int, ...], transposed: bool) -> Float[np.ndarray, "..."]:
+def _axes(path: tuple[str, ...], ndim: int) -> tuple[int, ...]:
+    """Where each axis of a parameter is in the file."""
+    if path[-1] != "kernel":
+        return tuple(range(ndim))
+    if ndim not in KERNEL_AXES:
+        raise ValueError(
+            f"{'.'.join(path)} has {ndim} axes: kernels of {', '.join(map(str, KERNEL_AXES))} are read"
+        )
+    return KERNEL_AXES[ndim]
+
+
+def _read(file: Path, key: str, shape: tuple[int, ...], axes: tuple[int, ...]) -> Float[np.ndarray, "..."]:
+    expected = tuple(shape[axes.index(i)] for i in range(len(shape)))
     with _open(file) as opened:
         if key not in opened.keys():  # noqa: SIM118 (safe_open has no `in`)
             raise ValueError(f"{file} has no tensor {key!r}, which the index places there")
         found = opened.get_slice(key)
         stored = tuple(found.get_shape())
-        if stored != (shape[::-1] if transposed else shape):
+        if stored != expected:
             raise ValueError(
-                f"{file}: tensor {key!r} has the shape {stored}, config.json asks for"
-                f" {shape[::-1] if transposed else shape}"
+                f"{file}: tensor {key!r} has the shape {stored}, config.json asks for {expected}"
             )
         if found.get_dtype() not in FLOATS:
             raise ValueError(f"{file}: tensor {key!r} is {found.get_dtype()}: read are {', '.join(FLOATS)}")
         array = np.asarray(opened.get_tensor(key)).astype(np.float32)
-    return array.T if transposed else array
+    return array.transpose(axes)

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int32
 
+from jaxflow.nn import attributes
 from jaxflow.nn.clip_text import CLIPText, TextFeatures
 from jaxflow.nn.t5 import T5Encoder
 from jaxflow.pretrained.tokenizer import Tokenizer
@@ -80,8 +81,10 @@ def check_fit(network: CLIPText | T5Encoder, tokenizer: Tokenizer, max_length: i
     """Refuse parts that do not fit each other, before any weights are read.
 
     Raises:
-        ValueError: no such compute type; no room for start and end; ids beyond the vocabulary.
+        ValueError: an attribute is out of bounds; no such compute type; no room for start and end; ids beyond
+            the vocabulary.
     """
+    attributes.check(network)
     if network.dtype not in DTYPES:
         raise ValueError(f"dtype = {network.dtype!r}: there are {', '.join(DTYPES)}")
     if max_length < 2:

@@ -1,6 +1,6 @@
 """A run folder: what was trained, on what, and what came of it.
 
-config.json     the experiment, the shape of the images, what is said of them, the data folder
+config.json     the experiment, the space of its flow, what is said of the images, the data folder
 data.png        pictures of a folder as they were read
 metrics.jsonl   a line every few steps
 tensorboard/    the same and the pictures, for TensorBoard
@@ -15,6 +15,8 @@ evaluation.*    table and curves of `evaluate`
 import dataclasses
 import hashlib
 import json
+import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +24,31 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxflow.runs.configuration import decode, differences, encode
+from jaxflow.runs import exported, schema
+from jaxflow.runs.configuration import Experiment, differences
 from jaxflow.runs.frozen_text import FrozenText
+from jaxflow.runs.model import Model
 from jaxflow.runs.run import Run
-from jaxflow.runs import exported
 from jaxflow.training.checkpoint import Checkpoints
 from jaxflow.training.files import whole
 from jaxflow.training.step import Params
 
-FIELDS = tuple(field.name for field in dataclasses.fields(Run))
+
+def load(place: str | Path, classes: Iterable[type] = ()) -> Model:
+    """The model of a run folder, or of an exported file, on one device.
+
+    Args:
+        place: the run folder, or the file.
+        classes: of networks, encoders and paths that are not jaxflow's own; no others are built.
+
+    Raises:
+        FileNotFoundError: it is not there, or no run, or has no checkpoint yet.
+        ValueError: it is damaged, or needs a class that is not known; the message says which.
+    """
+    place = Path(place)
+    run = open_run(place, classes)
+    step, params = newest_params(place, run)
+    return run.model(params, step)
 
 
 def make(directory: Path) -> None:
@@ -57,9 +75,9 @@ def store(directory: Path, run: Run) -> None:
     """
     config = directory / "config.json"
     if config.exists():
-        before = open_run(directory)
+        before = open_run(directory, schema.classes_in(run.experiment))
         changed = differences(before.experiment, run.experiment)
-        if not before.fits(run.condition, run.image_shape):
+        if not before.fits(run):
             changed.append("the data's classes, words or image size changed")
         if changed:
             raise ValueError(
@@ -75,7 +93,8 @@ def encoded(run: Run) -> dict[str, Any]:
     Raises:
         ValueError: its network, or its path, could not be read again.
     """
-    return {name: encode(getattr(run, name)) for name in FIELDS}
+    fields = schema.encode(run, schema.classes_in(run))
+    return {name: value for name, value in fields.items() if name != "class"}
 
 
 def write_json(file: Path, content: dict[str, Any]) -> None:
@@ -94,8 +113,8 @@ def export(file: Path, run: Run, params: Params, step: int) -> None:
     exported.write(file, params, encoded(dataclasses.replace(run, data_dir="")) | {"step": step})
 
 
-def open_run(place: Path) -> Run:
-    """Read a run folder, or the file of one.
+def open_run(place: Path, classes: Iterable[type] = ()) -> Run:
+    """Read a run folder, or the file of one; arguments as of `load`.
 
     Raises:
         FileNotFoundError: it is not there, or no run; or the text encoder is not there that a file names.
@@ -106,18 +125,21 @@ def open_run(place: Path) -> Run:
             f"{place} does not exist: the folder of a run is needed, or a file of experiments.export"
         )
     if not place.is_file():
-        return _open_folder(place)
-    _, config = exported.read(place)
-    run = _decoded(place, config)
-    if isinstance(run.condition, FrozenText) and not Path(run.condition.folder).is_dir():
+        return _open_folder(place, classes)
+    params, config = exported.read(place)
+    if not isinstance(config, dict):
+        raise ValueError(f"{place} is damaged: its configuration is {type(config).__name__}")
+    fields = {name: value for name, value in config.items() if name != "step"}
+    run = _decoded(place, fields, classes, tensors=len(jax.tree.leaves(params)))
+    if isinstance(run.codec, FrozenText) and not Path(run.codec.folder).is_dir():
         raise FileNotFoundError(
-            f"{place} needs the frozen text encoder {run.condition.folder}, which does not exist: put it"
+            f"{place} needs the frozen text encoder {run.codec.folder}, which does not exist: put it"
             " there, the file has the model alone"
         )
     return run
 
 
-def _open_folder(directory: Path) -> Run:
+def _open_folder(directory: Path, classes: Iterable[type]) -> Run:
     config = directory / "config.json"
     if not config.exists():
         raise FileNotFoundError(
@@ -127,16 +149,32 @@ def _open_folder(directory: Path) -> Run:
         fields = json.loads(config.read_text())
         if fields.pop("sha256") != _hash(fields):
             raise ValueError("it is not as it was written")
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
         raise ValueError(f"{config} is damaged, or of another version of jaxflow: {error!r}") from None
-    return _decoded(config, fields)
+    return _decoded(config, fields, classes)
 
 
-def _decoded(file: Path, fields: dict[str, Any]) -> Run:
+def _decoded(file: Path, fields: dict[str, Any], classes: Iterable[type], tensors: int | None = None) -> Run:
     try:
-        return Run(**{name: decode(fields[name]) for name in FIELDS})
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{file} is of another version of jaxflow: {error!r}") from None
+        run = schema.decode(fields | {"class": "Run"}, Run, (*classes, Experiment))
+    except ValueError as error:
+        raise ValueError(f"{file} cannot be read, or is of another version of jaxflow: {error}") from None
+    blocks = _blocks(run.experiment.network)
+    if tensors is not None and blocks > tensors:  # before it is built, which takes a while for each
+        raise ValueError(f"{file} is of another network: of {blocks} blocks, and there are {tensors} tensors")
+    try:
+        run.shapes()
+    except Exception as error:  # whatever a network says of attributes that do not fit each other
+        raise ValueError(f"{file}: its network cannot be built: {error}") from None
+    return run
+
+
+def _blocks(network: Any) -> int:
+    """Blocks of a network that are built one by one, each of them with parameters of its own."""
+    encoder = getattr(network, "encode", None)
+    looped = getattr(network, "scan", False)
+    counts = (1 if looped else getattr(network, name, 1) for name in ("depth", "blocks", "layers"))
+    return math.prod(counts) * max(1, len(getattr(network, "channels", ()))) + getattr(encoder, "depth", 0)
 
 
 def _hash(fields: dict[str, Any]) -> str:
@@ -159,6 +197,8 @@ def newest_params(place: Path, run: Run, like: Params | None = None) -> tuple[in
     if place.is_file():
         params, config = exported.read(place)
         exported.check(place, params, like)
+        if not isinstance(config.get("step"), int):
+            raise ValueError(f"{place} is damaged: its step is {config.get('step')!r}")
         return config["step"], jax.tree.map(_lay, params, like)
     with Checkpoints(place / "checkpoints") as checkpoints:
         return checkpoints.restore_ema(like)

@@ -14,10 +14,10 @@ import jax
 import numpy as np
 
 from jaxflow import nn
-from jaxflow.data.conditions import Captions
+from jaxflow.data.codecs import Captions
 from jaxflow.data.dataset import Dataset
 from jaxflow.pretrained import clip, t5
-from jaxflow.pretrained.cache import cached
+from jaxflow.pretrained.embeddings import cached
 from jaxflow.pretrained.folders import locate, read_json
 from jaxflow.pretrained.text import Embeddings, PretrainedText
 
@@ -27,7 +27,7 @@ T5_LENGTH = 77
 
 @dataclass(frozen=True)
 class FrozenText:
-    """y is the caption's tokens, their mask and one vector, `nn.Sequence`; null is the empty caption's.
+    """y is the caption's tokens, their mask and one vector, `nn.GivenTokens`; null is the empty caption's.
 
     Attributes:
         folder: of the encoder's weights and tokenizer.
@@ -48,49 +48,47 @@ class FrozenText:
         return t5.load(self.folder, T5_LENGTH) if is_t5 else clip.load(self.folder)
 
     @cached_property
-    def null(self) -> nn.Sequence:
+    def null(self) -> nn.GivenTokens:
         """The empty caption."""
         with jax.ensure_compile_time_eval():  # it may be asked for while a program is traced
             return self.encode("")
 
-    def of(self, example: Mapping[str, Any]) -> nn.Sequence:
+    def of(self, example: Mapping[str, Any]) -> nn.GivenTokens:
         """The condition y of an example of `with_embeddings`."""
         return example["text"]
 
-    def encode(self, caption: str) -> nn.Sequence:
-        """The condition y of one caption."""
-        return _row(self.encoder.encode([caption]), 0)
-
-    def check(self, prompt: str) -> None:
-        """Refuse a prompt that is too long to be read whole.
+    def encode(self, prompt: Any) -> nn.GivenTokens:
+        """The condition y of a prompt, which is read whole or refused.
 
         Raises:
-            ValueError: it would be cut; the message says where.
+            ValueError: it is no text, or would be cut; the message says where.
         """
+        if not isinstance(prompt, str):
+            raise ValueError(f"prompt = {prompt!r}: a text is needed")
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             try:
-                self.encoder.tokenizer([prompt], self.encoder.max_length)
+                return _row(self.encoder.encode([prompt]), 0)
             except UserWarning as warning:
                 raise ValueError(str(warning)) from None
 
 
 class _WithText:
-    """A source whose examples have their caption's embeddings beside them."""
+    """Examples that have their caption's embeddings beside them."""
 
-    def __init__(self, source: Any, embeddings: Embeddings):
-        self._source, self._embeddings = source, embeddings
-        self.notes = getattr(source, "notes", ())
+    def __init__(self, dataset: Dataset, embeddings: Embeddings):
+        self._dataset, self._embeddings = dataset, embeddings
+        self.notes = getattr(dataset.source, "notes", ())
 
     def __len__(self) -> int:
-        return len(self._source)
+        return len(self._dataset)
 
-    def __getitem__(self, position: Any) -> dict[str, Any]:
+    def __getitem__(self, position: int) -> dict[str, Any]:
         return self.__getitems__([position])[0]
 
     def __getitems__(self, positions: Sequence[int]) -> list[dict[str, Any]]:
-        examples = self._source.__getitems__(positions)
-        return [e | {"text": _row(self._embeddings, i)} for e, i in zip(examples, positions, strict=True)]
+        examples = self._dataset.examples(positions)
+        return [{**e, "text": _row(self._embeddings, i)} for e, i in zip(examples, positions, strict=True)]
 
 
 def with_embeddings(dataset: Dataset, text: FrozenText, cache: Path) -> Dataset:
@@ -99,20 +97,19 @@ def with_embeddings(dataset: Dataset, text: FrozenText, cache: Path) -> Dataset:
     Raises:
         ValueError: its images have no captions.
     """
-    if not isinstance(dataset.condition, Captions):
+    if not isinstance(dataset.codec, Captions):
         raise ValueError(f"text_encoder = {text.folder}: the images have classes, not captions")
     # What is said of a folder's pictures is known without reading them again.
     captions = [example["caption"] for example in getattr(dataset.source, "said", dataset.source)]
-    return Dataset(
-        _WithText(dataset.source, cached(text.encoder, captions, cache)), dataset.image_shape, text
-    )
+    source = _WithText(dataset, cached(text.encoder, captions, cache))
+    return Dataset(source, dataset.image_shape, text)
 
 
-def _row(embeddings: Embeddings, i: int) -> nn.Sequence:
+def _row(embeddings: Embeddings, i: int) -> nn.GivenTokens:
     tokens, mask = embeddings.tokens[i], embeddings.mask[i]
     if embeddings.pooled is None:  # T5
         pooled = np.mean(tokens[mask], axis=0, dtype=np.float32)
     else:
         pooled = embeddings.pooled[i]
     as_float = lambda a: np.asarray(a, np.float32)  # noqa: E731
-    return nn.Sequence(as_float(tokens), np.asarray(mask), as_float(pooled))  # type: ignore[arg-type]
+    return nn.GivenTokens(as_float(tokens), np.asarray(mask), as_float(pooled))  # type: ignore[arg-type]

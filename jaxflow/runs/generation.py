@@ -1,93 +1,217 @@
-"""Guided images from a trained run, in blocks of one size so that a compilation serves them all."""
+"""The generator: guided images of a model, for scripts, previews and the Python API alike.
+
+Many images go through one compiled program, a block at a time. w = 0 and w = 1 are known before it is traced and
+cost one call of the network a step; every other w is an argument of one program.
+"""
 
 from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding
+from jaxtyping import Array, Bool, UInt8
 
-from jaxflow.runs.configuration import Experiment
-from jaxflow.runs.run import Run
-from jaxflow.runs.sampler import Sampler
-from jaxflow import guidance, per_example, sampling
+from jaxflow import per_example, sweeps
 from jaxflow.devices.blocks import in_blocks
-from jaxflow.data.images import to_uint8
+from jaxflow.devices.memory import largest_array, memory
+from jaxflow.guidance import LogProb
+from jaxflow.predictions import Prediction
+from jaxflow.runs import rules
+from jaxflow.runs.requests import Request, keys_of
+from jaxflow.runs.rules import Guides
+from jaxflow.runs.sampler import Sampler, integrate
 from jaxflow.training.step import Params
+from jaxflow.typing import Condition, GaussianPath, GuidedField, Rule, Scale
 
-Generator = Callable[[Params, Any, float], np.ndarray]
-"""(parameters, conditions of n images, w) -> uint8 images (n, h, w, c)."""
-Images = Callable[[Any, float], np.ndarray]
-"""The same, of given parameters."""
-BLOCK = 256
-"""Images that are made together."""
 LARGEST = 1e38
 """Scale of guidance, as a float32."""
+MOST_TOGETHER = 256
+SHARE = 1 / 64
+"""Of the memory that the largest array of a call of the network may take: there are others beside it."""
 
 
-def generator(
-    run: Run,
-    sharding: NamedSharding,
-    *,
-    sampler: Sampler,
-    seed: int,
-    negative: Any = None,
-) -> Generator:
-    """Images of given conditions at a guidance scale; image i starts from the same noise for every w.
+@runtime_checkable
+class Trained(Protocol):
+    """What images are made with: a `jaxflow.Model`."""
 
-    Args:
-        run: the run that was trained.
-        sharding: of the images, over devices.
-        sampler: solver and grid.
-        seed: of the noise.
-        negative: what guidance leads away from, for one image; null if left out.
+    params: Params
+    path: GaussianPath
+    prediction: Prediction
+    condition_dropout: float
+
+    @property
+    def field(self) -> GuidedField:
+        """The velocity (x, t, y) -> (b, *event)."""
+        ...
+
+    @property
+    def null(self) -> Condition:
+        """The condition that says nothing, for one example."""
+        ...
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        """Of one x."""
+        ...
+
+    def to_images(self, events: Any) -> Any:
+        """Samples as uint8 images."""
+        ...
+
+    def at(self, params: Params) -> Any:
+        """The same with other parameters."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Generator:
+    """Images on request; it keeps its compiled programs.
+
+    Raises:
+        ValueError: the sampler is unusable with the model; the message names the option.
     """
-    grid, method = sampler.times(run.experiment), sampler.method(run.experiment)
-    away = run.null if negative is None else negative
 
-    def make(params, numbers, y, w):
-        noise = per_example.normal(per_example.numbered(jax.random.key(seed), numbers), run.image_shape)
-        velocity = guidance.classifier_free(run.field(params), y, away, w)
-        images = sampling.sample_ode(velocity, noise, grid, solver=method)
-        return to_uint8(images), jnp.all(jnp.isfinite(images), axis=(1, 2, 3))
+    model: Trained
+    sampler: Sampler
+    sharding: NamedSharding
+    """Of the images, over devices."""
+    rule: str | Rule = "classifier_free"
+    """Of guidance, by its name or itself."""
+    sigma: float = 0.0
+    """Diffusion coefficient, for the SDE; 0 is the ODE. Of a sweep the largest."""
+    worse: Trained | None = None
+    """A less trained model, for autoguidance."""
+    log_prob: LogProb | None = None
+    """A classifier of noisy events, for classifier guidance."""
 
-    # One program for every w; w = 0 and w = 1, known before tracing, need half the calls of the network.
-    programs = {w: jax.jit(partial(make, w=w)) for w in (0.0, 1.0)}
-    of_any_scale = jax.jit(make)
+    def __post_init__(self) -> None:
+        self.sampler.check(self.model.path, self.model.prediction, self.sigma)
+        if isinstance(self.rule, str):
+            rules.check(self.rule, worse=self.worse is not None, log_prob=self.log_prob is not None)
 
-    def generate(params: Params, y: Any, w: float) -> np.ndarray:
-        numbers = np.arange(len(jax.tree.leaves(y)[0]))
-        program = programs.get(w) or partial(of_any_scale, w=np.float32(w))
-        images, finite = in_blocks(
-            lambda block: program(params, *block),
-            (numbers, y),
-            size=BLOCK,
-            sharding=sharding,
-            name=f"sample w = {w:g}",
-        )
+    def __call__(
+        self,
+        wanted: Request,
+        w: float,
+        *,
+        seed: int,
+        negative: Condition | None = None,
+        params: Params | None = None,
+    ) -> UInt8[np.ndarray, "n h w c"]:
+        """The images of a request at a guidance scale; from the same noise for every w.
+
+        Args:
+            wanted: what they shall show.
+            w: guidance scale.
+            seed: of the noise.
+            negative: what guidance leads away from, for one image; null if left out.
+            params: in the place of the model's, while it is still trained.
+
+        Raises:
+            ValueError: w is unusable with the model.
+            FloatingPointError: an image is not finite.
+        """
+        check_scale(self.model.condition_dropout, w)
+        program = self._programs.get(w, partial(self._any_scale, w=np.float32(w)))
+        away = self.model.null if negative is None else negative
+        networks = self.params if params is None else self.params | {"model": params}
+        draw = lambda block: program(networks, block, away, seed=np.uint32(seed))  # noqa: E731
+        images, finite = self._in_blocks(draw, wanted, f"sample w = {w:g}")
         if not finite.all():
             raise FloatingPointError(f"w = {w:g}: the images are not finite; more --steps or a smaller w")
         return images
 
-    return generate
+    def sweep(
+        self, wanted: Request, scales: Sequence[float], sigmas: Sequence[float], *, seed: int, chunk: int
+    ) -> UInt8[np.ndarray, "scales sigmas n h w c"]:
+        """The images at every scale and diffusion coefficient, by one program, `chunk` settings at a time.
+
+        Raises:
+            FloatingPointError: an image is not finite; the message names the settings.
+        """
+        axes = {"w": jnp.asarray(scales, jnp.float32), "sigma": jnp.asarray(sigmas, jnp.float32)}
+
+        @jax.jit
+        def program(params: Params, block: Request) -> Any:
+            at = partial(self._draw, params, block, self.model.null, seed=np.uint32(seed))
+            swept = sweeps.sweep(at, axes, chunk=chunk)
+            # Images first, as in all blocks.
+            return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 2, 0), swept)
+
+        images, finite = self._in_blocks(partial(program, self.params), wanted, f"{self.rule}")
+        where = [(scales[i], sigmas[j]) for i, j in np.argwhere(~finite.all(axis=0))]
+        if where:
+            raise FloatingPointError(
+                f"{self.rule}: images are not finite at (w, sigma) = {where}; more --steps help"
+            )
+        return np.moveaxis(images, 0, 2)
+
+    @property
+    def params(self) -> dict[str, Params]:
+        """Of all networks that take part, as the programs' argument."""
+        return {"model": self.model.params} | ({"worse": self.worse.params} if self.worse else {})
+
+    def _draw(
+        self, params: dict[str, Params], wanted: Request, away: Condition, *, seed: Any, w: Scale, sigma: Any
+    ) -> tuple[UInt8[Array, "b h w c"], Bool[Array, " b"]]:
+        """Images, and which of them are finite: a pure function."""
+        model = self.model.at(params["model"])
+        keys = keys_of(seed, wanted)
+        noise = per_example.normal(keys, model.event_shape)
+        field = self._rule(self._guides(params))(model.field, wanted.y, away, w)
+        walk = per_example.fold_in(keys, 1)
+        solver = self.sampler.solver_name(model.prediction, self.sigma)
+        grid = self.sampler.times(model.path, model.prediction)
+        events = integrate(walk, field, model.path, noise, solver=solver, grid=grid, sigma=sigma)
+        return model.to_images(events), jnp.all(jnp.isfinite(events), axis=tuple(range(1, events.ndim)))
+
+    def _rule(self, guides: Guides) -> Rule:
+        return rules.RULES[self.rule](guides) if isinstance(self.rule, str) else self.rule
+
+    def _guides(self, params: dict[str, Params]) -> Guides:
+        grid = self.sampler.times(self.model.path, self.model.prediction)
+        worse = self.worse.at(params["worse"]).field if self.worse else None
+        return Guides(self.model.path, grid, worse, self.log_prob)
+
+    def _in_blocks(self, program: Callable[[Request], Any], wanted: Request, name: str) -> Any:
+        block = lambda part: program(Request(*part))  # noqa: E731
+        return in_blocks(block, wanted, size=self.together, sharding=self.sharding, name=name)
+
+    @cached_property
+    def _programs(self) -> dict[float, Any]:
+        """For the scales at which a half of the work falls away."""
+        return {w: jax.jit(partial(self._draw, w=w, sigma=self.sigma)) for w in (0.0, 1.0)}
+
+    @cached_property
+    def _any_scale(self) -> Any:
+        return jax.jit(partial(self._draw, sigma=self.sigma))
+
+    @cached_property
+    def together(self) -> int:
+        """Images that are made together: as many as fit, but for the sampler's own number."""
+        if self.sampler.together is not None:
+            return self.sampler.together
+        x = jax.ShapeDtypeStruct((1, *self.model.event_shape), jnp.float32)
+        y = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((1, *np.shape(leaf)), leaf.dtype), self.model.null)
+        t = jax.ShapeDtypeStruct((1,), jnp.float32)
+        call = lambda params, x, t, y: self.model.at(params).field(x, t, y)  # noqa: E731
+        largest = largest_array(call, self.model.params, x, t, y)
+        return int(np.clip(SHARE * memory() / (2 * largest), 1, MOST_TOGETHER))  # 2: with and without y
 
 
-def check(experiment: Experiment, scales: Sequence[float], sampler: Sampler, per_label: int) -> None:
-    """Raise a ValueError that names the first unusable argument."""
-    eta = experiment.condition_dropout
-    for w in scales:
-        if not abs(w) < LARGEST:
-            raise ValueError(f"w = {w}: the guidance scale must be finite, less than {LARGEST:g}")
-        if eta == 0 and w != 1:
-            raise ValueError(
-                f"w = {w}: trained with condition_dropout = 0, the run has no unguided field; only w = 1"
-            )
-        if eta == 1 and w != 0:
-            raise ValueError(
-                f"w = {w}: trained with condition_dropout = 1, the run never saw a condition; only w = 0"
-            )
-    if per_label < 1:
-        raise ValueError(f"per_label = {per_label}: at least 1 is needed")
-    sampler.check(experiment)
+def check_scale(condition_dropout: float, w: float) -> None:
+    """Raise a ValueError where a training with this rate of dropping left no field for the guidance scale."""
+    if not abs(w) < LARGEST:
+        raise ValueError(f"w = {w}: the guidance scale must be finite, less than {LARGEST:g}")
+    if condition_dropout == 0 and w != 1:
+        raise ValueError(
+            f"w = {w}: trained with condition_dropout = 0, the run has no unguided field; only w = 1"
+        )
+    if condition_dropout == 1 and w != 0:
+        raise ValueError(
+            f"w = {w}: trained with condition_dropout = 1, the run never saw a condition; only w = 0"
+        )

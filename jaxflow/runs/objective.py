@@ -1,27 +1,20 @@
 """What a run minimises, and by which optimiser."""
 
-from functools import partial
+from functools import cache, partial
 
+import flax.linen as linen
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxflow.runs.configuration import Experiment
+from jaxflow import fields, losses, per_example, times
+from jaxflow.runs.configuration import Experiment, apply_of
 from jaxflow.runs.run import Run
-from jaxflow import losses, per_example, predictions, times
-from jaxflow.data.images import to_float
 from jaxflow.training import optimizer
-from jaxflow.training.step import Loss
-
-LARGEST_WEIGHT = 10.0
-"""Of the error of predicted data in the loss; on the linear path that of t = 0.68.
-
-With the weights of flow matching beyond it, a few examples near the data would make up the gradients of their
-batches, and what the early times teach would drown; Hang et al. 2303.09556 bound the weight likewise.
-"""
+from jaxflow.training.step import Objective
 
 
+@cache
 def optimizer_of(experiment: Experiment) -> optax.GradientTransformation:
     """The optimiser with the numbers of the experiment."""
     return {"adamw": optimizer.adamw, "muon": optimizer.muon}[experiment.optimizer](
@@ -33,37 +26,35 @@ def optimizer_of(experiment: Experiment) -> optax.GradientTransformation:
     )
 
 
-def guided_loss(run: Run) -> Loss:
-    """Flow matching with condition dropout, a mean over pixels and channels, (b,).
-
-    Of a network of the data it is the error of the data with the weight of flow matching, up to
-    `LARGEST_WEIGHT`, since that is infinite at t = 1.
-    """
-    experiment = run.experiment
+def loss_of(experiment: Experiment) -> losses.Loss:
+    """The loss with its prediction, weight and law of times."""
     logit_normal = times.logit_normal_law(experiment.time_mean, experiment.time_deviation)
     law = {"uniform": times.uniform_law(), "logit_normal": logit_normal}[experiment.time_law]
+    weight = None
+    if experiment.weight == "velocity":
+        limit = experiment.weight_limit
+        weight = losses.velocity_weight(experiment.path, experiment.prediction, limit=limit)
+    return partial(losses.flow_matching, prediction=experiment.prediction, weight=weight, time_law=law)
 
-    def weight(t):
-        of_velocity = predictions.gain(experiment.path, t, source="data", target="velocity") ** 2
-        return jnp.minimum(of_velocity, LARGEST_WEIGHT)
 
-    matching: losses.Loss = partial(losses.flow_matching, time_law=law)
-    if experiment.prediction == "data":
-        matching = partial(losses.score_matching, prediction="data", weight=weight, time_law=law)
+@cache
+def objective(run: Run) -> Objective:
+    """(params, key, batch) -> (b,): the loss with condition dropout, a mean over the numbers of the event.
 
-    def loss(params, key, batch):
-        drop_key, match_key, dropout_key = jax.random.split(key, 3)
-        data = to_float(batch["image"])
-        drop_keys = per_example.numbered(drop_key, batch["place"])
-        y = losses.drop_condition(drop_keys, batch["y"], run.null, experiment.condition_dropout)
+    Keys belong to examples, see `per_example`, but for the network's dropout.
+    """
+    experiment, space, network = run.experiment, run.space, apply_of(run.experiment.network)
+    loss = losses.classifier_free(loss_of(experiment), run.codec.null, experiment.condition_dropout)
 
-        def network(x, t, y):
-            # Of the first example here: under pmap and accumulation dropout is of each part by itself.
-            rngs = {"dropout": jax.random.fold_in(dropout_key, batch["place"][0])}
-            return experiment.network.apply({"params": params}, x, t, y, train=True, rngs=rngs)
+    def of(params, key, batch):
+        match_key, dropout_key = jax.random.split(key)
+        # Of the first example here: under pmap and accumulation dropout is of each part by itself.
+        rngs = {"dropout": jax.random.fold_in(dropout_key, batch["number"][0])}
+        # With the prediction left out the field is what the network says.
+        options = {"train": True, "rngs": rngs} if isinstance(network, linen.Module) else {}
+        field = fields.from_network(network, params, experiment.path, **options)
+        keys = per_example.numbered(match_key, batch["number"])
+        value = loss(keys, field, experiment.path, space.encode(batch["image"]), batch["y"])
+        return value / np.prod(space.event_shape)
 
-        match_keys = per_example.numbered(match_key, batch["place"])
-        loss = matching(match_keys, network, experiment.path, data, y)
-        return loss / np.prod(run.image_shape)
-
-    return loss
+    return of

@@ -1,20 +1,22 @@
-"""A run: what training, sampling and evaluation share, an experiment and the form of its data."""
+"""A run: an experiment and the form of its data, all that is known of a model without its parameters."""
 
 from dataclasses import dataclass
 from typing import Any
 
+import flax.linen as linen
 import jax
 import jax.numpy as jnp
 
-from jaxflow.runs import cache
-from jaxflow.runs.configuration import Experiment
-from jaxflow.runs.frozen_text import FrozenText, with_embeddings
-from jaxflow import fields
-from jaxflow.data.conditions import Classes, Condition
+from jaxflow import spaces
+from jaxflow.data.codecs import Codec
 from jaxflow.data.dataset import Dataset
 from jaxflow.data.datasets import data_directory, open_dataset
+from jaxflow.runs import cache
+from jaxflow.runs.configuration import Experiment, apply_of
+from jaxflow.runs.frozen_text import FrozenText, with_embeddings
+from jaxflow.runs.model import Model
+from jaxflow.spaces import Space
 from jaxflow.training.step import Params
-from jaxflow.typing import GuidedField
 
 
 @dataclass(frozen=True)
@@ -24,44 +26,36 @@ class Run:
     experiment: Experiment
     data_dir: str
     """Folder of the data; empty in a run that was opened from a file."""
-    image_shape: tuple[int, int, int]
-    condition: Condition
+    space: Space
+    """Where the flow lives."""
+    codec: Codec
     """What is said of the images: classes or captions."""
 
-    @property
-    def null(self) -> Any:
-        """The condition that says nothing, for one example."""
-        return self.condition.null
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Names of the classes.
-
-        Raises:
-            ValueError: the run is of captions.
-        """
-        if not isinstance(self.condition, Classes):
-            raise ValueError(
-                f"the run is of {self.experiment.dataset}, whose images have captions, not classes"
-            )
-        return self.condition.names
+    def model(self, params: Params, step: int = 0) -> Model:
+        """The model with these parameters."""
+        experiment = self.experiment
+        return Model(
+            network=apply_of(experiment.network),
+            params=params,
+            path=experiment.path,
+            prediction=experiment.prediction,
+            codec=self.codec,
+            space=self.space,
+            condition_dropout=experiment.condition_dropout,
+            step=step,
+        )
 
     def initial_params(self, key: jax.Array) -> Params:
         """Parameters of the network before training."""
-        x, t = jnp.zeros((1, *self.image_shape)), jnp.zeros(1)
-        y = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], self.null)
-        return self.experiment.network.init(key, x, t, y)["params"]
+        network = self.experiment.network
+        x, t = jnp.zeros((1, *self.space.event_shape)), jnp.zeros(1)
+        y = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], self.codec.null)
+        params = network.init(key, x, t, y)
+        return params["params"] if isinstance(network, linen.Module) else params
 
     def shapes(self) -> Params:
         """The parameters as shapes; nothing is computed."""
         return jax.eval_shape(lambda: self.initial_params(jax.random.key(0)))
-
-    def field(self, params: Params) -> GuidedField:
-        """The velocity field of the network with these parameters."""
-        experiment = self.experiment
-        return fields.from_network(
-            experiment.network, params, experiment.path, prediction=experiment.prediction
-        )
 
     def open_split(self, split: str, data_dir: str | None = None) -> Dataset:
         """A split of the run's data set.
@@ -71,16 +65,17 @@ class Run:
         """
         data_dir = data_dir or self.data_dir or None
         dataset = open_data(self.experiment, split, data_dir)
-        if not self.fits(dataset.condition, dataset.image_shape):
+        if not self.fits(dataset):
             raise ValueError(
                 f"data_dir = {data_directory(data_dir)}: its {self.experiment.dataset} has other classes,"
                 " words or image sizes than the run was trained on"
             )
         return dataset
 
-    def fits(self, condition: Condition, image_shape: tuple[int, int, int]) -> bool:
-        """Are images of this shape and what is said of them like those of the run?"""
-        return (self.condition, self.image_shape) == (condition, image_shape)
+    def fits(self, other: Any) -> bool:
+        """Has a data set, or another run's, images of this shape of which the same is said?"""
+        shape = other.space.image_shape if isinstance(other, Run) else other.image_shape
+        return (self.codec, self.space.image_shape) == (other.codec, shape)
 
 
 def open_data(experiment: Experiment, split: str, data_dir: str | None) -> Dataset:
@@ -97,6 +92,7 @@ def new_run(experiment: Experiment, dataset: Dataset, data_dir: str | None) -> R
     Raises:
         ValueError: the network does not fit the images.
     """
-    run = Run(experiment, str(data_directory(data_dir).absolute()), dataset.image_shape, dataset.condition)
+    space = spaces.Pixels(dataset.image_shape)
+    run = Run(experiment, str(data_directory(data_dir).absolute()), space, dataset.codec)
     run.shapes()
     return run

@@ -1,4 +1,4 @@
-"""Solver and grid of times: the options that `sample`, `evaluate` and `sweep` share."""
+"""How a field is integrated: the solver and the grid of times, by their names."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,12 +6,12 @@ from typing import Any
 
 from jaxtyping import Array, Float
 
-from jaxflow.runs.configuration import Experiment
-from jaxflow import solvers, times
+from jaxflow import ranges, sampling, solvers, times
+from jaxflow.predictions import Prediction
 from jaxflow.solvers import Solver
-from jaxflow.typing import GaussianPath
+from jaxflow.typing import GaussianPath, Keys, StatefulField, VectorField
 
-SOLVERS: dict[str, Callable[[GaussianPath], Solver]] = {
+ODE: dict[str, Callable[[GaussianPath], Solver]] = {
     "euler": lambda path: solvers.euler(),
     "midpoint": lambda path: solvers.midpoint(),
     "heun": lambda path: solvers.heun(),
@@ -19,8 +19,16 @@ SOLVERS: dict[str, Callable[[GaussianPath], Solver]] = {
     "adams_bashforth2": lambda path: solvers.adams_bashforth2(),
     "dpm_solver_2m": solvers.dpm_solver_2m,
 }
-Grid = Callable[[int, GaussianPath], Float[Array, " steps"]]
-GRIDS: dict[str, Grid] = {
+"""Of the ODE."""
+SDE: dict[str, Callable[[Any], Solver]] = {
+    "euler_maruyama": solvers.euler_maruyama,
+    "stochastic_heun": solvers.stochastic_heun,
+}
+"""Of the SDE with the same marginals, made of its sigma."""
+ANCESTRAL = {"ddpm": 1.0, "ddim": 0.0}
+"""Eta of the ancestral step."""
+SOLVERS = (*ODE, *SDE, *ANCESTRAL)
+GRIDS: dict[str, Callable[[int, GaussianPath], Float[Array, " steps"]]] = {
     "uniform": lambda n, path: times.uniform(n),
     "cosine": lambda n, path: times.cosine(n),
     "karras": times.karras,
@@ -34,50 +42,75 @@ class Sampler:
     steps: int = 10
     """Steps of the solver."""
     solver: str | None = None
-    """euler, midpoint, heun, rk4, adams_bashforth2 or dpm_solver_2m; the default is heun, and dpm_solver_2m
-    where the network predicts the data."""
+    """Of the ODE: euler, midpoint, heun, rk4, adams_bashforth2, dpm_solver_2m; of the SDE: euler_maruyama,
+    stochastic_heun; ancestral: ddpm, ddim. The default is heun, dpm_solver_2m where the network predicts
+    noise, score or data, and euler_maruyama where sigma is not 0."""
     grid: str | None = None
-    """Times of the steps: uniform, cosine (dense at both ends) or karras (dense near the noise, where
-    the background is decided); the default is uniform, and karras where the network predicts the data."""
+    """Times of the steps: uniform, cosine (dense at both ends) or karras (dense near the noise, where the
+    background is decided); the default is uniform, and karras where the network predicts noise, score or
+    data."""
+    shift: float = 1.0
+    """Of the grid towards the noise, above 1 for larger images."""
+    together: int | None = None
+    """Images that are made together; as many as fit the memory, and no more than 256, if left out."""
 
-    def check(self, experiment: Experiment) -> None:
+    def check(self, path: GaussianPath, prediction: Prediction, sigma: float = 0.0) -> None:
         """Raise a ValueError that names the first unusable option; nothing is computed."""
-        self.method(experiment)
-        self._grid(experiment)
-
-    def method(self, experiment: Experiment) -> Solver:
-        """The solver.
-
-        Raises:
-            ValueError: there is no such solver, or it asks a network of the data for its velocity at t = 1.
-        """
-        of_data = experiment.prediction == "data"
-        name = self.solver or ("dpm_solver_2m" if of_data else "heun")
-        method = _chosen("solver", name, SOLVERS)(experiment.path)
-        if of_data and method.looks_ahead:
-            others = (other for other, make in SOLVERS.items() if not make(experiment.path).looks_ahead)
+        ranges.at_least(1, steps=self.steps)
+        ranges.positive(shift=self.shift)
+        ranges.not_negative(sigma=sigma)
+        if self.together is not None:
+            ranges.at_least(1, together=self.together)
+        _chosen("grid", self._grid_name(prediction), GRIDS)
+        name = self.solver_name(prediction, sigma)
+        if name not in SOLVERS:
+            raise ValueError(f"solver = {name!r}: there are {', '.join(SOLVERS)}")
+        if sigma and name not in SDE:
             raise ValueError(
-                f"solver = {name!r}: it asks for the velocity at t = 1, where a network of the data has none;"
-                f" there are {', '.join(others)}"
+                f"sigma = {sigma:g}: the solver {name!r} is not of the SDE; there are {', '.join(SDE)}"
             )
-        return method
+        if prediction in ("data", "noise", "score") and self._looks_ahead(name, path):
+            others = (other for other in SOLVERS if not self._looks_ahead(other, path))
+            raise ValueError(
+                f"solver = {name!r}: it asks for the velocity at t = 1, where a network of the {prediction}"
+                f" has none; there are {', '.join(others)}"
+            )
 
-    def times(self, experiment: Experiment) -> Float[Array, " steps"]:
-        """The grid, (steps + 1,).
+    def solver_name(self, prediction: Prediction, sigma: float = 0.0) -> str:
+        """The solver asked for, or the default for such a sigma."""
+        default = "heun" if prediction in ("velocity", "v") else "dpm_solver_2m"
+        return self.solver or ("euler_maruyama" if sigma else default)
 
-        Raises:
-            ValueError: there is no such grid, or no step.
-        """
-        return self._grid(experiment)(self.steps, experiment.path)
+    def times(self, path: GaussianPath, prediction: Prediction) -> Float[Array, " steps"]:
+        """The grid, (steps + 1,)."""
+        grid = GRIDS[self._grid_name(prediction)](self.steps, path)
+        return grid if self.shift == 1 else times.shift(grid, self.shift)
 
-    def _grid(self, experiment: Experiment) -> Grid:
-        if self.steps < 1:
-            raise ValueError(f"steps = {self.steps}: a sampler needs at least 1 step")
-        name = self.grid or ("karras" if experiment.prediction == "data" else "uniform")
-        return _chosen("grid", name, GRIDS)
+    def _grid_name(self, prediction: Prediction) -> str:
+        return self.grid or ("uniform" if prediction in ("velocity", "v") else "karras")
+
+    def _looks_ahead(self, name: str, path: GaussianPath) -> bool:
+        return name in ODE and ODE[name](path).looks_ahead
 
 
-def _chosen(option: str, name: str, choices: dict[str, Any]) -> Any:
+def integrate(
+    keys: Keys,
+    field: VectorField | StatefulField,
+    path: GaussianPath,
+    noise: Float[Array, "b *event"],
+    *,
+    solver: str,
+    grid: Float[Array, " steps"],
+    sigma: float | Array,
+) -> Float[Array, "b *event"]:
+    """Carry `noise` to the data by the solver of this name; sigma is of the SDE's alone."""
+    if solver in SDE:
+        return sampling.sample_sde(keys, field, path, noise, grid, sigma=sigma, solver=SDE[solver])
+    if solver in ANCESTRAL:
+        return sampling.sample_ddpm(keys, field, path, noise, grid, eta=ANCESTRAL[solver])
+    return sampling.sample_ode(field, noise, grid, solver=ODE[solver](path))
+
+
+def _chosen(option: str, name: str, choices: dict[str, Any]) -> None:
     if name not in choices:
         raise ValueError(f"{option} = {name!r}: there are {', '.join(choices)}")
-    return choices[name]

@@ -47,13 +47,13 @@ def alignment(images: UInt8[np.ndarray, "n 32 32 3"], captions: Sequence[str]) -
     descriptions = [parse(caption) for caption in captions]
     held: dict[str, list[bool]] = defaultdict(list)
     for image, description in zip(images, descriptions, strict=True):
-        for claim, holds in judge(description, read(image)).items():
+        for claim, holds in true_claims(description, read(image)).items():
             held[claim].append(holds)
     return {claim: float(np.mean(held[claim])) for claim in CLAIMS if claim in held}
 
 
-def judge(description: Description, scene: Scene) -> dict[str, bool]:
-    """Which claims of a description hold for a scene; the names are those of `alignment`."""
+def true_claims(description: Description, scene: Scene) -> dict[str, bool]:
+    """Whether each claim of a description is true of a scene; the names are those of `alignment`."""
     match = _best_match(description, scene)
     claims = {"objects": len(scene.objects) == len(description.objects)}
     for attribute in ATTRIBUTES:

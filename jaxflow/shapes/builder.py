@@ -1,4 +1,4 @@
-"""The captioned scenes of `jaxflow.shapes.scenes`, as a TFDS data set.
+"""The scenes with their captions, as the TFDS data set `shapes`.
 
 Scenes 0, 1, 2, ... of each split, with one caption each: `train` and `test` have the same law and no scene
 in common, and each scene of `held_out` shows a pair of colour and shape that the others never show.

@@ -1,4 +1,4 @@
-"""The language of the shapes: `caption` says in words what is in a scene, `parse` what such words claim.
+"""The language of the scenes: `caption` says in words what is in one, `parse` what such words claim.
 
 With what may be left out in brackets,
 
@@ -94,7 +94,7 @@ def caption(scene: Scene, choice: int) -> str:
     three, the place of a single object in one of two, the relation of two objects in five of six.
 
     Args:
-        scene: a scene of `scene`.
+        scene: of one or two objects.
         choice: 0 to 2**63 - 1; another number, another caption.
     """
     pick = picks(CAPTION_STREAM, choice)

@@ -1,4 +1,4 @@
-"""What is in an image of the world of `jaxflow.shapes.scenes`: an exact reader, by analysis and synthesis.
+"""What is in an image of a scene: an exact reader, by analysis and synthesis.
 
 The background is what the border shows. What differs from it falls apart into connected blobs,
 and a blob of colour c on background b says of each pixel p how much of it is covered,

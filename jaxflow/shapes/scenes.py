@@ -1,8 +1,8 @@
-"""A world of coloured shapes on a plain ground: drawn from an index, read back exactly.
+"""Scenes of coloured shapes on a plain ground, drawn from an index.
 
 A scene has one or two objects. `scene(index, split)` is a pure function on whole numbers, with a
 generator of its own, so that its bits are the same on every machine and with every version of
-numpy; `draw` makes the image of 32 x 32 pixels. `scene_captions` has the language that describes them.
+numpy; `draw` makes the image of 32 x 32 pixels.
 
 Some pairs of colour and shape are never in training, each colour and each shape is.
 
@@ -47,7 +47,7 @@ _INSIDE: dict[str, Callable[[np.ndarray, np.ndarray, int], np.ndarray]] = {
 _BORDER, _GAP = 4, 12
 """Least distances from the edge and between two objects, in quarters of a pixel."""
 _VERSION = 1
-"""Another number, another world; to be raised together with the version of `Shapes`."""
+"""Another number, another world; to be raised together with the version of `builder.Shapes`."""
 CAPTION_STREAM, _TEST_STREAM = len(SPLITS), len(SPLITS) + 1
 _64_BITS = 2**64 - 1
 _GOLDEN = 0x9E3779B97F4A7C15

@@ -8,7 +8,7 @@
 and beside the folder an empty file, checkpoints.written: where it is, there has been a whole one.
 
 So a run that is killed in any moment leaves only whole checkpoints under the name of a step. The moving
-average is stored by itself: sampling reads nothing else.
+average has a folder of its own: sampling neither reads nor checks what is in `training`.
 """
 
 import json
@@ -16,6 +16,7 @@ import shutil
 import warnings
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from math import inf, isfinite
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,10 @@ NONE = -1
 SLICE = 2**20
 """Bytes from which the devices that have copies of an array write a part each: each shape of a part is a
 program to compile."""
+
+
+PATTERN, BACKSLASH = "*?[", "\\"
+"""Signs of a path that mean other files: orbax globs where it writes, tensorstore takes \\ for /."""
 
 
 class Checkpoints:
@@ -67,7 +72,9 @@ class Checkpoints:
 
         Raises:
             OSError: this checkpoint, or the one before, could not be written.
+            ValueError: as `restore`, of the path.
         """
+        self._check_path(PATTERN + BACKSLASH)
         self.wait()
         self._directory.mkdir(parents=True, exist_ok=True)
         step = int(state.step)
@@ -100,8 +107,10 @@ class Checkpoints:
             like: arrays, or their shapes with a sharding each: how the state is laid over devices.
 
         Raises:
-            ValueError: no checkpoint is whole, or it is not of this network and optimiser.
+            ValueError: no checkpoint is whole, or it is not of this network and optimiser; or the path has a
+                sign of which orbax or tensorstore would make another path.
         """
+        self._check_path(PATTERN + BACKSLASH)
         if processes.is_first():
             self._clear()
         step = processes.of_first(self._newest_whole(self._set_aside) if processes.is_first() else 0)
@@ -111,7 +120,7 @@ class Checkpoints:
         return TrainState(ema=restored["ema"], **restored["training"])
 
     def restore_ema(self, like: Params) -> tuple[int, Params]:
-        """The step and the moving average of the newest whole checkpoint.
+        """The step and the moving average of the newest checkpoint of which it is whole.
 
         Args:
             like: arrays, or shapes; where no sharding is stated, on one device.
@@ -120,7 +129,9 @@ class Checkpoints:
             FileNotFoundError: there is none yet.
             ValueError: none is whole, or it is not of this network.
         """
-        step = processes.of_first(self._newest_whole(self._pass_over) if processes.is_first() else 0)
+        self._check_path(BACKSLASH)
+        newest = partial(self._newest_whole, self._pass_over, without="training")
+        step = processes.of_first(newest() if processes.is_first() else 0)
         if step == NONE:
             raise FileNotFoundError(f"{self._directory} has no checkpoint yet: let the training run longer")
         return step, self._load(step, {"ema": like})["ema"]
@@ -130,10 +141,18 @@ class Checkpoints:
             for left_over in self._directory.glob(pattern):
                 shutil.rmtree(left_over)
 
-    def _newest_whole(self, refuse: Callable[[int, str], None]) -> int:
+    def _check_path(self, forbidden: str) -> None:
+        path = str(self._directory)
+        if any(sign in path for sign in forbidden) or path != path.encode(errors="replace").decode():
+            raise ValueError(
+                f"directory = {path!r}: a path in UTF-8 without {' '.join(forbidden)} is needed:"
+                " choose another"
+            )
+
+    def _newest_whole(self, refuse: Callable[[int, str], None], without: str | None = None) -> int:
         """The step, or `NONE`; `refuse` is told of each newer one and its fault."""
         for step in reversed(self.steps):
-            fault = checksums.fault(self._folder(step))
+            fault = checksums.fault(self._folder(step), without=without)
             if fault is None:
                 return step
             refuse(step, fault)

@@ -15,14 +15,20 @@ def write(folder: Path) -> None:
         _flush(path)
 
 
-def fault(folder: Path) -> str | None:
-    """What is wrong with the files of `folder`, in words; None if every bit is as it was written."""
+def fault(folder: Path, *, without: str | None = None) -> str | None:
+    """What is wrong with the files of `folder`, in words; None if every bit is as it was written.
+
+    Args:
+        folder: with its list.
+        without: name of a folder in it whose files are neither read nor missed.
+    """
     try:
         lines = (folder / NAME).read_bytes().decode().removesuffix("\n").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         return f"{NAME} cannot be read ({error})"
-    listed = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
-    found = _files(folder)
+    entries = (line.partition("  ") for line in lines)
+    listed = {name: digest for digest, _, name in entries if name.split("/")[0] != without}
+    found = {name: file for name, file in _files(folder).items() if name.split("/")[0] != without}
     for name in sorted(listed.keys() - found.keys()):
         return f"{name!r} is missing"
     for name in sorted(found.keys() - listed.keys()):

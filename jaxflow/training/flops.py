@@ -19,7 +19,7 @@ import jax
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
 from jaxtyping import PRNGKeyArray
 
-from jaxflow.training.step import Loss, Params
+from jaxflow.training.step import Objective, Params
 
 PEAKS = {
     "TPU v2": 22.5e12,
@@ -75,7 +75,9 @@ def count(function: Callable[..., Any], *args: Any) -> int:
     return _of_program(jax.make_jaxpr(function)(*args))
 
 
-def count_training(loss: Loss, params: Params, key: PRNGKeyArray | jax.ShapeDtypeStruct, batch: Any) -> int:
+def count_training(
+    loss: Objective, params: Params, key: PRNGKeyArray | jax.ShapeDtypeStruct, batch: Any
+) -> int:
     """Operations of a training step on a whole batch, 3 times those of the loss.
 
     The backward pass has two products for each one of the forward pass: the gradients of its two factors. A

@@ -7,7 +7,6 @@ whose minimiser is the exact log p_t(y | x).
 Source: Dhariwal and Nichol 2105.05233, section 4.
 """
 
-from collections.abc import Callable
 from typing import Any, cast
 
 import jax
@@ -15,12 +14,11 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from jaxflow import ranges
+from jaxflow.guidance import LogProb
 from jaxflow.nn.classifier import NoisyClassifier
 from jaxflow.paths import interpolate
-from jaxflow.typing import Condition, GaussianPath
-
-LogProb = Callable[[Array, Array, Condition], Array]
-"""(x, t, y) -> log p_t(y | x), (b,)."""
+from jaxflow.typing import GaussianPath
 
 
 def train_noisy_classifier(
@@ -45,7 +43,16 @@ def train_noisy_classifier(
         steps: training steps.
         batch_size: images in a step.
         learning_rate: peak of a one-cycle schedule.
+
+    Raises:
+        ValueError: no classes, steps or images in a step, a learning rate that is not positive, or a label
+            that is none of the classes.
     """
+    ranges.at_least(1, classes=classes, steps=steps, batch_size=batch_size)
+    ranges.positive(learning_rate=learning_rate)
+    ranges.check(
+        lambda y: (y >= 0) & (y < classes), f"classes from 0 to {classes - 1} are needed", labels=labels
+    )
     network = NoisyClassifier(classes)
 
     def log_prob_of(params: Any, x: Array, t: Array, y: Array) -> Array:

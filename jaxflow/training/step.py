@@ -17,7 +17,7 @@ import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 Params = Any
-Loss = Callable[[Params, PRNGKeyArray, Any], Float[Array, " b"]]
+Objective = Callable[[Params, PRNGKeyArray, Any], Float[Array, " b"]]
 """(params, key, batch) -> the loss of each example."""
 
 
@@ -46,7 +46,7 @@ def train_step(
     key: PRNGKeyArray,
     batch: Any,
     *,
-    loss: Loss,
+    loss: Objective,
     optimizer: optax.GradientTransformation,
     ema_decay: float,
     accumulate: int = 1,

@@ -1,13 +1,13 @@
 """Examples that a device would take without a word, and be wrong."""
 
-import jax.numpy as jnp
+from typing import NamedTuple
+
 import numpy as np
 import pytest
 
-from jaxflow import nn
 from jaxflow.data.batches import batches
 from jaxflow.data.checks import stack_checked
-from jaxflow.data.conditions import Captions, Classes
+from jaxflow.data.codecs import Captions, Classes
 from jaxflow.data.dataset import Dataset
 from jaxflow.data.datasets import open_dataset
 from jaxflow.data.prepared import Prepared
@@ -27,17 +27,25 @@ def labelled(**odd):
     return [{"image": image(), "label": 9} | (odd if i == 1 else {}) for i in range(3)]
 
 
+class Text(NamedTuple):
+    tokens: np.ndarray
+    mask: np.ndarray
+
+
 class Embedded:
     """As a frozen text encoder has it."""
 
-    null = nn.Sequence(jnp.zeros((2, 5)), jnp.ones(2, bool), jnp.zeros(5))
+    null = Text(np.zeros((2, 5), np.float32), np.ones(2, bool))
 
     def of(self, example):
         return example["text"]
 
+    def encode(self, said):
+        raise NotImplementedError
+
 
 def embedded(value, shape=(2, 5)):
-    texts = [nn.Sequence(np.ones((2, 5), np.float32), np.ones(2, bool), np.ones(5, np.float32))] * 3
+    texts = [Text(np.ones((2, 5), np.float32), np.ones(2, bool))] * 3
     tokens = np.ones(shape, np.float32)
     tokens[1, 3] = value
     texts[1] = texts[1]._replace(tokens=tokens)
@@ -67,8 +75,12 @@ def test_examples_become_a_batch():
         ({"image": image((4, 4, 3))}, r"image of example 7 is uint8 \(4, 4, 3\): uint8 \(4, 4, 1\) is"),
         ({"image": image(dtype=np.float32)}, r"image of example 7 is float32 \(4, 4, 1\): uint8 \(4, 4, 1\)"),
         ({"image": image(dtype=np.uint16)}, r"image of example 7 is uint16 \(4, 4, 1\): uint8 \(4, 4, 1\)"),
-        ({"label": 10}, "label of example 7 is 10: the classes are 0 to 9"),
-        ({"label": -1}, "label of example 7 is -1: the classes are 0 to 9"),
+        ({"label": 10}, "example 7 cannot be used: label = 10: the classes are 0, 1, 2, 3, 4, 5, 6, 7, 8, 9"),
+        ({"label": -1}, "example 7 cannot be used: label = -1: the classes are 0"),
+        ({"label": 2**32 + 3}, "example 7 cannot be used: label = 4294967299: the classes are 0"),
+        ({"label": np.int64(2**32)}, "example 7 cannot be used: label = 4294967296: the classes are 0"),
+        ({"label": 1.7}, r"example 7 cannot be used: label = 1\.7: the classes are 0"),
+        ({"label": np.array([3])}, r"y of example 7 is int32 \(1,\): int32 \(\) is needed"),
     ],
 )
 def test_the_odd_example_is_named(odd, says):
@@ -106,9 +118,22 @@ class Mislabelled:
 
 @pytest.mark.parametrize("resident", [True, False])
 def test_batches_are_checked_and_name_the_place_in_the_data_set(resident):
-    dataset = Dataset(Mislabelled(), SHAPE, CLASSES.condition)
-    with pytest.raises(ValueError, match="label of example 5 is 10: the classes are 0 to 9"):
+    dataset = Dataset(Mislabelled(), SHAPE, CLASSES.codec)
+    with pytest.raises(ValueError, match="example 5 cannot be used: label = 10: the classes are 0, 1"):
         next(batches(dataset, seed=0, batch_size=8, resident=resident))
+
+
+@pytest.mark.parametrize(
+    ("example", "says"),
+    [
+        ({"image": image()}, "example 40 has no 'label', only image"),
+        ({"label": 3}, "example 40 has no 'image', only label"),
+        (None, "example 40 cannot be used: 'NoneType'"),
+    ],
+)
+def test_an_example_without_its_parts_is_named(example, says):
+    with pytest.raises(ValueError, match=says):
+        stack_checked(CLASSES, POSITIONS[:1], [example])
 
 
 @pytest.mark.parametrize("dtype", ["uint16", "float32"])

@@ -8,7 +8,7 @@ from PIL import Image
 
 from jaxflow.data import folder
 from jaxflow.data.batches import batches, load
-from jaxflow.data.conditions import Captions, Classes
+from jaxflow.data.codecs import ONE_CLASS, Captions, Classes
 from jaxflow.data.folder import held_out, open_folder, read_picture
 
 RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)
@@ -174,11 +174,11 @@ def test_a_subfolder_for_each_class(tmp_path):
     save(halves(), tmp_path / names[-1])
     both = [open_folder(tmp_path, split, 8) for split in ("train", "test")]
     for dataset in both:
-        assert dataset.condition == Classes(("cat", "dog"))
+        assert dataset.codec == Classes(("cat", "dog"))
         assert dataset.image_shape == (8, 8, 3)
         for file, example in zip(dataset.source.files, dataset.source, strict=True):
             name = file.relative_to(tmp_path).parts[0]
-            assert dataset.condition.names[example["label"]] == name
+            assert dataset.codec.names[example["label"]] == name
     assert sum(len(dataset.source) for dataset in both) == len(names)
 
 
@@ -195,16 +195,16 @@ def test_a_flat_folder_is_one_class(tmp_path, inside):
     plain(tmp_path / "birds" / inside, named(5))
     plain(tmp_path / "birds" / inside, named(2, train=False))
     dataset = open_folder(tmp_path / "birds", "train", 8)
-    assert dataset.condition == Classes((inside or "birds",))
-    assert {int(dataset.condition.of(example)) for example in dataset.source} == {0}
+    assert dataset.codec == ONE_CLASS
+    assert {int(dataset.codec.of(example)) for example in dataset.source} == {0}
 
 
 def test_captions_lie_beside(tmp_path):
     captioned(tmp_path)
     train, test = (open_folder(tmp_path, split, 8) for split in ("train", "test"))
-    assert isinstance(train.condition, Captions)
-    assert train.condition == test.condition
-    assert set(train.condition.words) == {"picture", "zero", "one"}
+    assert isinstance(train.codec, Captions)
+    assert train.codec == test.codec
+    assert set(train.codec.words) == {"picture", "zero", "one"}
     for file, example in zip(train.source.files, train.source, strict=True):
         assert example["caption"] == f"picture {'one' if int(file.stem) % 2 else 'zero'}"
 
@@ -214,7 +214,7 @@ def test_only_the_words_of_training_are_known(tmp_path):
     for name in named(3):
         (tmp_path / name).with_suffix(".txt").write_text("seen")
     (tmp_path / named(1, train=False)[0]).with_suffix(".txt").write_text("unseen")
-    assert open_folder(tmp_path, "test", 8).condition.words == ("seen",)
+    assert open_folder(tmp_path, "test", 8).codec.words == ("seen",)
 
 
 def test_captions_are_cleaned(tmp_path):
@@ -261,7 +261,7 @@ def test_hidden_and_other_files_are_passed_over_and_counted(tmp_path):
     source = open_folder(tmp_path, "train", 16).source
     assert len(source) == 4
     assert source.notes == (
-        f"classes: {tmp_path.name} (4)",
+        "classes: image (4)",
         "smaller than 16 x 16 and enlarged: 4",
         "other files, ignored: 2 .heic, 1 .md",
     )
@@ -419,6 +419,12 @@ def test_captions_that_cannot_be_read_are_named(tmp_path, content, says):
 def test_folders_of_splits_are_no_classes(tmp_path):
     plain(tmp_path, [f"{split}/{name}" for split in ("train", "val") for name in ("cat/1.png", "dog/1.png")])
     with pytest.raises(ValueError, match=r"train and val are splits, not classes; name one, such as .*train"):
+        open_folder(tmp_path, "train", 8)
+
+
+def test_a_folder_of_a_class_is_named_in_utf_8(tmp_path):
+    plain(tmp_path, [f"{name}/{i}.png" for name in ("cat", os.fsdecode(b"caf\xe9")) for i in range(9)])
+    with pytest.raises(ValueError, match=r"the name b'caf.xe9' of a folder is not UTF-8: rename it"):
         open_folder(tmp_path, "train", 8)
 
 

@@ -49,13 +49,13 @@ def test_processes_have_a_share_of_a_batch_each_and_together_all(monkeypatch):
     for mine in (jax.devices()[:2], jax.devices()[2:]):  # as two processes with two devices each see it
         here = {device: everywhere[device] for device in mine}
         monkeypatch.setattr(jax.sharding.NamedSharding, "addressable_devices_indices_map", lambda *_: here)  # noqa: B023
-        shares.append(layouts.places_here(sharding, 24))
+        shares.append(layouts.rows_here(sharding, 24))
     assert [len(share) for share in shares] == [12, 12]
     assert np.concatenate(shares).tolist() == list(range(24))
 
 
 def test_copies_over_the_other_axis_of_the_mesh_count_once():
-    assert layouts.places_here(over_examples(tensor=2), 8).tolist() == list(range(8))
+    assert layouts.rows_here(over_examples(tensor=2), 8).tolist() == list(range(8))
 
 
 def test_examples_lie_where_the_sharding_says():

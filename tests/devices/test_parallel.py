@@ -13,30 +13,30 @@ def shapes():
 
 
 def test_parameters_moments_and_average_are_split_under_fsdp():
-    layout = parallel.mapping("fsdp").lay_out(shapes())
+    layout = parallel.placement("fsdp").lay_out(shapes())
     for tree in (layout.params, layout.ema, layout.optimizer[0].mu, layout.optimizer[0].nu):
         assert tree["wide"].sharding.shard_shape((256, 1024)) == (256, 256)
         assert tree["small"].sharding.is_fully_replicated
     assert all(
-        s.sharding.is_fully_replicated for s in jax.tree.leaves(parallel.mapping("data").lay_out(shapes()))
+        s.sharding.is_fully_replicated for s in jax.tree.leaves(parallel.placement("data").lay_out(shapes()))
     )
 
 
 def test_auto_is_data_on_several_devices_and_fsdp_where_a_copy_does_not_fit(monkeypatch):
-    assert parallel.mapping("auto").kind == "data"
+    assert parallel.placement("auto").kind == "data"
     device = type("Device", (), {"memory_stats": lambda self: {"bytes_limit": 100}})()
     examples = layouts.over_examples()
     monkeypatch.setattr(jax, "local_devices", lambda: [device])
     monkeypatch.setattr(jax, "devices", lambda: [device, device])
     monkeypatch.setattr(layouts, "over_examples", lambda devices, tensor: examples)
-    assert parallel.mapping("auto", state_bytes=60).kind == "fsdp"
-    assert parallel.mapping("auto", state_bytes=40).kind == "data"
+    assert parallel.placement("auto", state_bytes=60).kind == "fsdp"
+    assert parallel.placement("auto", state_bytes=40).kind == "data"
     monkeypatch.setattr(jax, "devices", lambda: [device])
-    assert parallel.mapping("auto", state_bytes=60).kind == "jit"
+    assert parallel.placement("auto", state_bytes=60).kind == "jit"
 
 
 def test_what_a_mapping_cannot_do_is_refused():
     with pytest.raises(ValueError, match="tensor = 2: kernels are split under parallel = data and fsdp"):
-        parallel.mapping("pmap", tensor=2)
+        parallel.placement("pmap", tensor=2)
     with pytest.raises(ValueError, match="tensor = 3: it must divide the number of devices, 4"):
-        parallel.mapping("data", tensor=3)
+        parallel.placement("data", tensor=3)

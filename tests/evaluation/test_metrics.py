@@ -1,3 +1,5 @@
+import inspect
+
 import jax
 import numpy as np
 import pytest
@@ -63,6 +65,34 @@ def test_precision_sees_outliers_and_recall_sees_missing_modes():
 def test_points_without_a_neighbour_are_refused(real, generated, k):
     with pytest.raises(ValueError, match=f"k = {k}: of {real} real and {generated} generated points"):
         precision_recall(np.zeros((real, 2)), np.zeros((generated, 2)), k)
+
+
+NAN = np.array([[0.0, 1.0], [np.nan, 0.0], [np.inf, 0.0]])
+
+
+@pytest.mark.parametrize(
+    ("other", "says"),
+    [
+        (NAN, r"{name}\[1\] is not finite, as 2 of 3 points are"),
+        (
+            np.zeros((9, 4, 4, 1)),
+            r"{name} has the shape \(9, 4, 4, 1\): points .* images are flattened",
+        ),
+        (np.zeros(9), r"{name} has the shape \(9,\): points \(n, d\)"),
+        (np.zeros((0, 2)), r"{name} has the shape \(0, 2\)"),
+        (np.zeros((9, 3)), r"'{name}': 3}} are the dimensions"),
+    ],
+)
+@pytest.mark.parametrize("metric", [frechet_distance, nearest_distance, precision_recall])
+def test_what_is_no_set_of_points_is_refused(metric, other, says):
+    name = "generated" if metric is precision_recall else "b"
+    with pytest.raises(ValueError, match=says.format(name=name)):
+        inspect.unwrap(metric)(np.zeros((9, 2)), other)
+
+
+def test_one_point_has_no_covariance():
+    with pytest.raises(ValueError, match=r"a has the shape \(1, 2\): points \(n, d\), n at least 2"):
+        frechet_distance(np.zeros((1, 2)), np.zeros((9, 2)))
 
 
 def test_nearest_distance():

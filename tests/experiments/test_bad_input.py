@@ -20,12 +20,14 @@ import pytest
 from conftest import compiling_nothing
 from PIL import Image
 
-from experiments.presets import digits, folder
-from jaxflow.data.conditions import Captions
+from experiments.presets import digits
+from experiments.presets import folder as pictures
+from jaxflow import spaces
+from jaxflow.data.codecs import Captions
 from jaxflow.data.datasets import open_dataset
-from jaxflow.runs import folder, run
+from jaxflow.runs import folder
 from jaxflow.runs.configuration import fitted
-from jaxflow.runs.run import Run
+from jaxflow.runs.run import Run, new_run
 from jaxflow.training.checkpoint import Checkpoints
 from jaxflow.training.lock import Lock
 from jaxflow.training.step import initial_state
@@ -46,9 +48,9 @@ REFUSED = [
     ("train", "digits --out {FILE}/run --data-dir {DATA}", "out = {FILE}/run: the folder cannot be made"),
     ("train", "digits --out /proc/run --data-dir {DATA}", "out = /proc/run: the folder cannot be made"),
     # Numbers of the training.
-    ("train", f"{DIGITS} --steps 0", "steps = 0: at least 1 is needed"),
-    ("train", f"{DIGITS} --steps -3", "steps = -3: at least 1 is needed"),
-    ("train", f"{DIGITS} --batch-size 0", "batch_size = 0: at least 1 is needed"),
+    ("train", f"{DIGITS} --steps 0", "steps = 0: it should be greater than or equal to 1"),
+    ("train", f"{DIGITS} --steps -3", "steps = -3: it should be greater than or equal to 1"),
+    ("train", f"{DIGITS} --batch-size 0", "batch_size = 0: it should be greater than or equal to 1"),
     (
         "train",
         f"{DIGITS} --batch-size 1440",
@@ -56,30 +58,42 @@ REFUSED = [
     ),
     ("train", f"{DIGITS} --batch-size 6", "batch_size = 6: a multiple of 4 is needed"),
     ("train", f"{DIGITS} --batch-size 8 --accumulate 3", "batch_size = 8: a multiple of 12 is needed"),
-    ("train", f"{DIGITS} --accumulate 0", "accumulate = 0: at least 1 is needed"),
-    ("train", f"{DIGITS} --checkpoint-every 1", "checkpoint_every = 1: at least 2 is needed"),
-    ("train", f"{DIGITS} --log-every 0", "log_every = 0: at least 1 is needed"),
-    ("train", f"{DIGITS} --seed -1", "seed = -1: a number from 0 to 4294967295 is needed"),
-    ("train", f"{DIGITS} --seed 4294967296", "seed = 4294967296: a number from 0 to 4294967295 is needed"),
-    ("train", f"{DIGITS} --learning-rate 0", "learning_rate = 0.0: a positive, finite number is needed"),
-    ("train", f"{DIGITS} --learning-rate -0.1", "learning_rate = -0.1: a positive, finite number is needed"),
-    ("train", f"{DIGITS} --learning-rate nan", "learning_rate = nan: a positive, finite number is needed"),
-    ("train", f"{DIGITS} --learning-rate inf", "learning_rate = inf: a positive, finite number is needed"),
-    ("train", f"{DIGITS} --warmup -1", "warmup = -1: a finite number from 0 is needed"),
-    ("train", f"{DIGITS} --weight-decay -1", "weight_decay = -1.0: a finite number from 0 is needed"),
-    ("train", f"{DIGITS} --weight-decay nan", "weight_decay = nan: a finite number from 0 is needed"),
-    ("train", f"{DIGITS} --clip 0", "clip = 0.0: a positive, finite number is needed"),
-    ("train", f"{DIGITS} --clip nan", "clip = nan: a positive, finite number is needed"),
-    ("train", f"{DIGITS} --ema 1.5", "ema = 1.5: a number in [0, 1] is needed"),
-    ("train", f"{DIGITS} --ema -0.1", "ema = -0.1: a number in [0, 1] is needed"),
-    ("train", f"{DIGITS} --ema nan", "ema = nan: a number in [0, 1] is needed"),
-    ("train", f"{DIGITS} --condition-dropout 1.1", "condition_dropout = 1.1: a number in [0, 1] is needed"),
-    ("train", f"{DIGITS} --condition-dropout -1", "condition_dropout = -1.0: a number in [0, 1] is needed"),
-    ("train", f"{DIGITS} --condition-dropout nan", "condition_dropout = nan: a number in [0, 1] is needed"),
-    ("train", f"{DIGITS} --time-deviation 0", "time_deviation = 0.0: a positive, finite number is needed"),
-    ("train", f"{DIGITS} --time-mean nan", "time_mean = nan: a finite number is needed"),
-    ("train", f"{DIGITS} --time-mean inf", "time_mean = inf: a finite number is needed"),
-    ("train", f"{DIGITS} --sample-every -1", "sample_every = -1: a finite number from 0 is needed"),
+    ("train", f"{DIGITS} --accumulate 0", "accumulate = 0: it should be greater than or equal to 1"),
+    (
+        "train",
+        f"{DIGITS} --checkpoint-every 1",
+        "checkpoint_every = 1: it should be greater than or equal to 2",
+    ),
+    ("train", f"{DIGITS} --log-every 0", "log_every = 0: it should be greater than or equal to 1"),
+    ("train", f"{DIGITS} --seed -1", "seed = -1: it should be greater than or equal to 0"),
+    ("train", f"{DIGITS} --seed 4294967296", "seed = 4294967296: it should be less than 4294967296"),
+    ("train", f"{DIGITS} --learning-rate 0", "learning_rate = 0.0: it should be greater than 0"),
+    ("train", f"{DIGITS} --learning-rate -0.1", "learning_rate = -0.1: it should be greater than 0"),
+    ("train", f"{DIGITS} --learning-rate nan", "learning_rate = nan: it should be a finite number"),
+    ("train", f"{DIGITS} --learning-rate inf", "learning_rate = inf: it should be a finite number"),
+    ("train", f"{DIGITS} --warmup -1", "warmup = -1: it should be greater than or equal to 0"),
+    ("train", f"{DIGITS} --weight-decay -1", "weight_decay = -1.0: it should be greater than or equal to 0"),
+    ("train", f"{DIGITS} --weight-decay nan", "weight_decay = nan: it should be a finite number"),
+    ("train", f"{DIGITS} --clip 0", "clip = 0.0: it should be greater than 0"),
+    ("train", f"{DIGITS} --clip nan", "clip = nan: it should be a finite number"),
+    ("train", f"{DIGITS} --ema 1.5", "ema = 1.5: it should be less than or equal to 1"),
+    ("train", f"{DIGITS} --ema -0.1", "ema = -0.1: it should be greater than or equal to 0"),
+    ("train", f"{DIGITS} --ema nan", "ema = nan: it should be a finite number"),
+    (
+        "train",
+        f"{DIGITS} --condition-dropout 1.1",
+        "condition_dropout = 1.1: it should be less than or equal to 1",
+    ),
+    (
+        "train",
+        f"{DIGITS} --condition-dropout -1",
+        "condition_dropout = -1.0: it should be greater than or equal to 0",
+    ),
+    ("train", f"{DIGITS} --condition-dropout nan", "condition_dropout = nan: it should be a finite number"),
+    ("train", f"{DIGITS} --time-deviation 0", "time_deviation = 0.0: it should be greater than 0"),
+    ("train", f"{DIGITS} --time-mean nan", "time_mean = nan: it should be a finite number"),
+    ("train", f"{DIGITS} --time-mean inf", "time_mean = inf: it should be a finite number"),
+    ("train", f"{DIGITS} --sample-every -1", "sample_every = -1: it should be greater than or equal to 0"),
     ("train", f"{DIGITS} --tensor 0", "tensor = 0: it must divide the number of devices, 4"),
     ("train", f"{DIGITS} --tensor 3", "tensor = 3: it must divide the number of devices, 4"),
     # The data.
@@ -100,7 +114,7 @@ REFUSED = [
         "folder --out {OUT} --data-dir {EMPTY}",
         "data_dir = {EMPTY}: no picture is in it; read are .avif",
     ),
-    ("train", f"{PICTURES} --image-size 0", "image_size = 0: at least 1 is needed"),
+    ("train", f"{PICTURES} --image-size 0", "image_size = 0: it should be greater than or equal to 1"),
     ("train", f"{PICTURES} --image-size 30", "patch size 4 does not divide the image size 30 x 30"),
     ("train", f"{CAPTIONED} --text-encoder {{NOWHERE}}", "text_encoder = {NOWHERE}: there is no such folder"),
     ("train", f"{CAPTIONED} --text-encoder {{EMPTY}}", "'{EMPTY}' has neither config.json nor"),
@@ -136,8 +150,8 @@ REFUSED = [
             ("--w -inf", "w = -inf: the guidance scale must be finite"),
             ("--w 1e39", "w = 1e+39: the guidance scale must be finite"),
             ("--per-label 0", "per_label = 0: at least 1 is needed"),
-            ("--steps 0", "steps = 0: a sampler needs at least 1 step"),
-            ("--steps -1", "steps = -1: a sampler needs at least 1 step"),
+            ("--steps 0", "steps = 0: at least 1 is needed"),
+            ("--steps -1", "steps = -1: at least 1 is needed"),
             ("--solver rk5", "solver = 'rk5': there are euler, midpoint, heun, rk4, "),
             ("--grid log", "grid = 'log': there are uniform, cosine, karras"),
             ("--seed -1", "seed = -1: a number from 0 to 4294967295 is needed"),
@@ -149,8 +163,8 @@ REFUSED = [
     ("sample", "{ETA_1} --w 0 1", "w = 1.0: trained with condition_dropout = 1, "),
     # What is asked for.
     ("sample", "{RUN} --labels", "labels = (): at least one value is needed"),
-    ("sample", "{RUN} --labels 1 10", "labels[1] = 10: the classes are 0 to 9"),
-    ("sample", "{RUN} --labels -1", "labels[0] = -1: the classes are 0 to 9"),
+    ("sample", "{RUN} --labels 1 10", "labels[1]: label = 10: the classes are 0, 1, 2"),
+    ("sample", "{RUN} --labels -1", "labels[0]: label = -1: the classes are 0, 1, 2"),
     (
         "sample",
         "{RUN} --prompt 'a red circle'",
@@ -159,7 +173,7 @@ REFUSED = [
     (
         "sample",
         "{RUN} --negative 'a circle'",
-        "prompt: the run is of the classes 0, 1, 2",
+        "label = 'a circle': the classes are 0, 1, 2",
     ),
     ("sample", "{OF_CAPTIONS}", "prompt is missing: say what the images shall show"),
     ("sample", "{OF_CAPTIONS} --labels 0", "labels: the run is of captions"),
@@ -179,17 +193,27 @@ REFUSED = [
         "{RUN} --data-dir {ONE_BYTE}",
         "of data set 'digits' in {ONE_BYTE} cannot be read, Corrupted",
     ),
-    ("sweep", "{OF_CAPTIONS}", "the run is of folder, whose images have captions, not classes"),
-    ("sweep", "{RUN} --rules magic", "rules = 'magic': there are classifier_free, interval, "),
+    ("sweep", "{OF_CAPTIONS}", "the model is of images that have captions, not classes"),
+    ("sweep", "{RUN} --rules magic", "rule = 'magic': there are classifier_free, interval, "),
     ("sweep", "{RUN} --rules", "rules = (): at least one value is needed"),
-    ("sweep", "{RUN} --rules autoguidance", "rules = 'autoguidance': it needs --worse"),
+    ("sweep", "{RUN} --rules autoguidance", "rule = 'autoguidance': it needs a worse model"),
     ("sweep", "{RUN} --worse {EMPTY}", "{EMPTY} is not a run folder"),
     ("sweep", "{RUN} --worse {OF_CAPTIONS}", "worse = {OF_CAPTIONS}: it was trained on other data, folder"),
     ("sweep", "{RUN} --sigma", "sigma = (): at least one value is needed"),
-    ("sweep", "{RUN} --sigma -1", "sigma = -1.0: the diffusion coefficient must be finite and not negative"),
-    ("sweep", "{RUN} --sigma nan", "sigma = nan: the diffusion coefficient must be finite and not negative"),
-    ("sweep", "{RUN} --sigma 0 0.5 --solver euler", "solver = 'euler': the SDE has the steps of Euler and"),
-    ("sweep", "{RUN} --block 0", "block = 0: at least 1 is needed"),
+    ("sweep", "{RUN} --sigma -1", "sigma = -1.0: a finite number from 0 is needed"),
+    ("sweep", "{RUN} --sigma nan", "sigma = nan: a finite number from 0 is needed"),
+    ("sweep", "{RUN} --sigma 0 0.5 --solver euler", "sigma = 0.5: the solver 'euler' is not of the SDE"),
+    ("sweep", "{RUN} --together 0", "together = 0: at least 1 is needed"),
+    ("sample", "{RUN} --rule magic", "rule = 'magic': there are classifier_free, interval, "),
+    ("sample", "{RUN} --rule autoguidance", "rule = 'autoguidance': it needs a worse model"),
+    ("sample", "{RUN} --sigma -1", "sigma = -1.0: a finite number from 0 is needed"),
+    ("sample", "{RUN} --sigma 0.5 --solver rk4", "sigma = 0.5: the solver 'rk4' is not of the SDE"),
+    ("sample", "{RUN} --shift 0", "shift = 0.0: a positive, finite number is needed"),
+    ("sample", "{RUN} --labels ten", "labels[0]: label = 'ten': the classes are 0, 1, 2"),
+    ("sample", "{RUN} --preset {NOWHERE}.py", "PRESET = '{NOWHERE}.py': there is no such file"),
+    ("train", f"{DIGITS} --network.width 18", "width = 18"),
+    ("train", f"{DIGITS} --network.depth 0", "network.depth = 0: it should be greater than or equal to 1"),
+    ("train", "{NOWHERE}.py --out {OUT}", "PRESET = '{NOWHERE}.py': there is no such file"),
     ("sweep", "{RUN} --chunk 0", "chunk = 0: at least 1 is needed"),
     ("sweep", "{RUN} --judge-steps 0", "judge_steps = 0: at least 1 is needed"),
     ("sweep", "{RUN} --classifier-steps 0", "classifier_steps = 0: at least 1 is needed"),
@@ -210,11 +234,12 @@ NOT_PARSED = [
         "'normal' for argument '--time-law'. Expected one of ('uniform',",
     ),
     ("train", f"{DIGITS} --optimizer sgd", "'sgd' for argument '--optimizer'. Expected one of ('adamw',"),
-    ("train", f"{DIGITS} --prediction noise", "for argument '--prediction'. Expected one of ('velocity',"),
+    ("train", f"{DIGITS} --prediction eps", "for argument '--prediction'. Expected one of ('velocity',"),
+    ("train", f"{DIGITS} --network.dtype float8", "for argument '--network.dtype'. Expected one of"),
+    ("train", f"{DIGITS} --network.colour red", "Unrecognized options: --network.colour"),
     ("train", f"{DIGITS} --colour red", "Unrecognized options: --colour"),
     ("sample", "", "PATH The run folder"),
     ("sample", "{RUN} --w two", "Error parsing --w: Could not find valid parse for arguments: ['two']"),
-    ("sample", "{RUN} --labels ten", "Could not find valid parse for arguments: ['ten']"),
     ("evaluate", "{RUN} --per-label many", "Error parsing --per-label: invalid literal for int()"),
     ("sweep", "{RUN} --sigma small", "Error parsing --sigma: Could not find valid parse"),
 ]
@@ -258,7 +283,7 @@ def make_pictures(root):
 def make_runs(root):
     """Runs without training: what is refused is refused before a parameter is looked at."""
     dataset = open_dataset("digits", "train", root / "DATA")
-    run = run.new_run(fitted(digits.experiment(), dataset.condition), dataset, str(root / "DATA"))
+    run = new_run(fitted(digits.experiment(), dataset.codec), dataset, str(root / "DATA"))
     store(root / "RUN", run)
     with Lock(root / "RUN"), Checkpoints(root / "RUN" / "checkpoints") as checkpoints:
         checkpoints.save(zeros(run))
@@ -269,7 +294,10 @@ def make_runs(root):
     ):
         store(root / name, replace(run, experiment=replace(run.experiment, **fields)))
     captions = Captions(("a", "red", "circle"), 4)
-    store(root / "OF_CAPTIONS", Run(fitted(folder.experiment(), captions), "", (64, 64, 3), captions))
+    store(
+        root / "OF_CAPTIONS",
+        Run(fitted(pictures.experiment(), captions), "", spaces.Pixels((64, 64, 3)), captions),
+    )
     shutil.copytree(root / "RUN", root / "NO_CHECKPOINT", ignore=shutil.ignore_patterns("checkpoints*"))
     changed(root / "RUN", root / "NOT_JSON", "config.json", lambda b: b[:-9])
     changed(root / "RUN", root / "ONE_BIT", "config.json", lambda b: b.replace(b'"depth": 6', b'"depth": 4'))

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from experiments.report.contact_sheet import contact_sheet
-from jaxflow.data.conditions import Classes, vocabulary_of
+from jaxflow.data.codecs import Classes, vocabulary_of
 from jaxflow.data.dataset import Dataset
 
 COLOURS = [(200, 30, 30), (30, 160, 40), (40, 60, 220)]

@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 FAULTS = """
 import resource
-import {module}
+{before}
 import jax, jax.numpy as jnp
 f = jax.jit(jax.grad(lambda w, x: jnp.sin(jnp.sin(jnp.sin(x @ w) @ w) @ w).sum()))
 w, x = jnp.ones((80, 80)), jnp.ones((65536, 80))
@@ -24,11 +24,11 @@ print(min(counts))  # when the heap settles depends on the threads
 """
 
 
-def page_faults(module: str) -> int:
+def page_faults(before: str) -> int:
     """Of four calls of a program with 60 MiB of its own, the fewest."""
     environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
     done = subprocess.run(
-        [sys.executable, "-c", FAULTS.format(module=module)],
+        [sys.executable, "-c", FAULTS.format(before=before)],
         cwd=ROOT,
         env=environment,
         capture_output=True,
@@ -39,5 +39,9 @@ def page_faults(module: str) -> int:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator")
 def test_a_program_takes_again_what_the_last_call_freed():
-    assert page_faults("json") > 8192, "without it each call faults in its pages: nothing would be shown"
-    assert page_faults("experiments") < 1024
+    assert page_faults("") > 8192, "without it each call faults in its pages: nothing would be shown"
+    assert page_faults("from experiments import host_memory; host_memory.keep()") < 1024
+
+
+def test_importing_the_scripts_changes_nothing_in_the_process():
+    assert page_faults("import experiments, experiments.sample") > 8192

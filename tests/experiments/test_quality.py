@@ -5,20 +5,20 @@ from conftest import assert_close
 from experiments.presets import digits
 from experiments.report import quality
 from jaxflow.devices import layouts
-from jaxflow.runs import run
 from jaxflow.runs.configuration import fitted
+from jaxflow.runs.run import new_run, open_data
 
 pytestmark = pytest.mark.usefixtures("standard_promotion")
 
 
 @pytest.fixture(scope="module")
 def run(data_dir):
-    dataset = run.open_data(digits.experiment(), "train", str(data_dir))
-    return run.new_run(fitted(digits.experiment(), dataset.condition), dataset, str(data_dir))
+    dataset = open_data(digits.experiment(), "train", str(data_dir))
+    return new_run(fitted(digits.experiment(), dataset.codec), dataset, str(data_dir))
 
 
 def test_real_images_get_as_generated_ones_what_they_get_as_real_ones(run):
-    real = quality.read(run, None, 10)
+    real = quality.read(run.open_split, 10)
     labels = real.test["y"]
     measure = quality.Measure(real, labels, seed=0, steps=20, sharding=layouts.over_examples())
     as_generated, as_real = measure(real.test["image"]), measure.real()
@@ -30,10 +30,10 @@ def test_real_images_get_as_generated_ones_what_they_get_as_real_ones(run):
 
 
 def test_each_class_has_so_many_labels(run):
-    labels = quality.labels_of(run, 3)
+    labels = quality.labels_of(run.model(None), 3)
     assert np.bincount(labels).tolist() == [3] * 10
 
 
 def test_too_few_images_to_compare_are_refused(run):
     with pytest.raises(ValueError, match="per_label: 3 images and 359 held-out real ones"):
-        quality.read(run, None, 3)
+        quality.read(run.open_split, 3)

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxflow.runs import folder
+from jaxflow.runs.folder import open_run
 from jaxflow.runs.objective import optimizer_of
 from jaxflow.training.checkpoint import Checkpoints
 from jaxflow.training.lock import Lock
@@ -49,7 +49,7 @@ def trained(tmp_path_factory, data_dir):
 
 def newest_state(folder):
     """Parameters, moving average, optimiser state and step of the newest checkpoint."""
-    experiment_run = folder.open_run(folder)
+    experiment_run = open_run(folder)
     params = experiment_run.initial_params(jax.random.key(0))
     with Checkpoints(folder / "checkpoints") as checkpoints:
         return checkpoints.restore(initial_state(params, optimizer_of(experiment_run.experiment)))
@@ -96,7 +96,7 @@ def test_evaluate_prints_a_table_and_draws_curves(trained):
 def test_sweep_compares_the_rules(trained):
     done = run(
         *("sweep", trained, "--w", 1, 2, "--sigma", 0, 0.5, "--rules", "classifier_free", "classifier"),
-        *("autoguidance", "projected", "--block", 20, "--worse", trained, "--per-label", 2, "--steps", 2),
+        *("autoguidance", "projected", "--together", 20, "--worse", trained, "--per-label", 2, "--steps", 2),
         *("--judge-steps", 3, "--classifier-steps", 3),
     )
     result = json.loads((trained / "sweep.json").read_text())
@@ -135,7 +135,7 @@ def test_one_bit_of_the_configuration_is_noticed(trained, tmp_path):
     (moved / "config.json").write_text(text.replace('"depth": 6', '"depth": 4'))
     assert (moved / "config.json").read_text() != text
     with pytest.raises(ValueError, match=r"config.json is damaged.*not as it was written"):
-        folder.open_run(moved)
+        open_run(moved)
 
 
 def test_folder_whose_checkpoints_are_gone_is_not_started_over(trained, data_dir, tmp_path):

@@ -10,11 +10,12 @@ import pytest
 from PIL import Image
 
 from experiments import evaluate, sample, sweep, train
-from experiments.presets import folder, shapes
+from experiments.presets import folder as pictures_preset
+from experiments.presets import shapes
 from jaxflow import nn
-from jaxflow.data.conditions import Captions
+from jaxflow.data.codecs import Captions
 from jaxflow.pretrained import t5
-from jaxflow.runs import folder
+from jaxflow.runs.folder import open_run
 from jaxflow.runs.frozen_text import FrozenText
 from jaxflow.shapes import builder as data
 
@@ -47,10 +48,10 @@ def trained(tmp_path_factory):
 
 
 def test_a_run_of_captions_knows_their_words(trained):
-    run = folder.open_run(trained)
-    assert isinstance(run.condition, Captions)
-    assert run.experiment.network.text == "cross"
-    assert "triangle" in run.condition.words
+    run = open_run(trained)
+    assert isinstance(run.codec, Captions)
+    assert run.experiment.network.cross_attention
+    assert "triangle" in run.codec.words
 
 
 def test_a_run_of_captions_continues(trained, monkeypatch, capsys):
@@ -63,14 +64,14 @@ def test_a_run_of_captions_continues(trained, monkeypatch, capsys):
 
 
 def test_a_run_of_other_data_or_another_version_is_refused(trained, tmp_path):
-    run = folder.open_run(trained)
+    run = open_run(trained)
     with pytest.raises(ValueError, match="other classes, words or image sizes"):
-        dataclasses.replace(run, condition=Captions(("a",), 16)).open_split("train")
+        dataclasses.replace(run, codec=Captions(("a",), 16)).open_split("train")
     config = json.loads((trained / "config.json").read_text())
     del config["sha256"]  # which older versions did not write
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match="damaged, or of another version of jaxflow: KeyError"):
-        folder.open_run(tmp_path)
+        open_run(tmp_path)
 
 
 @pytest.mark.requirement("R20")
@@ -113,7 +114,7 @@ def test_evaluation_reads_the_images_against_their_captions(trained, capsys):
         (sample, ("--prompt", "a" + " a" * 20), "at most 16 words are read"),
         (sample, ("--prompt", PROMPT, "--negative", "blurry"), "no caption has the word 'blurry'"),
         (evaluate, ("--captions", "0"), "captions = 0"),
-        (sweep, (), "whose images have captions, not classes"),
+        (sweep, (), "of images that have captions, not classes"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(trained, capsys, script, arguments, says):
@@ -140,15 +141,15 @@ def pictures(tmp_path):
 def test_a_folder_of_pictures_with_a_frozen_text_encoder(pictures, tmp_path, monkeypatch):
     clip_folder.write(tmp_path / "clip")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(folder, "experiment", with_network(folder, qk_norm=True))
+    monkeypatch.setattr(pictures_preset, "experiment", with_network(pictures_preset, qk_norm=True))
     out = tmp_path / "run"
     arguments = [
         *("folder", "--out", str(out), "--data-dir", str(pictures), "--image-size", "16"),
         *("--text-encoder", str(tmp_path / "clip"), *SMALL),
     ]
     train.main(arguments)
-    run = folder.open_run(out)
-    assert run.condition == FrozenText(str(tmp_path / "clip"))
+    run = open_run(out)
+    assert run.codec == FrozenText(str(tmp_path / "clip"))
     with Image.open(out / "data.png") as page:
         assert page.width > 100
     sample.main([str(out), "--w", "2", "--prompt", "a photo of the cat", "--per-label", "2", "--steps", "1"])
@@ -158,7 +159,7 @@ def test_a_folder_of_pictures_with_a_frozen_text_encoder(pictures, tmp_path, mon
     tokens = np.load(kept / "tokens.npy")
     example = run.open_split("train").source[0]
     np.testing.assert_array_equal(example["text"].tokens, tokens[0].astype(np.float32))
-    expected = run.condition.encode(example["caption"]).tokens
+    expected = run.codec.encode(example["caption"]).tokens
     np.testing.assert_allclose(example["text"].tokens, expected, atol=5e-3)  # kept in 16 bits
 
 

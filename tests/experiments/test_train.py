@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import pytest
 from conftest import assert_close, compiling_nothing
 
-from jaxflow import nn, paths
-from jaxflow.data.conditions import Classes
+from jaxflow import nn, paths, spaces
+from jaxflow.data.codecs import Classes
 from jaxflow.devices import layouts, parallel
 from jaxflow.runs.configuration import Experiment
-from jaxflow.runs.objective import guided_loss, optimizer_of
+from jaxflow.runs.objective import objective, optimizer_of
 from jaxflow.runs.run import Run
 from jaxflow.training.step import initial_state, train_step
 
@@ -22,12 +22,12 @@ pytestmark = pytest.mark.usefixtures("standard_promotion")
 def run_with(dropout=0.1, **numbers) -> Run:
     network = nn.DiT(encode=nn.ClassTable(3), width=16, depth=1, heads=2, dropout=dropout)
     experiment = Experiment(dataset="none", network=network, path=paths.Linear(), steps=10, **numbers)
-    return Run(experiment, "", (4, 4, 1), Classes(("a", "b", "c")))
+    return Run(experiment, "", spaces.Pixels((4, 4, 1)), Classes(("a", "b", "c")))
 
 
 def batch(n=8):
     images = jax.random.randint(jax.random.key(0), (n, 4, 4, 1), 0, 256).astype(jnp.uint8)
-    return {"image": images, "y": jnp.arange(n) % 3, "place": jnp.arange(n)}
+    return {"image": images, "y": jnp.arange(n) % 3, "number": jnp.arange(n)}
 
 
 def test_one_compilation_and_no_hidden_transfer():
@@ -37,7 +37,7 @@ def test_one_compilation_and_no_hidden_transfer():
     @partial(jax.jit, donate_argnums=0)
     @chex.assert_max_traces(n=1)
     def step(state, key, batch):
-        return train_step(state, key, batch, loss=guided_loss(run), optimizer=optimizer, ema_decay=0.9)
+        return train_step(state, key, batch, loss=objective(run), optimizer=optimizer, ema_decay=0.9)
 
     state, key, data = (
         initial_state(run.initial_params(jax.random.key(1)), optimizer),
@@ -59,8 +59,8 @@ def test_the_network_never_sees_a_condition_that_was_dropped(eta, rows_with_grad
     run = run_with(condition_dropout=eta)
     # Away from the zeros of the initialisation, where no gradient reaches the table.
     params = jax.tree.map(lambda leaf: leaf + 0.1, run.initial_params(jax.random.key(1)))
-    gradient = jax.grad(lambda params: guided_loss(run)(params, jax.random.key(2), batch()).mean())(params)
-    table = gradient["encode"]["Embed_0"]["embedding"]
+    gradient = jax.grad(lambda params: objective(run)(params, jax.random.key(2), batch()).mean())(params)
+    table = gradient["encode"]["table"]["embedding"]
     assert (jnp.abs(table).max(axis=1) > 0).tolist() == rows_with_gradient
 
 
@@ -68,7 +68,7 @@ def test_loss_of_an_untrained_network_is_that_of_no_motion():
     """Zero at initialisation, the loss is the mean of (data - noise)^2 per pixel: E data^2 + 1."""
     run = run_with()
     data = batch(4096)
-    values = guided_loss(run)(run.initial_params(jax.random.key(1)), jax.random.key(2), data)
+    values = objective(run)(run.initial_params(jax.random.key(1)), jax.random.key(2), data)
     expected = jnp.mean((data["image"].astype(jnp.float32) / 127.5 - 1) ** 2) + 1
     assert_close(values.mean(), expected, 0.02)  # standard error 0.006
 
@@ -77,9 +77,7 @@ def trained(mapping, accumulate=1, steps=3):
     """Losses of some steps and the state after them, of a network without dropout."""
     run = run_with(dropout=0.0, optimizer="muon")
     optimizer = optimizer_of(run.experiment)
-    step = partial(
-        train_step, loss=guided_loss(run), optimizer=optimizer, ema_decay=0.9, accumulate=accumulate
-    )
+    step = partial(train_step, loss=objective(run), optimizer=optimizer, ema_decay=0.9, accumulate=accumulate)
     state = initial_state(run.initial_params(jax.random.key(1)), optimizer)
     layout = mapping.lay_out(jax.eval_shape(lambda: state))
     state = jax.device_put(state, jax.tree.map(lambda leaf: leaf.sharding, layout))
@@ -95,7 +93,7 @@ def trained(mapping, accumulate=1, steps=3):
 
 @cache
 def on_one_device():
-    return trained(parallel.mapping("jit"))
+    return trained(parallel.placement("jit"))
 
 
 @pytest.mark.parametrize(
@@ -109,7 +107,7 @@ def on_one_device():
 def test_every_mapping_gives_the_same_numbers(kind, devices, tensor, monkeypatch):
     monkeypatch.setattr(layouts, "SMALL", 16)
     examples = layouts.over_examples(jax.devices()[:devices], tensor)
-    losses, state = trained(parallel.Mapping(kind, examples))
+    losses, state = trained(parallel.Placement(kind, examples))
     assert_close(losses, on_one_device()[0], 1e-6)
     assert_close(state.params, on_one_device()[1].params, 1e-4)
     assert_close(state.ema, on_one_device()[1].ema, 1e-4)
@@ -117,6 +115,6 @@ def test_every_mapping_gives_the_same_numbers(kind, devices, tensor, monkeypatch
 
 @pytest.mark.parametrize("kind", ["jit", "pmap", "fsdp"])
 def test_accumulated_parts_are_the_whole_batch(kind):
-    losses, state = trained(parallel.mapping(kind), accumulate=2)
+    losses, state = trained(parallel.placement(kind), accumulate=2)
     assert_close(losses, on_one_device()[0], 1e-6)
     assert_close(state.params, on_one_device()[1].params, 1e-4)

@@ -80,7 +80,7 @@ def test_normalised_queries_and_keys_do_not_feel_their_scale():
     variables = attention.init(jax.random.key(1), tokens, others)
     scaled = jax.tree.map(lambda leaf: leaf, variables)
     for name in ("query", "key"):
-        projection = scaled["params"]["Projections_0"][name]["Dense_0"]
+        projection = scaled["params"][name]
         projection |= {"kernel": projection["kernel"] * 50}
     assert_close(attention.apply(scaled, tokens, others), attention.apply(variables, tokens, others), 1e-4)
 

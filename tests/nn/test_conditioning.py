@@ -17,7 +17,7 @@ KEY = jax.random.key(0)
 def sequence(key, length):
     tokens = jax.random.normal(key, (B, M, 8))
     mask = jnp.broadcast_to(jnp.arange(M) < length, (B, M))
-    return nn.Sequence(tokens, mask, jax.random.normal(key, (B, 6)))
+    return nn.GivenTokens(tokens, mask, jax.random.normal(key, (B, 6)))
 
 
 # Encoder, y, and the null of one example.
@@ -29,12 +29,12 @@ CONDITIONS = {
         nn.VectorMLP(3).null,
     ),
     "sequence": (
-        nn.TokenSequence(),
+        nn.TokenProjection(),
         sequence(KEY, 3),
-        nn.Sequence(jnp.zeros((M, 8)), jnp.zeros(M, bool), jnp.zeros(6)),
+        nn.GivenTokens(jnp.zeros((M, 8)), jnp.zeros(M, bool), jnp.zeros(6)),
     ),
     "text": (
-        nn.TextEncoder(vocabulary=7, channels=16, depth=1, heads=2),
+        nn.TextEncoder(vocabulary=7, width=16, depth=1, heads=2),
         jnp.array([[1, 2, 3, 0, 0], [4, 0, 0, 0, 0], [6, 5, 4, 3, 2], [2, 2, 0, 0, 0]]),
         jnp.zeros(M, int),
     ),
@@ -45,19 +45,15 @@ CONDITIONS["several"] = (
     (CONDITIONS["class"][2], CONDITIONS["text"][2]),
 )
 NETWORKS = {
-    "dit": lambda encode, tokens: nn.DiT(
-        encode=encode, width=16, depth=1, heads=2, text="cross" if tokens else "none"
-    ),
-    "mmdit": lambda encode, tokens: nn.DiT(
-        encode=encode, width=16, depth=2, heads=2, text="joint" if tokens else "none"
-    ),
+    "dit": lambda encode, tokens: nn.DiT(encode=encode, width=16, depth=1, heads=2, cross_attention=tokens),
+    "mmdit": lambda encode, tokens: nn.DiT(encode=encode, width=16, depth=2, heads=2, joint_attention=tokens),
     "unet": lambda encode, tokens: nn.UNet(
         encode=encode,
         channels=(8, 8),
         attention=(False, False),
         cross_attention=(False, tokens),
         blocks=1,
-        embedding=16,
+        width=16,
     ),
 }
 X, T = jax.random.normal(KEY, (B, 8, 8, 1)), jnp.linspace(0, 1, B)
@@ -131,9 +127,9 @@ def test_text_encoder_reads_the_order_and_not_the_padding():
     swapped = encode.apply(variables, y.at[:, :2].set(y[:, 1::-1]), 8)
     assert float(jnp.abs(swapped.vector - out.vector)[0].max()) > 1e-4
     # One word more than the words of the first caption: as if padded less.
-    short = encode.apply(
-        {"params": variables["params"] | {"places": variables["params"]["places"][:4]}}, y[:2, :4], 8
-    )
+    params = variables["params"]
+    fewer = params | {"position_embedding": params["position_embedding"][:4]}
+    short = encode.apply({"params": fewer}, y[:2, :4], 8)
     assert_close(short.vector, out.vector[:2], 1e-5)
 
 
@@ -163,7 +159,8 @@ def test_several_need_a_condition_each():
         encode.init(KEY, (label,), 8)
 
 
-def test_words_without_a_sequence_are_refused():
-    network = nn.DiT(encode=nn.ClassTable(10), width=16, depth=1, heads=2, text="cross")
-    with pytest.raises(ValueError, match="text = 'cross': the encoder ClassTable gives no tokens"):
+@pytest.mark.parametrize("name", ["cross_attention", "joint_attention"])
+def test_words_without_tokens_are_refused(name):
+    network = nn.DiT(encode=nn.ClassTable(10), width=16, depth=1, heads=2, **{name: True})
+    with pytest.raises(ValueError, match=f"{name} = True: the encoder ClassTable gives no tokens"):
         network.init(KEY, X, T, jnp.zeros(B, int))

@@ -6,8 +6,8 @@ import pytest
 from conftest import assert_below, assert_close, disturbed
 
 from jaxflow import nn
-from jaxflow.nn.adaln import Block, JointBlock
-from jaxflow.nn.depthwise import Neighbours
+from jaxflow.nn.adaln import DiTBlock, MMDiTBlock
+from jaxflow.nn.depthwise import DepthwiseConvolution
 from jaxflow.nn.dit import published
 from jaxflow.nn.embeddings import Fourier, rotate
 
@@ -22,21 +22,38 @@ def count(network, size, channels):
     return sum(leaf.size for leaf in jax.tree.leaves(shapes))
 
 
+# Width, depth and how many parameters 2212.09748 and its code give, in millions; for XL to the last one.
+PUBLISHED = {
+    "S": (384, 12, 32.96),
+    "B": (768, 12, 130.51),
+    "L": (1024, 24, 458.10),
+    "XL": (1152, 28, 675.129632),
+}
+
+
 @pytest.mark.requirement("R52")
-@pytest.mark.parametrize(("size", "millions"), [("S", 33), ("B", 130), ("L", 458), ("XL", 675)])
-def test_published_parameter_counts(size, millions):
-    """Table 4 of 2212.09748: latents of 32 x 32 x 4, 1,000 classes; the positions are not learned."""
-    network = published(size, 2, nn.ClassTable(1000), learned_variance=True)
-    found = count(network, 32, 4)
-    assert round(found / 1e6) == millions
-    if size == "XL":  # published with the 256 fixed positions of 1152 numbers
-        assert found + 256 * 1152 == 675_129_632
+@pytest.mark.parametrize("size", PUBLISHED)
+def test_published_parameter_counts(size):
+    """Latents of 32 x 32 x 4, 1,000 classes and null; published with the fixed positions among them."""
+    w, depth, millions = PUBLISHED[size]
+    block = 6 * (w * w + w) + 4 * (w * w + w) + (w * 4 * w + 4 * w) + (4 * w * w + w)
+    time, table, first = 256 * w + w + w * w + w, 1001 * w, 16 * w + w
+    last = 2 * (w * w + w) + w * 32 + 32
+    found = count(published(size, 2, nn.ClassTable(1000)), 32, 4)
+    assert found == depth * block + time + table + first + last
+    assert round((found + 256 * w) / 1e6, 6 if size == "XL" else 2) == millions
 
 
 def test_larger_patches_change_nothing_but_the_first_and_last_layer():
     counts = {p: count(published("S", p, nn.ClassTable(1000)), 32, 4) for p in (1, 2, 4, 8)}
     for p, found in counts.items():
-        assert found - counts[1] == (p**2 - 1) * 4 * (384 + 385)
+        assert found - counts[1] == (p**2 - 1) * 4 * (384 + 2 * 385)
+
+
+def test_options_replace_what_is_published():
+    network = published("S", 4, nn.ClassTable(10), learned_variance=False, depth=3)
+    assert (network.learned_variance, network.depth) == (False, 3)
+    assert (network.frequencies, network.positions, network.time) == (256, "sinusoidal", "sinusoidal")
 
 
 def test_no_such_size():
@@ -49,15 +66,15 @@ def test_blocks_are_the_identity_at_initialisation():
     x, others = jax.random.normal(KEY, (2, 9, 16)), jax.random.normal(KEY, (2, 4, 16))
     embedding, mask = jnp.ones((2, 8)), jnp.ones((2, 4), bool)
     for arguments in ((x, embedding), (x, embedding, others, mask)):
-        block = Block(heads=2, grid=(3, 3), neighbours=True)
+        block = DiTBlock(heads=2, grid=(3, 3), depthwise=True)
         assert_close(block.init_with_output(KEY, *arguments)[0], x, 0)
-    block = JointBlock(heads=2, grid=(3, 3), neighbours=True)
+    block = MMDiTBlock(heads=2, grid=(3, 3), depthwise=True)
     assert_close(block.init_with_output(KEY, x, embedding, others, mask)[0], (x, others), 0)
 
 
-def test_neighbours_are_a_depthwise_convolution():
+def test_neighbours_are_seen_by_a_depthwise_convolution():
     x, kernel = jax.random.normal(KEY, (2, 4 * 6, 5)), jax.random.normal(KEY, (3, 3, 5))
-    out = Neighbours((4, 6)).apply({"params": {"weights": kernel}}, x)
+    out = DepthwiseConvolution((4, 6)).apply({"params": {"weights": kernel}}, x)
     numbers = ("NHWC", "HWIO", "NHWC")
     expected = jax.lax.conv_general_dilated(
         x.reshape(2, 4, 6, 5),
@@ -71,14 +88,14 @@ def test_neighbours_are_a_depthwise_convolution():
 
 
 OPTIONS = [
-    {"text": "none", "positions": "rotary", "depth": 1},
-    {"text": "cross", "positions": "learned", "depth": 1, "time": "fourier"},
-    {"text": "joint", "positions": "rotary", "qk_norm": True, "neighbours": True},
+    {"positions": "rotary", "depth": 1},
+    {"cross_attention": True, "positions": "learned", "depth": 1, "time": "fourier"},
+    {"joint_attention": True, "positions": "rotary", "qk_norm": True, "depthwise": True},
 ]
 
 
 def small(**options):
-    encode = nn.TextEncoder(vocabulary=4, channels=8, depth=1, heads=2)
+    encode = nn.TextEncoder(vocabulary=4, width=8, depth=1, heads=2)
     return nn.DiT(encode=encode, **{"width": 16, "depth": 2, "heads": 2, **options})
 
 
@@ -96,14 +113,14 @@ def test_options_begin_at_zero_and_every_parameter_has_a_gradient(options):
     for path, leaf in jax.tree_util.tree_leaves_with_path(gradients):
         name = jax.tree_util.keystr(path)
         # A bias of all keys, or of all tokens before a normalisation, changes nothing.
-        if "['key']['Dense_0']['bias']" in name:
+        if "key']['bias']" in name:
             continue
         assert float(jnp.abs(leaf).max()) > 0, name
 
 
-@pytest.mark.parametrize("text", ["cross", "joint"])
+@pytest.mark.parametrize("text", ["cross_attention", "joint_attention"])
 def test_rematerialised_gradients_are_the_same(text):
-    plain, again = (small(text=text, dropout=0.5, remat=remat) for remat in (False, True))
+    plain, again = (small(**{text: True}, dropout=0.5, remat=remat) for remat in (False, True))
     params = trained(plain)
 
     def gradient(network):
@@ -116,7 +133,7 @@ def test_rematerialised_gradients_are_the_same(text):
     assert_close(gradient(again), gradient(plain), 1e-4)
 
 
-@pytest.mark.parametrize("options", [{"text": "cross"}, {"text": "joint", "remat": True}])
+@pytest.mark.parametrize("options", [{"cross_attention": True}, {"joint_attention": True, "remat": True}])
 def test_a_loop_over_the_blocks_is_the_blocks_one_after_the_other(options):
     looped, plain = (small(**{**options, "depth": 3, "scan": scan}) for scan in (True, False))
     params = trained(looped)
@@ -136,20 +153,21 @@ def test_a_loop_over_the_blocks_is_the_blocks_one_after_the_other(options):
 
 
 def test_a_joint_transformer_of_one_block_has_no_loop():
-    looped, plain = (small(text="joint", depth=1, scan=scan) for scan in (True, False))
+    looped, plain = (small(joint_attention=True, depth=1, scan=scan) for scan in (True, False))
     params = trained(plain)
     outs = (jax.jit(network.apply)({"params": params}, X, T, WORDS) for network in (looped, plain))
     assert_close(*outs, 1e-6)
 
 
-@pytest.mark.parametrize("text", ["cross", "joint"])
+@pytest.mark.parametrize("text", ["cross_attention", "joint_attention"])
 def test_16_bits_compute_near_32_with_32_bit_parameters(text):
-    params = trained(small(text=text))
-    half = small(text=text, dtype="bfloat16", qk_norm=False)
+    plain = small(**{text: True})
+    params = trained(plain)
+    half = plain.clone(dtype="bfloat16")
     assert all(
         leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(jax.eval_shape(half.init, KEY, X, T, WORDS))
     )
-    out, exact = (jax.jit(net.apply)({"params": params}, X, T, WORDS) for net in (half, small(text=text)))
+    out, exact = (jax.jit(net.apply)({"params": params}, X, T, WORDS) for net in (half, plain))
     assert out.dtype == jnp.float32
     assert_below(jnp.sqrt(jnp.mean((out - exact) ** 2) / jnp.mean(exact**2)), 0.05)
 
@@ -167,11 +185,11 @@ def test_learned_variance_is_computed_and_left_out():
     network = small(learned_variance=True)
     out, variables = jax.eval_shape(network.init_with_output, KEY, X, T, WORDS)
     assert out.shape == X.shape
-    assert variables["params"]["Dense_1"]["kernel"].shape == (16, 2 * 2 * 2 * 3)
+    assert variables["params"]["final"]["kernel"].shape == (16, 2 * 2 * 2 * 3)
 
 
-def test_rotary_products_depend_on_differences_of_place():
-    """A grid of one vector everywhere: the product of two places depends on their difference alone."""
+def test_rotary_products_depend_on_differences_of_position():
+    """A grid of one vector everywhere: the product of two positions depends on their difference alone."""
     rows, columns = 4, 5
     q, k = (jnp.broadcast_to(v, (1, rows * columns, 1, 8)) for v in jax.random.normal(KEY, (2, 1, 1, 1, 8)))
     q, k = rotate(q, rows, columns), rotate(k, rows, columns)
@@ -192,8 +210,6 @@ def test_fourier_features_have_mean_square_one():
     assert_close(out[3, :20], jnp.sqrt(2.0) * jnp.sin(jnp.pi * w), 1e-5)
 
 
-def test_a_name_that_is_none_is_refused():
-    """`text` is checked against its names by the annotations too, where the tests look at these."""
-    network = nn.DiT(encode=nn.ClassTable(4), width=16, depth=1, heads=2, dtype="float8")
-    with pytest.raises(ValueError, match="dtype = 'float8': there are float32, bfloat16"):
-        network.init(KEY, X, T, Y)
+def test_text_enters_in_one_way():
+    with pytest.raises(ValueError, match="cross_attention = joint_attention = True: one of them"):
+        jax.eval_shape(small(cross_attention=True, joint_attention=True).init, KEY, X, T, WORDS)

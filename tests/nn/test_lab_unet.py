@@ -9,7 +9,7 @@ from jaxflow.nn.lab_unet import LabUNet, ResidualLayer
 
 KEY = jax.random.key(0)
 T, Y = jnp.array([0.2, 0.9]), jnp.array([3, 10])
-SMALL = LabUNet(nn.ClassTable(10), channels=(4, 8), layers=1, embedding=6)
+SMALL = LabUNet(nn.ClassTable(10), channels=(4, 8), layers=1, width=6)
 X = jax.random.normal(KEY, (2, 4, 4, 1))
 
 

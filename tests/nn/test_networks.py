@@ -8,12 +8,12 @@ from conftest import assert_close, disturbed
 
 from jaxflow import nn
 from jaxflow.nn.dense import Dense
-from jaxflow.nn.embeddings import grid_positions
+from jaxflow.nn.embeddings import TimeEmbedding, grid_positions
 from jaxflow.nn.patches import from_patches, to_patches
 
 NETWORKS = {
-    "unet": nn.UNet(encode=nn.ClassTable(10), channels=(16, 32), blocks=1, embedding=32),
-    "unet_with_stem": nn.UNet(encode=nn.ClassTable(10), channels=(16, 32), blocks=1, embedding=32, patch=2),
+    "unet": nn.UNet(encode=nn.ClassTable(10), channels=(16, 32), blocks=1, width=32),
+    "unet_with_stem": nn.UNet(encode=nn.ClassTable(10), channels=(16, 32), blocks=1, width=32, patch=2),
     "dit": nn.DiT(encode=nn.ClassTable(10), width=32, depth=2, heads=2),
 }
 X = jax.random.normal(jax.random.key(0), (3, 12, 12, 1))
@@ -90,10 +90,30 @@ def test_patch_embedding_is_a_strided_convolution():
     assert_close(embedded, convolved, 1e-5)
 
 
-def test_positions_of_a_grid_are_all_different():
-    positions = np.asarray(grid_positions(7, 5, 64))
-    distances = np.linalg.norm(positions[:, None] - positions[None], axis=-1) + 10 * np.eye(35)
-    assert distances.min() > 0.1
+@pytest.mark.requirement("R52")
+@pytest.mark.parametrize(("height", "width"), [(16, 16), (5, 7)])
+def test_positions_of_a_grid_are_the_published_ones(height, width):
+    """Number by number: of the first half of the channels the column, sines before cosines."""
+    channels = 24
+    expected = np.zeros((height * width, channels))
+    for row, column, k in np.ndindex(height, width, channels // 4):
+        frequency = 10_000 ** (-k / (channels // 4))
+        for half, position in enumerate((column, row)):
+            for i, f in enumerate((np.sin, np.cos)):
+                expected[row * width + column, (2 * half + i) * channels // 4 + k] = f(frequency * position)
+    assert_close(np.asarray(grid_positions(height, width, channels)), expected.astype(np.float32), 1e-5)
+
+
+@pytest.mark.requirement("R52")
+def test_features_of_time_are_the_published_ones():
+    """Of t in thousandths, cosines before sines."""
+    t, features = np.array([0.0, 0.25, 1.0]), 256
+    angles = 1000 * t[:, None] * np.exp(-np.log(10_000) * np.arange(128) / 128)[None]
+    expected = np.concatenate([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+    kernel = {"kernel": jnp.eye(features), "bias": jnp.zeros(features)}
+    embedding = TimeEmbedding(features, features)
+    found = embedding.apply({"params": {"hidden": kernel, "out": kernel}}, jnp.asarray(t, jnp.float32))
+    assert_close(found, linen.silu(expected), 1e-3)
 
 
 @pytest.mark.parametrize("shape", [(5, 8), (2, 3, 8)])

@@ -9,16 +9,17 @@ from conftest import assert_below, assert_close, disturbed
 from flax import linen
 
 from jaxflow import nn
+from jaxflow.nn.attributes import names_of
 from jaxflow.nn.conditioning import Encoded
-from jaxflow.nn.unet import OPTIONS, Decoder, Encoder, Head, Midcoder, unet_32, unet_64, unet_256
+from jaxflow.nn.unet import Decoder, Encoder, Head, Midcoder, unet_32, unet_64, unet_256
 from jaxflow.nn.unet_blocks import AttentionBlock, Down, GroupNorm, ResidualBlock, Up
 
 KEY = jax.random.key(0)
 X, T, Y = jax.random.normal(KEY, (2, 4, 4, 1)), jnp.array([0.1, 0.9]), jnp.array([0, 3])
 WORDS = jnp.array([[1, 2, 0], [0, 0, 0]])
 """Two captions, of which one is empty."""
-TEXT = nn.TextEncoder(5, channels=8, depth=1, heads=2)
-SMALL = {"channels": (4, 8), "blocks": 1, "embedding": 8, "heads": 2}
+TEXT = nn.TextEncoder(5, width=8, depth=1, heads=2)
+SMALL = {"channels": (4, 8), "blocks": 1, "width": 8, "heads": 2}
 
 
 def unet(encode=None, **options):
@@ -38,6 +39,7 @@ def count(tree):
     return sum(leaf.size for leaf in jax.tree.leaves(tree))
 
 
+OPTIONS = {name: values for name, values in names_of(nn.UNet).items() if name != "attention_implementation"}
 OTHERS = [name for name in OPTIONS if name not in ("down", "up")]
 COMBINATIONS = list(
     zip(
@@ -85,8 +87,8 @@ def test_zero_at_first_and_a_gradient_for_every_parameter(options):
 
     params = trained(network, y)
     # Of the initialisation only the last layer: XLA leaves the rest out.
-    last = jax.jit(lambda key: network.init(key, X, T, y)["params"]["Head_0"])(KEY)
-    assert_close(gradients({**params, "Head_0": last})[1], jnp.zeros_like(X), 0)
+    last = jax.jit(lambda key: network.init(key, X, T, y)["params"]["head"])(KEY)
+    assert_close(gradients({**params, "head": last})[1], jnp.zeros_like(X), 0)
     for path, leaf in jax.tree_util.tree_leaves_with_path(gradients(params)[0]):
         name = jax.tree_util.keystr(path)
         if "'key'" not in name or "bias" not in name:  # what all keys share moves no softmax
@@ -121,7 +123,7 @@ def test_tokens_that_are_masked_have_no_influence():
 
 
 @pytest.mark.requirement("R51")
-def test_attention_looks_to_the_places_where_it_is_told():
+def test_attention_looks_to_positions_where_it_is_told():
     """Without positions, exchanged rows of the image are exchanged rows of what comes out."""
     x = jax.random.normal(KEY, (1, 4, 4, 8))
 
@@ -135,7 +137,7 @@ def test_attention_looks_to_the_places_where_it_is_told():
     assert difference(positions=True) > 0.01
 
 
-class GivenTokens(linen.Module):
+class AsGiven(linen.Module):
     """y: tokens and their mask, as they are."""
 
     @linen.compact
@@ -148,7 +150,7 @@ def test_each_condition_reaches_its_example_and_no_other():
     """By the vector, by the tokens that count, and by t; exactly nothing by a masked token."""
     mask = jnp.array([[True, True, False], [True, False, False]])
     tokens = jax.random.normal(jax.random.key(1), (2, 3, 8))
-    network = unet(GivenTokens(), cross_attention=(False, True), attention=())
+    network = unet(AsGiven(), cross_attention=(False, True), attention=())
     params = trained(network, (tokens, mask))
 
     @jax.jit
@@ -179,34 +181,33 @@ def test_residual_block_by_hand(modulation):
     def silu(v):
         return v / (1 + np.exp(-v))
 
-    def norm(i, v):  # one group of four channels
+    def norm(name, v):  # one group of four channels
         deviation = (v - v.mean(axis=-1, keepdims=True)) / np.sqrt(v.var(axis=-1, keepdims=True) + 1e-6)
-        return deviation * p[f"GroupNorm_{i}"]["scale"] + p[f"GroupNorm_{i}"]["bias"]
+        return deviation * p[name]["scale"] + p[name]["bias"]
 
-    def conv(i, v):
-        return v @ p[f"Convolution_{i}"]["kernel"][1, 1] + p[f"Convolution_{i}"]["bias"]
+    def conv(name, v):
+        return v @ p[name]["kernel"][1, 1] + p[name]["bias"]
 
-    def dense(i, v):
-        return v @ p[f"Dense_{i}"]["kernel"] + p[f"Dense_{i}"]["bias"]
+    def dense(name, v):
+        return v @ p[name]["kernel"] + p[name]["bias"]
 
-    h = conv(0, silu(norm(0, pixel)))
+    h = conv("conv1", silu(norm("norm1", pixel)))
     if modulation == "pointwise":
-        h = norm(1, h + dense(1, silu(dense(0, e))))
+        h = norm("norm2", h + dense("modulation_out", silu(dense("modulation_hidden", e))))
     else:
-        scale, shift = np.split(dense(0, silu(e)), 2, axis=-1)
-        h = norm(1, h) * (1 + scale) + shift
-    assert_close(block.apply(variables, x, vector)[:, 0, 0], pixel + conv(1, silu(h)), 1e-4)
+        scale, shift = np.split(dense("modulation", silu(e)), 2, axis=-1)
+        h = norm("norm2", h) * (1 + scale) + shift
+    assert_close(block.apply(variables, x, vector)[:, 0, 0], pixel + conv("conv2", silu(h)), 1e-4)
 
 
 @pytest.mark.requirement("R51")
 def test_midcoder_only_leaves_time_and_condition_out_of_the_rest():
     def modulations(tree):
         names = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
-        return {name.split("'")[1] for name in names if "ResidualBlock" in name and "Dense" in name}
+        return {name.split("'")[1] for name in names if "'modulation'" in name}
 
-    network = {"skips": "add", "down": "strided"}  # no block changes the channels, all Dense are modulations
-    assert modulations(shapes(unet(modulated="midcoder", **network))) == {"Midcoder_0"}
-    assert modulations(shapes(unet(**network))) == {"Encoder_0", "Midcoder_0", "Decoder_0"}
+    assert modulations(shapes(unet(modulated="midcoder"))) == {"midcoder"}
+    assert modulations(shapes(unet())) == {"encoder", "midcoder", "decoder"}
 
 
 def test_the_head_is_a_convolution_of_the_normed_image_and_a_linear_map_of_the_image():
@@ -216,9 +217,9 @@ def test_the_head_is_a_convolution_of_the_normed_image_and_a_linear_map_of_the_i
         lambda leaf: jax.random.normal(jax.random.key(leaf.size), leaf.shape),
         head.init(KEY, x)["params"],
     )
-    norm = linen.GroupNorm(num_groups=2).apply({"params": params["GroupNorm_0"]}, x)
-    convolved = linen.Conv(5, (3, 3)).apply({"params": params["Convolution_0"]}, linen.silu(norm))
-    assert_close(head.apply({"params": params}, x), convolved + x @ params["Dense_0"]["kernel"], 1e-3)
+    norm = linen.GroupNorm(num_groups=2).apply({"params": params["norm"]}, x)
+    convolved = linen.Conv(5, (3, 3)).apply({"params": params["conv"]}, linen.silu(norm))
+    assert_close(head.apply({"params": params}, x), convolved + x @ params["linear"]["kernel"], 1e-3)
 
 
 @pytest.mark.requirement("R51")
@@ -233,12 +234,10 @@ def test_ways_down_and_up():
     kernel = jax.random.normal(jax.random.key(1), (2, 2, 3, 5))
     expected = jax.lax.conv_transpose(x, kernel, (2, 2), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
     # A pixel's four copies lie row by row in the channels; lax reads its kernel backwards.
-    dense = {"Dense_0": {"kernel": kernel[::-1, ::-1].transpose(2, 0, 1, 3).reshape(3, 20)}}
-    assert_close(Up(5, "transposed").apply({"params": dense}, x), expected, 1e-5)
+    transposed = {"conv_transpose": {"kernel": kernel[::-1, ::-1].transpose(2, 0, 1, 3).reshape(3, 20)}}
+    assert_close(Up(5, "transposed").apply({"params": transposed}, x), expected, 1e-5)
 
-    identity = {
-        "Convolution_0": {"kernel": jnp.zeros((3, 3, 3, 3)).at[1, 1].set(jnp.eye(3)), "bias": jnp.zeros(3)}
-    }
+    identity = {"conv": {"kernel": jnp.zeros((3, 3, 3, 3)).at[1, 1].set(jnp.eye(3)), "bias": jnp.zeros(3)}}
     for method in ("nearest", "bilinear"):
         enlarged = Up(3, method).apply({"params": identity}, x)
         assert_close(enlarged, jax.image.resize(x, (2, 8, 12, 3), method), 1e-6)
@@ -292,9 +291,9 @@ def test_walk_of_the_chapter():
 
     out, variables = jax.eval_shape(run, KEY, x)
     parts = {name: found["__call__"][0] for name, found in variables["intermediates"].items()}
-    assert parts["Encoder_0"][0].shape == (1, 32, 32, 512)
-    assert parts["Midcoder_0"].shape == (1, 32, 32, 512)
-    assert parts["Decoder_0"].shape == (1, 256, 256, 64)
+    assert parts["encoder"][0].shape == (1, 32, 32, 512)
+    assert parts["midcoder"].shape == (1, 32, 32, 512)
+    assert parts["decoder"].shape == (1, 256, 256, 64)
     assert out.shape == (1, 256, 256, 3)
 
 
@@ -319,10 +318,10 @@ REFUSED = {
         "channels": (6, 8),
         "positions": "sinusoidal",
     },
-    "dtype = 'float16': there are float32, bfloat16": {"dtype": "float16"},
+    "blocks = 0: it should be greater than or equal to 1": {"blocks": 0},
     "attention = .True,.: one for each of 2 resolutions": {"attention": (True,)},
     "the encoder ClassTable gives no tokens": {"cross_attention": (False, True)},
-    "the encoder GivenTokens gives only tokens": {"encode": GivenTokens()},
+    "the encoder AsGiven gives only tokens": {"encode": AsGiven()},
 }
 
 

@@ -94,6 +94,11 @@ BROKEN = {
         ValueError,
         "has the tensor 'text_model.encoder.layers.2.*', for which its config.json has no place",
     ),
+    "depth": (
+        edit_config(num_hidden_layers=10**9),
+        ValueError,
+        "depth = 1000000000: it should be less than or equal to 1024",
+    ),
     "architecture": (edit_config(model_type="bert"), ValueError, "model_type = 'bert': read are clip"),
     "activation": (
         edit_config(hidden_act="silu"),

@@ -223,6 +223,11 @@ BROKEN = {
         "tokenizer.json does not exist",
     ),
     "no_bias": (remove_bias, ValueError, "has no tensor '.*relative_attention_bias.weight'"),
+    "depth": (
+        edit_config(num_layers=10**9),
+        ValueError,
+        "depth = 1000000000: it should be less than or equal",
+    ),
     "architecture": (edit_config(model_type="umt5"), ValueError, "model_type = 'umt5': read is t5"),
     "feed_forward": (
         edit_config(feed_forward_proj="gated-silu"),

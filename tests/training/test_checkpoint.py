@@ -55,7 +55,7 @@ def test_restores_onto_other_devices(tmp_path):
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(jax.device_put(state(3), jax.devices()[0]))
     with Checkpoints(tmp_path) as checkpoints:
-        layout = parallel.mapping("data").lay_out(jax.eval_shape(lambda: state(0)))
+        layout = parallel.placement("data").lay_out(jax.eval_shape(lambda: state(0)))
         restored = checkpoints.restore(layout)
     assert restored.params["w"].sharding.is_equivalent_to(everywhere, 1)
     chex.assert_trees_all_equal(jax.device_get(restored), jax.device_get(state(3)))
@@ -109,8 +109,11 @@ def test_a_damaged_checkpoint_is_set_aside_for_the_one_before(two, how):
         damage(newest / file, how)
         named = f".*{file.name}" if file.name != checksums.NAME else ""  # whose faults look like others'
         with Checkpoints(two) as checkpoints:
-            with pytest.warns(UserWarning, match=rf"7 is damaged: {named}.*; passed over"):
-                chex.assert_trees_all_equal(checkpoints.restore_ema(state(0).ema), (3, state(3).ema))
+            if file.parts[0] == "training":  # which sampling does not need
+                chex.assert_trees_all_equal(checkpoints.restore_ema(state(0).ema), (7, state(7).ema))
+            else:
+                with pytest.warns(UserWarning, match=rf"7 is damaged: {named}.*; passed over"):
+                    chex.assert_trees_all_equal(checkpoints.restore_ema(state(0).ema), (3, state(3).ema))
             with pytest.warns(UserWarning, match=rf"7 is damaged: {named}.*; set aside as 7.damaged"):
                 chex.assert_trees_all_equal(checkpoints.restore(state(0)), state(3))
         assert folders(two) == ["3", "7.damaged"]
@@ -118,6 +121,40 @@ def test_a_damaged_checkpoint_is_set_aside_for_the_one_before(two, how):
         (newest / file).write_bytes(whole)
     with Checkpoints(two) as checkpoints:
         chex.assert_trees_all_equal(checkpoints.restore(state(0)), state(7))
+
+
+def test_sampling_reads_nothing_of_the_training(two, monkeypatch):
+    read, hashed = checksums._hash, []
+    monkeypatch.setattr(checksums, "_hash", lambda file: hashed.append(file) or read(file))
+    with Checkpoints(two) as checkpoints:
+        for _ in range(2):  # and the second time there is nothing to be read
+            chex.assert_trees_all_equal(checkpoints.restore_ema(state(0).ema), (7, state(7).ema))
+            parts = {file.relative_to(two).parts[:2] for file in hashed}
+            assert {("7", "ema"), ("7", "contents.json")} < parts
+            assert ("7", "training") not in parts
+            shutil.rmtree(two / "7" / "training", ignore_errors=True)
+
+
+@pytest.mark.parametrize("name", ["lr [1e-3]", "a*b", "which?", "a\\b", os.fsdecode(b"caf\xe9")])
+def test_a_path_that_orbax_takes_for_another_is_refused_before_the_first_step(tmp_path, name):
+    with Checkpoints(tmp_path / name) as checkpoints:
+        with pytest.raises(ValueError, match=r"a path in UTF-8 without \* \? \[ .* is needed"):
+            checkpoints.restore(state(0))
+        with pytest.raises(ValueError, match="choose another"):
+            checkpoints.save(state(1))
+    assert not (tmp_path / name).exists()
+
+
+def test_a_run_is_read_wherever_it_was_moved(two):
+    moved = two.rename(two.with_name("finished [1], 100 % *?"))
+    with Checkpoints(moved) as checkpoints:
+        chex.assert_trees_all_equal(checkpoints.restore_ema(state(0).ema), (7, state(7).ema))
+    moved = moved.rename(two.with_name("a\\b"))
+    with (
+        Checkpoints(moved) as checkpoints,
+        pytest.raises(ValueError, match=r"UTF-8 without \\ is needed: choose"),
+    ):
+        checkpoints.restore_ema(state(0).ema)
 
 
 def test_nothing_is_started_over_where_all_are_damaged(two):

@@ -41,6 +41,17 @@ def test_faults_are_named(folder):
     assert "SHA256SUMS cannot be read" in checksums.fault(folder)
 
 
+def test_a_folder_can_be_left_out(folder):
+    (folder / "a" / "numbers").write_bytes(b"others")
+    (folder / "a" / "more").touch()
+    assert checksums.fault(folder, without="a") is None
+    shutil.rmtree(folder / "a")
+    assert checksums.fault(folder, without="a") is None
+    assert checksums.fault(folder) == "'a/numbers' is missing"
+    (folder / "words").write_text("wordz")
+    assert checksums.fault(folder, without="a") == "'words' is not as it was written"
+
+
 def test_every_bit_of_the_list_counts(folder):
     whole = (folder / checksums.NAME).read_bytes()
     for byte in range(len(whole)):

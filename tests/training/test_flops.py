@@ -142,7 +142,7 @@ def test_transformer(scan, remat):
 @pytest.mark.parametrize(("size", "billions"), [("S", 1.4), ("B", 5.6), ("L", 19.7), ("XL", 29.1)])
 def test_published_transformers(size, billions):
     """Table 1 of 2212.09748, to one decimal; a multiplication and its addition are one operation there."""
-    network = published(size, 4, nn.ClassTable(1000), learned_variance=True, scan=True)
+    network = published(size, 4, nn.ClassTable(1000), scan=True)
     arguments = shape(1, 32, 32, 4), shape(1), shape(1, dtype=jnp.int32)
     params = jax.eval_shape(network.init, jax.random.key(0), *arguments)
     assert_close(flops.count(network.apply, params, *arguments) / 2e9, billions, 0.01)

@@ -27,3 +27,17 @@ def test_it_learns_the_exact_classifier_of_noisy_points():
     prior = jnp.mean(jnp.abs(mixture.weights[None] - jnp.exp(exact)))
     assert prior > 0.15
     assert jnp.mean(jnp.abs(jnp.exp(learned) - jnp.exp(exact))) < 0.15 * prior
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"steps": 0}, "steps = 0"),
+        ({"batch_size": 0}, "batch_size = 0"),
+        ({}, "labels = .*classes from 0 to 1"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused(options, says):
+    images, labels = jnp.zeros((3, 1, 2, 1)), jnp.array([0, 1, 2])
+    with pytest.raises(ValueError, match=says):
+        train_noisy_classifier(jax.random.key(0), paths.Linear(), images, labels, 2, **options)

@@ -44,7 +44,7 @@ class Counting:
 
 @pytest.mark.parametrize(("dtype", "bound"), [("float32", 0), ("float16", 1e-3)])
 def test_arrays_on_disk_are_those_of_encode_and_computed_once(tmp_path, monkeypatch, dtype, bound):
-    monkeypatch.setattr("jaxflow.pretrained.cache.BLOCK", 2)
+    monkeypatch.setattr("jaxflow.pretrained.embeddings.BLOCK", 2)
     text, counting = encoder(), Counting(monkeypatch)
     written = cached(text, PROMPTS, tmp_path / "new", dtype=dtype)
     assert counting.prompts == PROMPTS
@@ -92,7 +92,7 @@ def test_other_captions_do_not_read_stale_arrays(tmp_path, prompts):
 
 def test_an_interrupted_call_leaves_nothing(tmp_path, monkeypatch):
     text = encoder()
-    monkeypatch.setattr("jaxflow.pretrained.cache.BLOCK", 2)
+    monkeypatch.setattr("jaxflow.pretrained.embeddings.BLOCK", 2)
     encode = PretrainedText.encode
 
     def interrupted(text, prompts):

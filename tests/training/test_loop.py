@@ -10,11 +10,9 @@ import pytest
 import small_digits
 from conftest import assert_close
 
-from jaxflow.runs import loop
 from experiments import train
 from jaxflow.runs.folder import newest_params, open_run
-from jaxflow.training import flops, log
-from jaxflow.devices import parallel
+from jaxflow.training import flops, log, loop
 from jaxflow.training.checkpoint import Checkpoints
 
 pytestmark = pytest.mark.usefixtures("standard_promotion")
@@ -38,7 +36,7 @@ def test_a_run_that_is_continued_in_its_process_compiles_its_step_once(
             os.kill(os.getpid(), signal.SIGTERM)
 
     options = ("--steps", 8, "--sample-every", 4)
-    loop.compiled_step.cache_clear()
+    loop.compiled.cache_clear()
     with monkeypatch.context() as patch:
         patch.setattr(log.Log, "record", record_and_stop)
         with pytest.raises(SystemExit) as stop:
@@ -48,7 +46,7 @@ def test_a_run_that_is_continued_in_its_process_compiles_its_step_once(
     stopped, _ = newest_params(tmp_path / "run", open_run(tmp_path / "run"))
     assert 3 < stopped < 8
     digits(tmp_path / "run", data_dir, *options)
-    assert loop.compiled_step.cache_info()[:2] == (1, 1)  # found once, compiled once
+    assert loop.compiled.cache_info()[:2] == (1, 1)  # found once, compiled once
     assert [line["step"] for line in log.read(tmp_path / "run")] == list(range(1, 9))
     samples = sorted(file.name for file in (tmp_path / "run" / "samples").iterdir())
     assert samples[-1] == "step=8.png"
@@ -56,15 +54,15 @@ def test_a_run_that_is_continued_in_its_process_compiles_its_step_once(
 
 def test_no_step_runs_further_ahead_of_the_checkpoints_than_a_kill_may_lose(data_dir, tmp_path, monkeypatch):
     small_digits.use(monkeypatch)
-    commit, compiled = Checkpoints._commit, loop.compiled_step
+    commit, compiled = Checkpoints._commit, loop.compiled
     lost = []  # by a kill at the end of each step
 
     def slow_commit(*arguments):
         time.sleep(0.3)
         commit(*arguments)
 
-    def watched_step(run, mapping):
-        program = compiled(run, mapping)
+    def watched_step(*arguments):
+        program = compiled(*arguments)
 
         def step(state, key, batch):
             whole = [0, *Checkpoints(tmp_path / "run" / "checkpoints").steps]
@@ -74,7 +72,7 @@ def test_no_step_runs_further_ahead_of_the_checkpoints_than_a_kill_may_lose(data
         return step
 
     monkeypatch.setattr(Checkpoints, "_commit", slow_commit)
-    monkeypatch.setattr(loop, "compiled_step", watched_step)
+    monkeypatch.setattr(loop, "compiled", watched_step)
     digits(tmp_path / "run", data_dir, "--steps", 12, "--sample-every", 0)
     assert len(lost) == 12
     assert max(lost) <= 4
@@ -91,7 +89,7 @@ def test_a_picture_that_a_stop_came_before_is_drawn_when_the_run_goes_on(data_di
             (tmp_path / "run" / "samples" / f"step={n}.png").touch()
         return np.zeros((2, 2), np.uint8)
 
-    monkeypatch.setattr(loop.Previews, "draw", draw)
+    monkeypatch.setattr(train.Previews, "draw", draw)
     digits(tmp_path / "run", data_dir, "--steps", 4, "--sample-every", 4)
     kept[:] = [False]
     digits(tmp_path / "run", data_dir, "--steps", 5, "--sample-every", 4)
@@ -102,9 +100,11 @@ def test_a_picture_that_a_stop_came_before_is_drawn_when_the_run_goes_on(data_di
 
 def test_utilisation_is_said_where_the_peak_is_known(data_dir, tmp_path, monkeypatch):
     monkeypatch.setitem(flops.PEAKS, jax.devices()[0].device_kind, 1e12)
+    begin, begun = train.begin, []
+    monkeypatch.setattr(train, "begin", lambda *a: begun.append(begin(*a)) or begun[0])
     digits(tmp_path / "run", data_dir, "--steps", 2, "--sample-every", 0)
     run = open_run(tmp_path / "run")
-    of_seconds = loop.utilisation(run, parallel.mapping("jit"))
+    of_seconds = begun[0].utilisation()
     line = log.read(tmp_path / "run")[-1]
     assert 0 < line["utilisation"] < 1
     assert_close(of_seconds(2.0) * 2, of_seconds(1.0), 1e-12)
@@ -118,12 +118,10 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_leaves_what_was_whole(data_d
     out = tmp_path / "run"
     digits(out, data_dir, "--steps", 2, "--sample-every", 0)
     before = newest_params(out, open_run(out))
-    loop.compiled_step.cache_clear()
-    loss = loop.guided_loss
-    monkeypatch.setattr(loop, "guided_loss", lambda run: lambda *a: loss(run)(*a) * float("nan"))
+    loss = train.objective
+    monkeypatch.setattr(train, "objective", lambda run: lambda *a: loss(run)(*a) * float("nan"))
     with pytest.raises(FloatingPointError, match="no finite loss or gradient in 20 steps"):
         digits(out, data_dir, "--steps", 40, "--sample-every", 0)
-    loop.compiled_step.cache_clear()
     step, params = newest_params(out, open_run(out))
     assert step > before[0]
     assert_close(params, before[1], 0.0)

@@ -1,0 +1,136 @@
+"""What the scripts that draw share: which run they open, on which devices, and how they draw from it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated
+
+import jax
+import jax.numpy as jnp
+import tyro
+
+from experiments import presets
+from experiments.devices import Devices
+from jaxflow import ranges
+from jaxflow.data.batches import load
+from jaxflow.data.codecs import Classes
+from jaxflow.data.dataset import Dataset
+from jaxflow.devices.parallel import Placement
+from jaxflow.guidance import LogProb
+from jaxflow.runs import folder, rules
+from jaxflow.runs.generation import Generator, check_scale
+from jaxflow.runs.model import Model
+from jaxflow.runs.run import Run
+from jaxflow.runs.sampler import Sampler
+from jaxflow.training.noisy_classifier import train_noisy_classifier
+
+
+@dataclass(frozen=True)
+class Source:
+    """The run, its data, and the devices."""
+
+    preset: str | None = None
+    """The preset's file, for a run of one with networks, paths or data of its own; its code is run."""
+    data_dir: str | None = None
+    """Folder of the prepared data sets; left out, the one of the training, for a file TFDS_DATA_DIR or
+    ~/tensorflow_datasets."""
+    worse: Path | None = None
+    """A less trained run on the same data, for autoguidance."""
+    classifier_steps: int = 1500
+    """Training steps of the classifier of noisy images, for classifier guidance."""
+    devices: Annotated[Devices, tyro.conf.arg(name="")] = field(default_factory=Devices)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A run, its model laid out over the devices, and a worse one if there is."""
+
+    place: Path
+    run: Run
+    model: Model
+    placement: Placement
+    source: Source
+    worse_run: Run | None
+    worse: Model | None
+    own_dataset: Callable[[str], Dataset] | None
+
+    def split(self, name: str) -> Dataset:
+        """A split of the run's data."""
+        if self.own_dataset is not None:
+            return self.own_dataset(name)
+        return self.run.open_split(name, self.source.data_dir)
+
+    def check(self, sampler: Sampler, rule: str, sigma: float, scales: Sequence[float]) -> None:
+        """Raise a ValueError that names what the model cannot be sampled with."""
+        ranges.at_least(1, classifier_steps=self.source.classifier_steps)
+        sampler.check(self.model.path, self.model.prediction, sigma)
+        for w in scales:
+            check_scale(self.model.condition_dropout, w)
+        rules.check(rule, worse=self.worse is not None, log_prob=isinstance(self.model.codec, Classes))
+
+    def read(self) -> "Opened":
+        """With the newest parameters in the place of their shapes.
+
+        Raises:
+            ValueError: no checkpoint is whole.
+            FileNotFoundError: there is none yet.
+        """
+        worse = None
+        if self.worse is not None and self.worse_run is not None and self.source.worse is not None:
+            worse = _read(self.source.worse, self.worse_run, self.worse)
+        return replace(self, model=_read(self.place, self.run, self.model), worse=worse)
+
+    def generator(self, sampler: Sampler, rule: str, sigma: float, log_prob: LogProb | None) -> Generator:
+        """Images of the model."""
+        return Generator(self.model, sampler, self.placement.examples, rule, sigma, self.worse, log_prob)
+
+    def classifier(self, rule: str, seed: int) -> LogProb | None:
+        """A classifier of noisy events, trained now, for the rule that needs one."""
+        if rule != "classifier":
+            return None
+        train = load(self.split("train"))
+        return train_noisy_classifier(
+            jax.random.fold_in(jax.random.key(seed), 1),
+            self.model.path,
+            self.model.space.encode(jnp.asarray(train["image"])),
+            jnp.asarray(train["y"]),
+            len(self.model.classes),
+            steps=self.source.classifier_steps,
+        )
+
+
+def open_model(place: Path, source: Source) -> Opened:
+    """The model of a run folder or exported file, its parameters as shapes; `read` reads them.
+
+    Raises:
+        ValueError: it cannot be read, or the worse model is of other data.
+        OSError: it is not there.
+    """
+    preset = None if source.preset is None else presets.load(source.preset)
+    classes = () if preset is None else preset.classes
+    run = folder.open_run(place, classes)
+    placement = source.devices.placement(run.shapes())
+    worse_run = None if source.worse is None else folder.open_run(source.worse, classes)
+    if worse_run is not None and not run.fits(worse_run):
+        raise ValueError(
+            f"worse = {source.worse}: it was trained on other data, {worse_run.experiment.dataset}"
+        )
+    return Opened(
+        place=place,
+        run=run,
+        model=_abstract(run, placement),
+        placement=placement,
+        source=source,
+        worse_run=worse_run,
+        worse=None if worse_run is None else _abstract(worse_run, placement),
+        own_dataset=None if preset is None else preset.dataset,
+    )
+
+
+def _abstract(run: Run, placement: Placement) -> Model:
+    return run.model(placement.lay_out(run.shapes()))
+
+
+def _read(place: Path, run: Run, model: Model) -> Model:
+    step, params = folder.newest_params(place, run, model.params)
+    return run.model(params, step)

@@ -1,0 +1,39 @@
+"""How much memory there is, and what a function needs of it, from its program as JAX traces it."""
+
+import math
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+from jax.extend.core import ClosedJaxpr, Jaxpr
+
+
+def memory() -> int:
+    """Bytes of a device of this process; on a CPU those of the machine."""
+    stats = jax.local_devices()[0].memory_stats() or {}
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return int(stats.get("bytes_limit", machine))
+
+
+def largest_array(function: Callable[..., Any], *args: Any) -> int:
+    """Bytes of the largest array that the function makes; nothing is computed.
+
+    Args:
+        function: of arrays.
+        args: its arguments, or their shapes as `jax.ShapeDtypeStruct`.
+    """
+    return max(_sizes(jax.make_jaxpr(function)(*args)), default=0)
+
+
+def _sizes(program: Jaxpr | ClosedJaxpr) -> Iterator[int]:
+    for equation in program.eqns:
+        for variable in equation.outvars:
+            dtype = getattr(variable.aval, "dtype", None)
+            if dtype is not None and not jax.dtypes.issubdtype(dtype, jax.dtypes.extended):
+                yield math.prod(variable.aval.shape) * np.dtype(dtype).itemsize
+        for value in equation.params.values():
+            for item in value if isinstance(value, tuple | list) else (value,):
+                if isinstance(item, Jaxpr | ClosedJaxpr):
+                    yield from _sizes(item)

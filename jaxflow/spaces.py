@@ -1,0 +1,85 @@
+"""Where the flow lives: images on one side, the events that it moves on the other.
+
+    encode: uint8 images (b, h, w, c) -> events (b, *event)      decode: events (b, *event) -> uint8 images
+
+In `Pixels` an event is the image itself, x = i / 127.5 - 1 for the grey levels i = 0 ... 255. Another space,
+of latents or of clips, is another class with the same four members.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, UInt8
+
+
+@runtime_checkable
+class Space(Protocol):
+    """The shapes of images and events, and the way from one to the other."""
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """Shape of one image."""
+        ...
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        """Shape of what the field moves, for one image."""
+        ...
+
+    def encode(self, images: UInt8[Array, "b *image"]) -> Float[Array, "b *event"]:
+        """The events of images."""
+        ...
+
+    def decode(self, events: Float[Array, "b *event"]) -> UInt8[Array, "b *image"]:
+        """The images of events."""
+        ...
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """The events are the images, their grey levels brought to [-1, 1].
+
+    Attributes:
+        image_shape: (h, w, c).
+
+    >>> space = Pixels((1, 2, 1))
+    >>> space.encode(jnp.array([[[[0], [255]]]], jnp.uint8)).ravel().tolist()
+    [-1.0, 1.0]
+    >>> space.decode(jnp.array([[[[-1.2], [0.0]]]])).ravel().tolist()
+    [0, 128]
+    """
+
+    image_shape: tuple[int, int, int]
+
+    @property
+    def event_shape(self) -> tuple[int, int, int]:
+        """(h, w, c)."""
+        return self.image_shape
+
+    def encode(self, images: UInt8[Array | np.ndarray, "b h w c"]) -> Float[Array, "b h w c"]:
+        """0 ... 255 -> [-1, 1], float32.
+
+        Raises:
+            ValueError: the images are of another shape or dtype.
+        """
+        self._check("images", images)
+        if images.dtype != jnp.uint8:
+            raise ValueError(f"images are {images.dtype}: uint8 is needed, 0 to 255")
+        return jnp.asarray(images).astype(jnp.float32) / 127.5 - 1
+
+    def decode(self, events: Float[Array | np.ndarray, "b h w c"]) -> UInt8[Array, "b h w c"]:
+        """[-1, 1] -> 0 ... 255, rounded; what lies outside is clipped. The inverse of `encode`.
+
+        Raises:
+            ValueError: the events are of another shape.
+        """
+        self._check("events", events)
+        levels = jnp.clip(jnp.asarray(events) * 127.5 + 127.5, 0, 255)
+        return jax.lax.round(levels, jax.lax.RoundingMethod.TO_NEAREST_EVEN).astype(jnp.uint8)
+
+    def _check(self, name: str, batch: Array | np.ndarray) -> None:
+        if batch.shape[1:] != self.image_shape:
+            raise ValueError(f"{name} have the shape {batch.shape}: (b, *{self.image_shape}) is needed")

@@ -1,0 +1,255 @@
+"""The loop of training: any loss of parameters and a batch, over steps, with checkpoints and a log.
+
+    state = fit(objective, init, batches, optimizer=adam, seed=0, steps=1000, out="runs/mine")
+
+The same call continues where it was stopped, by Ctrl-C, SIGTERM or kill -9. What is compiled, said, kept and
+drawn between two steps is here, once, for scripts and for programs of one's own.
+"""
+
+import sys
+from collections.abc import Callable, Iterator
+from functools import cache, partial
+from itertools import chain
+from pathlib import Path
+from signal import SIGINT, Signals
+from typing import Any, Protocol, runtime_checkable
+
+import jax
+import numpy as np
+import optax
+from jaxtyping import PRNGKeyArray, UInt8
+
+from jaxflow import ranges
+from jaxflow.devices import compiler, parallel, processes
+from jaxflow.devices.parallel import Placement, Program
+from jaxflow.training import flops
+from jaxflow.training.checkpoint import Checkpoints
+from jaxflow.training.interruption import Interruption
+from jaxflow.training.lock import Lock
+from jaxflow.training.log import Log
+from jaxflow.training.profile import Profile
+from jaxflow.training.step import Objective, Params, TrainState, initial_state, train_step
+
+Init = Callable[[PRNGKeyArray], Params]
+"""A random key -> the parameters before the first step."""
+Batches = Callable[[int], Iterator[Any]]
+"""n -> the batches of steps n + 1, n + 2, ...: trees of arrays with a leading axis of examples."""
+
+
+@runtime_checkable
+class Pictures(Protocol):
+    """What is drawn while a training goes on."""
+
+    def are_due(self, n: int) -> bool:
+        """Is there something to draw after step n?"""
+        ...
+
+    def are_missing(self, n: int) -> bool:
+        """Was a training stopped after step n, before it could draw?"""
+        ...
+
+    def draw(self, n: int, params: Params) -> UInt8[np.ndarray, "h w *c"]:
+        """Draw by the moving average."""
+        ...
+
+
+class Training:
+    """A training that is ready to go on: its state restored, its first batch read. Use as a context manager.
+
+    Args:
+        objective: (params, key, batch) -> the loss of each example, (b,).
+        init: makes the parameters, if there is no checkpoint.
+        batches: from a step on.
+        optimizer: an optax transformation.
+        seed: of parameters and losses.
+        steps: of the whole training.
+        out: folder of checkpoints and log.
+        ema_decay: of the moving average of the parameters, with which one samples.
+        accumulate: parts of a batch that are computed one after the other.
+        checkpoint_every: steps that a kill loses at most.
+        log_every: steps between lines of the log.
+        placement: of state and batches on devices, one if left out; batches are laid out as its `examples`.
+        pictures: what is drawn meanwhile.
+        profile: trace a few steps into `out`.
+
+    Raises:
+        ValueError: a number is out of its range, or the checkpoints are of another network.
+        OSError: a batch cannot be read, or the folder not be written.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        init: Init,
+        batches: Batches,
+        *,
+        optimizer: optax.GradientTransformation,
+        seed: int,
+        steps: int,
+        out: Path,
+        ema_decay: float = 0.999,
+        accumulate: int = 1,
+        checkpoint_every: int = 500,
+        log_every: int = 50,
+        placement: Placement | None = None,
+        pictures: Pictures | None = None,
+        profile: bool = False,
+    ):
+        ranges.at_least(1, steps=steps, accumulate=accumulate, log_every=log_every)
+        ranges.at_least(2, checkpoint_every=checkpoint_every)
+        ranges.share(ema_decay=ema_decay)
+        ranges.seed(seed)
+        self._seed, self._objective, self._optimizer = seed, objective, optimizer
+        self._numbers = {"ema_decay": ema_decay, "accumulate": accumulate}
+        self._steps, self._out, self._log_every, self._profile = steps, out, log_every, profile
+        # A save waits for the one before: a kill loses two of its intervals at most.
+        self._save_every = checkpoint_every // 2
+        self._placement = parallel.placement("jit") if placement is None else placement
+        self._pictures = pictures
+        self._begin = partial(_initialise, init, optimizer, seed)
+        self._layout = self._placement.lay_out(jax.eval_shape(self._begin))
+        self._checkpoints = Checkpoints(out / "checkpoints")
+        self._state = self._checkpoints.restore(self._layout)
+        self.start = 0 if self._state is None else int(self._state.step)
+        """Steps done before."""
+        stream = batches(self.start)
+        self._batch = next(stream)  # it shows whether the data can be read
+        parallel.check_divides(self._placement.examples, self._batch_size, accumulate)
+        self._stream = chain([self._batch], stream)
+
+    def __enter__(self) -> "Training":
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._checkpoints.__exit__()
+
+    @property
+    def _batch_size(self) -> int:
+        return len(jax.tree.leaves(self._batch)[0])
+
+    def run(self) -> Signals | None:
+        """Go on to the last step, or to the step in which a signal asked for an end; returns the signal."""
+        if self.start >= self._steps:
+            return None
+        placement, state = self._placement, self._state
+        if state is None:
+            shardings = jax.tree.map(lambda leaf: leaf.sharding, self._layout)
+            state = jax.jit(self._begin, out_shardings=shardings)()
+        # A signal until this has compiled ends the process at once: nothing is lost.
+        key = placement.everywhere(_keys(self._seed)[1])
+        program = self._program(key)
+        self._state, state = None, placement.spread(state)
+        largest = processes.largest(placement.examples)
+        with (
+            Interruption() as interruption,
+            Log(
+                self._out if processes.is_first() else None,
+                start=self.start,
+                steps=self._steps,
+                batch_size=self._batch_size,
+                every=self._log_every,
+                utilisation=self.utilisation(),
+            ) as report,
+            Profile(self._out / "profile" if self._profile else None, self.start) as trace,
+        ):
+
+            def draw(n: int, state: TrainState) -> None:
+                assert self._pictures is not None
+                with report.pause():
+                    report.picture(n, self._pictures.draw(n, placement.gather(state).ema))
+
+            if self._pictures is not None and self._pictures.are_missing(self.start):
+                draw(self.start, state)
+            batch, metrics, stop = next(self._stream), None, 0
+            for n in range(self.start + 1, self._steps + 1):
+                asked = largest(interruption.signal or 0)
+                with trace.step(n), jax.transfer_guard_host_to_device("disallow"):
+                    previous, (state, metrics) = metrics, program(state, key, batch)
+                if previous is not None:  # of the step before, so that the device never waits for the log
+                    report.record(n - 1, previous)
+                stop = int(jax.device_get(asked))  # all processes end after the same step
+                if stop or n % self._save_every == 0 or n == self._steps:
+                    report.record(n, metrics)
+                    metrics = None
+                    with report.waiting("saving"):
+                        self._checkpoints.save(placement.gather(state), report.mean_loss())
+                if stop and n < self._steps:
+                    break
+                if self._pictures is not None and self._pictures.are_due(n):
+                    draw(n, state)
+                if n < self._steps:
+                    with report.waiting("waiting_for_data"):
+                        batch = next(self._stream)
+            self._checkpoints.wait()
+        self._state = placement.gather(state)
+        return Signals(stop) if stop else None
+
+    @property
+    def state(self) -> TrainState:
+        """After `run`, or as restored."""
+        assert self._state is not None
+        return self._state
+
+    def utilisation(self) -> Callable[[float], float | None]:
+        """Seconds of a step -> model FLOPs utilisation; None where the peak of the devices is not known."""
+        devices = list(self._placement.examples.mesh.devices.flat)
+        if flops.peak(devices[0]) is None:
+            return lambda seconds: None
+        key = jax.random.key(0)
+        operations = flops.count_training(self._objective, self._layout.params, key, self._batch)
+        return lambda seconds: flops.utilisation(operations, seconds, devices)
+
+    def _program(self, key: PRNGKeyArray) -> Program:
+        arguments = _frozen((self._layout, _shape(key), jax.tree.map(_shape, self._batch)))
+        numbers = tuple(self._numbers.items())
+        return compiled(self._objective, self._optimizer, numbers, self._placement, *arguments)
+
+
+def fit(objective: Objective, init: Init, batches: Batches, *, out: str | Path, **options: Any) -> TrainState:
+    """Train to the last step, or continue; arguments and errors are those of `Training`.
+
+    One training at a time holds the folder. A signal ends it after a step, with all saved: Ctrl-C as a
+    KeyboardInterrupt, SIGTERM as an exit with code 143.
+    """
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    with Lock(out), Training(objective, init, batches, out=out, **options) as training:
+        stopped = training.run()
+        if stopped == SIGINT:
+            raise KeyboardInterrupt
+        if stopped is not None:
+            sys.exit(128 + stopped)
+        return training.state
+
+
+@cache
+def compiled(
+    objective: Objective,
+    optimizer: optax.GradientTransformation,
+    numbers: tuple[tuple[str, Any], ...],
+    placement: Placement,
+    tree: Any,
+    shapes: tuple[jax.ShapeDtypeStruct, ...],
+) -> Program:
+    """The step as a program; compiled once in a process, where a training may be continued."""
+    state, key, batch = jax.tree.unflatten(tree, shapes)
+    step = partial(train_step, loss=objective, optimizer=optimizer, **dict(numbers))
+    return placement.compile(step, state, key, batch, compiler.options())
+
+
+def _initialise(init: Init, optimizer: optax.GradientTransformation, seed: int) -> TrainState:
+    return initial_state(init(_keys(seed)[0]), optimizer)
+
+
+def _keys(seed: int) -> jax.Array:
+    """Of the parameters, and of the steps."""
+    return jax.random.split(jax.random.key(seed))
+
+
+def _shape(leaf: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
+
+
+def _frozen(arguments: Any) -> tuple[Any, tuple[jax.ShapeDtypeStruct, ...]]:
+    leaves, tree = jax.tree.flatten(arguments)
+    return tree, tuple(leaves)

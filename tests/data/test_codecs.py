@@ -1,0 +1,99 @@
+import unicodedata
+
+import numpy as np
+import pytest
+
+from jaxflow.data.codecs import Captions, Classes, Codec, stack, vocabulary_of
+from jaxflow.data.words import split
+
+CLASSES = Classes(("cat", "dog"))
+CAPTIONS = Captions(("a", "red", "circle"), 4)
+
+
+@pytest.mark.parametrize("codec", [CLASSES, CAPTIONS], ids=["classes", "captions"])
+def test_they_are_codecs(codec):
+    assert isinstance(codec, Codec)
+
+
+@pytest.mark.requirement("R34")
+def test_null_is_no_condition_of_an_example():
+    assert int(CLASSES.null) not in [int(CLASSES.of({"label": i})) for i in range(2)]
+    assert not CAPTIONS.null.any()
+    assert CAPTIONS.of({"caption": "?"}).any()
+
+
+def test_a_class_goes_by_its_number_or_name():
+    for label in (1, np.int64(1), "dog"):
+        y = CLASSES.encode(label)
+        assert (y.shape, y.dtype, y) == ((), np.int32, 1)
+    # Of names that are numbers the name counts.
+    assert Classes(("7", "3")).encode("3") == 1
+
+
+@pytest.mark.parametrize(("label", "shown"), [("cow", "'cow'"), ("1", "'1'"), (2, "2"), (-1, "-1")])
+def test_a_class_that_is_not_there_is_refused_with_those_that_are(label, shown):
+    with pytest.raises(ValueError, match=f"^label = {shown}: the classes are 0 cat, 1 dog$"):
+        CLASSES.encode(label)
+
+
+def test_of_many_classes_the_first_are_listed():
+    with pytest.raises(ValueError, match=r"label = 1000: the classes are 0, 1, .*, 39, \.\.\.$"):
+        Classes(tuple(map(str, range(1000)))).encode(1000)
+
+
+def test_captions_are_numbers_of_words():
+    assert CAPTIONS.of({"caption": "A red  circle"}).tolist() == [2, 3, 4, 0]
+    assert CAPTIONS.of({"caption": "a red circle"}).tolist() == [2, 3, 4, 0]
+    assert CAPTIONS.of({"caption": "a blue circle, red"}).tolist() == [2, 1, 4, 1]  # unknown; and cut
+    assert CAPTIONS.vocabulary == 5
+
+
+def test_a_prompt_is_refused_where_a_caption_is_cut():
+    assert CAPTIONS.encode("red circle").tolist() == [3, 4, 0, 0]
+    np.testing.assert_array_equal(CAPTIONS.encode(""), CAPTIONS.null)
+    with pytest.raises(ValueError, match="no caption has the word 'blue'; there are a, red, circle"):
+        CAPTIONS.encode("a blue circle")
+    with pytest.raises(ValueError, match="at most 4 words are read; 'circle red' is too much"):
+        CAPTIONS.encode("a red a red circle red")
+    with pytest.raises(ValueError, match="prompt = 3: a text is needed, such as 'a red circle'"):
+        CAPTIONS.encode(3)
+
+
+def test_vocabulary_has_the_most_frequent_words_first():
+    captions = vocabulary_of(["b a", "b c", "b a, d"], most_words=3)
+    assert captions == Captions(("b", "a", ","), 4)
+
+
+def test_words_and_signs():
+    assert split("Größe 3: it's") == ["größe", "3", ":", "it", "'", "s"]
+
+
+def test_accents_are_the_same_composed_and_decomposed():
+    words = vocabulary_of(["ein Café"])
+    np.testing.assert_array_equal(
+        words.encode(unicodedata.normalize("NFD", "ein Café")), words.encode("ein Café")
+    )
+
+
+@pytest.mark.parametrize(
+    ("captions", "prompt"),
+    [(("红色的猫", "蓝色的狗"), "红色的狗"), (("赤い車と犬", "青い車と猫"), "青い車と犬")],
+    ids=["Chinese", "Japanese"],
+)
+def test_scripts_without_spaces_are_read_by_their_letters(captions, prompt):
+    assert len(set(vocabulary_of(captions).encode(prompt).tolist()) - {0}) == len(prompt)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"), [("हिन्दी में", 2), ("قِطَّةٌ حَمْرَاءُ", 2), ("แมวสี", 4)], ids=["Hindi", "Arabic", "Thai"]
+)
+def test_marks_belong_to_their_letters(text, words):
+    assert len(split(text)) == words
+    assert "".join(split(text)) == text.replace(" ", "")
+
+
+def test_stacking_keeps_the_structure():
+    one = {"tokens": np.zeros((2, 3)), "label": np.int32(4)}
+    both = stack([one, one])
+    assert both["tokens"].shape == (2, 2, 3)
+    assert both["label"].tolist() == [4, 4]

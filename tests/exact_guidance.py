@@ -1,0 +1,60 @@
+"""The exact fields of a mixture, and every guidance rule at the options at which it is the affine rule."""
+
+import jax
+import jax.numpy as jnp
+from conftest import three_components
+
+from jaxflow import guidance, mixtures
+from jaxflow.typing import StatefulField
+
+NULL = 3
+
+
+def field(path):
+    return lambda x, t, y: mixtures.velocity(three_components(), path, x, t, y)
+
+
+def inputs(n=16):
+    x = jax.random.normal(jax.random.key(0), (n, 2))
+    return x, jnp.linspace(0.02, 0.98, n), jnp.arange(n) % 3
+
+
+def class_log_prob(path):
+    def log_prob(x, t, y):
+        table = mixtures.class_log_prob(three_components(), path, x.astype(t.dtype), t)
+        return jnp.take_along_axis(table, y[:, None], axis=1)[:, 0]
+
+    return log_prob
+
+
+def scheduled(schedule):
+    """Classifier-free guidance with a scale made of w."""
+    return lambda field, y, null, w: guidance.classifier_free(field, y, null, schedule(w))
+
+
+RULES = {  # (path, field) -> the rule
+    "classifier_free": lambda path, field: guidance.classifier_free,
+    "interval": lambda path, field: scheduled(lambda w: guidance.interval(w, 0, 1)),
+    "several": lambda path, field: lambda field, y, null, w: guidance.several(field, [y], null, [w]),
+    "by_classifier": lambda path, field: guidance.by_classifier(path, class_log_prob(path)),
+    "autoguidance": lambda path, field: guidance.autoguidance(
+        lambda x, t, y: field(x, t, jnp.full_like(y, NULL))
+    ),
+    "rescaled": lambda path, field: guidance.rescaled(share=0.0),
+    "projected": lambda path, field: guidance.projected(path, parallel=1.0),
+    "zero_star": lambda path, field: guidance.zero_star(),
+    "rectified": lambda path, field: guidance.rectified(0.0),
+}
+
+
+def guided(name, path, y, w, model=None):
+    """The rule of the table on the exact field, or on another one."""
+    model = model or field(path)
+    return RULES[name](path, model)(model, y, jnp.array(NULL), w)
+
+
+def call(field, x, t):
+    """The first answer of a field, with memory or without."""
+    if isinstance(field, StatefulField):
+        return field.call(x, t, field.start(x))[0]
+    return field(x, t)

@@ -1,0 +1,387 @@
+import re
+from itertools import pairwise
+from pathlib import Path
+
+import chex
+import jax
+import jax.numpy as jnp
+import pytest
+from conftest import PATHS, assert_close, three_components
+from exact_guidance import NULL, RULES, call, class_log_prob, field, guided, inputs, scheduled
+
+from jaxflow import guidance, mixtures, paths, predictions, sampling, solvers, times
+from jaxflow.typing import StatefulField
+
+LINEAR, NOTHING = paths.Linear(), jnp.array(NULL)
+FIELD = field(LINEAR)
+
+
+@pytest.mark.requirement("R40")
+@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("w", [0.0, 1.0, 3.0])
+def test_every_rule_at_its_neutral_options(name, w, float64):
+    """(1 - w) u(x) + w u(x | y): all rules but CFG-Zero* are then that; and that one, too, at w = 1."""
+    (x, t, y), path = inputs(), paths.Cosine()
+    unguided, conditional = (field(path)(x, t, labels) for labels in (jnp.full_like(y, NULL), y))
+    if name == "zero_star":
+        along = jnp.sum(conditional * unguided, axis=1, keepdims=True)
+        unguided = along / jnp.sum(unguided**2, axis=1, keepdims=True) * unguided
+    for scale in (w, jnp.array(w), jnp.full(len(y), w)):
+        value = call(guided(name, path, y, scale), x, t)
+        assert_close(value, (1 - w) * unguided + w * conditional, 1e-9 if name == "by_classifier" else 1e-12)
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        guidance.rescaled(share=0.7),
+        guidance.projected(LINEAR, parallel=0.3, limit=0.1, momentum=-0.5),
+        guidance.zero_star(rest=0.01),
+        guidance.rectified(0.05, decay=1.0),
+        scheduled(lambda w: guidance.interval(w, 0.2, 0.7)),
+        guidance.autoguidance(lambda x, t, y: -x),
+    ],
+    ids=["rescaled", "projected", "zero_star", "rectified", "interval", "autoguidance"],
+)
+def test_every_rule_is_the_conditional_model_at_w_1_whatever_its_options(rule, float64):
+    x, t, y = inputs()
+    for scale in (1, 1.0, jnp.array(1.0)):
+        assert_close(call(rule(FIELD, y, NOTHING, scale), x, t), FIELD(x, t, y), 1e-12)
+
+
+OPTIONS = {  # the values of an option, and from one of them to a rule and its scale
+    "w": ([0.0, 1.0, 3.0], lambda v: (guidance.classifier_free, v)),
+    "w of several": ([0.0, 3.0], lambda v: (RULES["several"](LINEAR, FIELD), v)),
+    "start": ([0.1, 0.4], lambda v: (guidance.classifier_free, guidance.interval(3.0, v, 0.8))),
+    "end": ([0.5, 1.0], lambda v: (guidance.classifier_free, guidance.interval(3.0, 0.2, v))),
+    "share": ([0.0, 0.7], lambda v: (guidance.rescaled(share=v), 3.0)),
+    "parallel": ([0.0, 0.6], lambda v: (guidance.projected(LINEAR, parallel=v), 3.0)),
+    "limit": ([0.1, jnp.inf], lambda v: (guidance.projected(LINEAR, limit=v), 3.0)),
+    "momentum": ([0.0, -0.5], lambda v: (guidance.projected(LINEAR, momentum=v), 3.0)),
+    "rest": ([0.0, 0.3], lambda v: (guidance.zero_star(rest=v), 3.0)),
+    "ahead": ([0.0, 0.1], lambda v: (guidance.rectified(v), 3.0)),
+    "decay": ([0.0, 2.0], lambda v: (guidance.rectified(0.1, decay=v), 3.0)),
+}
+
+
+@pytest.mark.requirement("R50")
+@pytest.mark.parametrize("name", OPTIONS)
+def test_every_option_is_an_axis_of_a_sweep(name):
+    """Traced by vmap in jit it gives what the Python loop gives, to the last step of a sampler."""
+    values, make = OPTIONS[name]
+    x, _, y = inputs(4)
+
+    def end(value):
+        rule, w = make(value)
+        velocity = rule(FIELD, y, NOTHING, w)
+        return sampling.sample_ode(velocity, x, times.uniform(3), solver=solvers.euler())
+
+    swept = jax.jit(jax.vmap(end))(jnp.array(values))
+    assert jnp.max(jnp.abs(swept[0] - swept[-1])) > 1e-3
+    assert_close(swept, jnp.stack([end(value) for value in values]), 1e-5)
+
+
+def test_interval_guides_inside_and_calls_the_conditional_model_alone_elsewhere(float64):
+    """The number of examples that the field is called with, counted while the program runs."""
+    sizes = []
+
+    def counting(x, t, y):
+        jax.debug.callback(lambda: sizes.append(x.shape[0]))
+        return FIELD(x, t, y)
+
+    x, _, y = inputs(4)
+    inner, last = (guidance.interval(3.0, 0.2, end) for end in (0.7, 1.0))
+    ramp = lambda t: jnp.where(t < 0.5, 0.0, 2.0)  # noqa: E731
+    for scale, time, w, size in (
+        (inner, 0.1, 1.0, 4),
+        (inner, 0.2, 3.0, 8),
+        (inner, 0.7, 1.0, 4),
+        (last, 1.0, 3.0, 8),
+        (ramp, 0.4, 0.0, 4),
+        (ramp, 0.6, 2.0, 8),
+    ):
+        t = jnp.full(4, time)
+        sizes.clear()
+        value = guidance.classifier_free(counting, y, NOTHING, scale)(x, t)
+        jax.effects_barrier()
+        assert sizes == [size]
+        plain = guidance.classifier_free(FIELD, y, NOTHING, jnp.array(w))
+        assert_close(value, plain(x, t), 1e-12)
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "guided_for"), [(0.0, 1.0, 1.0), (0.25, 0.75, 0.5), (0.25, 1.0, 0.875)]
+)
+def test_what_heun_sees_of_an_interval(start, end, guided_for):
+    """A velocity y: the way is the time in which w counts. Half a step more than 0.75 where the end is 1."""
+    velocity = lambda x, t, y: jnp.broadcast_to(y[:, None], x.shape)  # noqa: E731
+    w = guidance.interval(3.0, start, end)
+    rule = guidance.classifier_free(velocity, jnp.ones(1), jnp.zeros(()), w)
+    way = sampling.sample_ode(rule, jnp.zeros((1, 1)), times.uniform(4), solver=solvers.heun())
+    assert_close(way, jnp.full((1, 1), 1 + 2 * guided_for), 1e-6)
+
+
+@pytest.mark.parametrize(
+    ("rule", "w", "t", "sizes"),
+    [
+        (guidance.zero_star(rest=0.04), 3.0, 0.02, []),
+        (guidance.zero_star(rest=0.04), 3.0, 0.5, [8]),
+        (guidance.rectified(0.05), 3.0, 0.5, [4, 8]),
+        (guidance.rectified(0.05), guidance.interval(3.0, 0.2, 0.7), 0.1, [4]),
+        (guidance.rescaled(), guidance.interval(3.0, 0.2, 0.7), 0.1, [4]),
+        (RULES["several"](LINEAR, FIELD), 1.0, 0.5, [4]),
+        (RULES["several"](LINEAR, FIELD), 2.5, 0.5, [8]),
+        (RULES["several"](LINEAR, FIELD), 0, 0.5, [4]),
+        (guidance.projected(LINEAR), 1, 0.5, [4]),
+        (guidance.projected(LINEAR), 3.0, 0.5, [8]),
+        (guidance.projected(LINEAR, momentum=-0.5), guidance.interval(3.0, 0.2, 0.7), 0.1, [4]),
+        (guidance.by_classifier(LINEAR, class_log_prob(LINEAR)), 3.0, 0.5, [4]),
+    ],
+)
+def test_no_rule_calls_the_model_without_need(rule, w, t, sizes):
+    called = []
+
+    def counting(x, t, y):
+        jax.debug.callback(lambda: called.append(x.shape[0]), ordered=True)
+        return FIELD(x, t, y)
+
+    x, _, y = inputs(4)
+    call(rule(counting, y, NOTHING, w), x, jnp.full(4, t))
+    jax.effects_barrier()
+    assert called == sizes
+
+
+def test_autoguidance_calls_each_model_once_and_none_without_weight():
+    x, t, y = inputs(4)
+    calls = []
+    model = lambda name: lambda x, t, y: calls.append(name) or x  # noqa: E731
+    for w, expected in ((0.0, ["worse"]), (1, ["better"]), (2.0, ["worse", "better"])):
+        calls.clear()
+        guidance.autoguidance(model("worse"))(model("better"), y, NOTHING, w)(x, t)
+        assert sorted(calls) == sorted(expected)
+
+
+def test_rescaled_has_the_size_of_the_conditional_velocity(float64):
+    image = jax.random.normal(jax.random.key(0), (4, 6, 6, 1))
+    t, y, null = jnp.full(4, 0.5), jnp.arange(4.0), jnp.array(9.0)
+    of_label = lambda x, t, y: x * (1 + y[:, None, None, None]) + jnp.sin(7 * x)  # noqa: E731
+    for share in (0.0, 0.4, 1.0):
+        value = guidance.rescaled(share=share)(of_label, y, null, 4.0)(image, t)
+        plain = guidance.classifier_free(of_label, y, null, 4.0)(image, t)
+        sizes = [v.std(axis=(1, 2, 3)) for v in (value, plain, of_label(image, t, y))]
+        assert_close(sizes[0], share * sizes[2] + (1 - share) * sizes[1], 1e-12)
+
+
+def test_rescaled_changes_nothing_without_deviation():
+    """An event of one number has none, and 0 / 0 is no factor."""
+    toward = lambda x, t, y: y[:, None] - x  # noqa: E731
+    x, t, y, null = jnp.zeros((2, 1)), jnp.zeros(2), jnp.array([1.0, 2.0]), jnp.array(0.0)
+    assert_close(guidance.rescaled(share=0.7)(toward, y, null, 3.0)(x, t), 3 * y[:, None], 1e-6)
+
+
+def test_projected_against_its_definition_in_data(path, float64):
+    """Two calls in a row: difference of data, momentum, limit, and the part along D(x | y)."""
+    x, _, y = inputs()
+    w, parallel, limit, momentum = 3.0, 0.2, 0.5, -0.4
+    make = guidance.projected(path, parallel=parallel, limit=limit, momentum=momentum)
+    rule = make(field(path), y, NOTHING, w)
+    memory, running = rule.start(x), jnp.zeros_like(x)
+    for time in (0.3, 0.6):
+        t = jnp.full(16, time)
+        data, unguided = (mixtures.denoise(three_components(), path, x, t, k) for k in (y, None))
+        running = data - unguided + momentum * running
+        norm = jnp.linalg.norm(running, axis=1, keepdims=True)
+        cut = running * jnp.minimum(1, limit / norm)
+        unit = data / jnp.linalg.norm(data, axis=1, keepdims=True)
+        along = jnp.sum(cut * unit, axis=1, keepdims=True) * unit
+        expected = data + (w - 1) * (cut - along + parallel * along)
+        velocity, memory = rule.call(x, t, memory)
+        got = predictions.convert(path, x, t, velocity, source="velocity", target="data")
+        assert_close(got, expected, 1e-10)
+
+
+def by_hand(rule, x, grid, memory=None):
+    """Euler's walk along a field with memory."""
+    memory = rule.start(x) if memory is None else memory
+    for t, t_next in pairwise(grid):
+        velocity, memory = rule.call(x, jnp.full(len(x), t), memory)
+        x = x + (t_next - t) * velocity
+    return x
+
+
+def test_projected_carries_its_momentum_through_every_sampler(float64):
+    """In the scan the memory is handed from step to step: the same as by hand."""
+    x, _, y = inputs()
+    grid = times.uniform(5).astype(x.dtype)
+    rule = guidance.projected(LINEAR, momentum=-0.5)(FIELD, y, NOTHING, 3.0)
+    point = by_hand(rule, x, grid)
+    assert_close(sampling.sample_ode(rule, x, grid, solver=solvers.euler()), point, 1e-12)
+    key = jax.random.key(0)
+    assert_close(sampling.sample_sde(key, rule, LINEAR, x, grid, sigma=0.0), point, 1e-12)
+    # On the straight path a DDIM step is Euler's.
+    assert_close(sampling.sample_ddpm(key, rule, LINEAR, x, grid, eta=0.0), point, 1e-12)
+    forgetful = guidance.projected(LINEAR)(FIELD, y, NOTHING, 3.0)
+    assert not isinstance(forgetful, StatefulField)
+    assert jnp.max(jnp.abs(sampling.sample_ode(forgetful, x, grid, solver=solvers.euler()) - point)) > 1e-3
+
+
+def test_projected_remembers_nothing_from_outside_an_interval(float64):
+    """Up to 0.4 it is the conditional model; from there the momentum starts anew. So for each example."""
+    x, _, y = inputs()
+    grid = times.uniform(5).astype(x.dtype)
+    make = guidance.projected(LINEAR, momentum=-0.5)
+    inside = make(FIELD, y, NOTHING, guidance.interval(3.0, 0.4, 1.0))
+    always = make(FIELD, y, NOTHING, 3.0)
+    middle = sampling.sample_ode(lambda x, t: FIELD(x, t, y), x, grid[:3], solver=solvers.euler())
+    point = by_hand(always, middle, grid[2:])
+    assert_close(sampling.sample_ode(inside, x, grid, solver=solvers.euler()), point, 1e-12)
+
+    of_some = lambda t: jnp.where((t < 0.5) & (y == 0), 1.0, 3.0)  # noqa: E731
+    _, memory = make(FIELD, y, NOTHING, of_some).call(x, jnp.full(16, 0.2), jnp.ones_like(x))
+    assert_close(memory[y == 0], jnp.zeros_like(memory[y == 0]), 0)
+    assert jnp.all(jnp.any(memory[y != 0] != 0, axis=1))
+
+
+def test_projected_is_finite_where_the_slopes_of_the_path_vanish():
+    """All velocities are 0 there, guided ones too, and nothing is remembered of them."""
+    path, (x, _, y) = PATHS["functions"], inputs()
+    rule = guidance.projected(path, limit=0.5, momentum=-0.5)(field(path), y, NOTHING, 3.0)
+    velocity, memory = rule.call(x, jnp.zeros(16), rule.start(x))
+    assert_close((velocity, memory), (jnp.zeros_like(x), jnp.zeros_like(x)), 1e-6)
+    end = sampling.sample_ode(rule, x, times.uniform(8), solver=solvers.euler())
+    chex.assert_tree_all_finite(end)
+
+
+def test_zero_star_rests_first_and_then_takes_the_best_multiple(float64):
+    """s u(x) is the multiple of u(x) nearest to u(x | y)."""
+    x, t, y = inputs()
+    value = guidance.zero_star(rest=0.3)(FIELD, y, NOTHING, 3.0)(x, t)
+    assert_close(value[t < 0.3], jnp.zeros_like(value[t < 0.3]), 0)
+    projection = guidance.zero_star()(FIELD, y, NOTHING, 0.0)(x, t)
+    unguided, conditional = FIELD(x, t, jnp.full_like(y, NULL)), FIELD(x, t, y)
+    distance = lambda v: jnp.sum((v - conditional) ** 2, axis=1)  # noqa: E731
+    assert_close(jnp.sum((conditional - projection) * unguided, axis=1), jnp.zeros(16), 1e-12)
+    assert jnp.all(distance(projection) <= distance(1.01 * projection))
+    assert_close(value[t >= 0.3], (-2 * projection + 3 * conditional)[t >= 0.3], 1e-12)
+
+
+@pytest.mark.parametrize(
+    "grid",
+    [times.uniform(50), times.shifted(50, 3.0), times.cosine(50)],
+    ids=["uniform", "shifted", "cosine"],
+)
+def test_zero_star_rests_for_as_many_steps_on_any_grid(grid):
+    """The paper's 4 % of the steps: two of Euler's 50."""
+    x, _, y = inputs(4)
+    rule = guidance.zero_star(rest=grid[int(0.04 * 50)])(FIELD, y, NOTHING, 3.0)
+    points = sampling.sample_ode(rule, x, grid, solver=solvers.euler(), trajectory=True)
+    moved = jnp.any(points[1:] != points[:-1], axis=(1, 2))
+    assert moved.tolist() == [False] * 2 + [True] * 48
+
+
+def test_rectified_looks_half_a_step_ahead(float64):
+    x, t, y = inputs()
+    ahead = 0.01
+    value = guidance.rectified(ahead, decay=2.0)(FIELD, y, NOTHING, 3.0)(x, t)
+    here = FIELD(x, t, y)
+    there, later = x + ahead * here, t + ahead
+    difference = FIELD(there, later, y) - FIELD(there, later, jnp.full_like(y, NULL))
+    assert_close(value, here + 2.0 * ((1 - t) ** 2)[:, None] * difference, 1e-12)
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_every_rule_samples_finitely_from_end_to_end_in_float32(name):
+    """From t = 0 to t = 1, with a solver that looks at both."""
+    x, _, y = inputs()
+    end = sampling.sample_ode(guided(name, LINEAR, y, 3.0), x, times.uniform(8), solver=solvers.heun())
+    chex.assert_tree_all_finite(end)
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: guidance.interval(2.0, 0.75, 0.25), "end - start = -0.5"),
+        (lambda: guidance.interval(2.0, -0.1, 0.2), "start = -0.1"),
+        (lambda: guidance.interval(float("nan"), 0.2, 0.7), "w = nan"),
+        (lambda: guidance.rescaled(share=1.5), "share = 1.5"),
+        (lambda: guidance.zero_star(rest=1.0), "rest = 1"),
+        (lambda: guidance.projected(LINEAR, limit=0.0), "limit = 0"),
+        (lambda: guidance.projected(LINEAR, momentum=1.0), "momentum = 1"),
+        (lambda: guidance.projected(LINEAR, parallel=jnp.inf), "parallel = inf"),
+        (lambda: guidance.rectified(-0.1), "ahead = -0.1"),
+        (lambda: guidance.rectified(0.1, decay=-1.0), "decay = -1"),
+        (lambda: guidance.several(FIELD, [0], NOTHING, [1.0, 2.0]), "1 conditions and 2 scales"),
+    ],
+)
+def test_impossible_options_are_refused_when_the_rule_is_made(make, says):
+    with pytest.raises(ValueError, match=says):
+        make()
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_every_rule_refuses_a_scale_that_is_not_finite(name):
+    with pytest.raises(ValueError, match="w = inf"):
+        guided(name, LINEAR, jnp.zeros(1, jnp.int32), float("inf"))
+
+
+@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("wrong", [lambda x: x[:, 0], lambda x: jnp.sum(x)], ids=["(b,)", "scalar"])
+def test_every_rule_refuses_an_answer_of_another_shape(name, wrong):
+    """Which would be broadcast against x, to a velocity of other examples."""
+    x, t, y = jnp.zeros((4, 1)), jnp.zeros(4), jnp.zeros(4, jnp.int32)
+    model = lambda x, t, y: wrong(x)  # noqa: E731
+    rule = RULES[name](LINEAR, model)
+    if name == "by_classifier":
+        rule = guidance.by_classifier(LINEAR, lambda x, t, y: x[:, 0])
+    for w in (3.0, 1.0):
+        with pytest.raises(ValueError, match=r"the field answers \(\d*,?\) to x of shape \(\d, 1\)"):
+            call(rule(model, y, NOTHING, w), x, t)
+
+
+def test_a_worse_model_and_a_classifier_are_checked_too():
+    x, t, y = inputs(4)
+    with pytest.raises(ValueError, match=r"the field answers \(4,\)"):
+        guidance.autoguidance(lambda x, t, y: x[:, 0])(FIELD, y, NOTHING, 3.0)(x, t)
+    table = lambda x, t, y: mixtures.class_log_prob(three_components(), LINEAR, x, t)  # noqa: E731
+    with pytest.raises(ValueError, match=r"log_prob answers \(4, 3\)"):
+        guidance.by_classifier(LINEAR, table)(FIELD, y, NOTHING, 3.0)(x, t)
+
+
+@pytest.mark.requirement("R10")
+@pytest.mark.parametrize("name", RULES)
+def test_every_rule_keeps_bfloat16_with_times_in_float32(name):
+    """A network in bfloat16 sees float32 times; what comes back is bfloat16, near the float32 answer."""
+    seen = []
+
+    def half(x, t, y):
+        seen.append(t.dtype)
+        return FIELD(x.astype(jnp.float32), t, y).astype(jnp.bfloat16)
+
+    (x, _, y), narrow = inputs(), jnp.bfloat16
+    end = sampling.sample_ode(guided(name, LINEAR, y, 2.0, half), x.astype(narrow), times.uniform(8))
+    assert end.dtype == narrow
+    assert set(seen) == {jnp.dtype("float32")}
+    wide = sampling.sample_ode(guided(name, LINEAR, y, 2.0), x, times.uniform(8))
+    assert jnp.mean(jnp.abs(end.astype(jnp.float32) - wide)) < 0.1
+
+
+def test_the_rule_of_the_page_is_its_formula(float64):
+    """docs/rules.md: u(x | y) + (w - 1) d min(1, limit / |d|), with the calls of every other rule."""
+    page = (Path(__file__).parents[1] / "docs" / "rules.md").read_text()
+    names: dict = {}
+    exec(re.findall(r"```python\n(.*?)```", page, re.S)[0], names)
+    x, t, y = inputs()
+    unguided, conditional = FIELD(x, t, jnp.full_like(y, NULL)), FIELD(x, t, y)
+    difference = conditional - unguided
+    length = jnp.linalg.norm(difference, axis=1, keepdims=True)
+    shorter = jnp.where(length > 0.3, 0.3 / length, 1.0) * difference
+    assert 0 < jnp.sum(length > 0.3) < len(y)
+    for w in (1.0, 3.0, jnp.full(16, 3.0), guidance.interval(3.0, 0.0, 1.0)):
+        scale = 1.0 if isinstance(w, float) and w == 1 else 3.0
+        value = names["limited"](0.3)(FIELD, y, NOTHING, w)(x, t)
+        assert_close(value, conditional + (scale - 1) * shorter, 1e-12)
+    ends = jax.vmap(lambda limit: names["limited"](limit)(FIELD, y, NOTHING, 3.0)(x, t))(
+        jnp.array([0.3, 9.0])
+    )
+    assert_close(ends[0], conditional + 2 * shorter, 1e-12)
+    assert_close(ends[1], 3 * conditional - 2 * unguided, 1e-12)

@@ -1,0 +1,33 @@
+"""The program of docs/training.md, as it stands there: trained, stopped, continued, sampled."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jaxflow.training import log
+
+pytestmark = pytest.mark.usefixtures("standard_promotion")
+PAGE = (Path(__file__).parents[2] / "docs" / "training.md").read_text()
+(PROGRAM,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+
+
+def ran(program):
+    names = {}
+    exec(compile(program, "docs/training.md", "exec"), names)
+    return names
+
+
+def test_the_program_of_the_page_trains_continues_and_samples(tmp_path, monkeypatch):
+    assert sum(bool(line.strip()) for line in PROGRAM.splitlines()) == 25
+    monkeypatch.chdir(tmp_path)
+    first = ran(PROGRAM.replace("steps=60, out", "steps=20, out"))
+    assert int(first["state"].step) == 20
+    whole = ran(PROGRAM)
+    assert int(whole["state"].step) == 60
+    assert [line["step"] for line in log.read(Path("runs/mine"))] == [20, 40, 60]
+    again = ran(PROGRAM)  # there is nothing left to train
+    np.testing.assert_array_equal(again["pictures"], whole["pictures"])
+    dark, light = whole["pictures"].astype(float)
+    assert light.mean() - dark.mean() > 25  # 60 steps see most of the 120 between them
