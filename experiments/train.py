@@ -137,7 +137,7 @@ def parse(argv: list[str]) -> tuple[Preset, Experiment, Options]:
         sys.exit(0)
     preset = presets.load(argv[0])
     arguments, numbers = options_of(preset.experiment)
-    given = tyro.cli(arguments, args=argv[1:], prog=f"python -m experiments.train {argv[0]}")
+    given: Any = tyro.cli(arguments, args=argv[1:], prog=f"python -m experiments.train {argv[0]}")
     changed = {name: getattr(given.experiment, name) for name in numbers}
     parts = {part: _changed(getattr(preset.experiment, part), getattr(given, part)) for part in PARTS}
     options = Options(*(getattr(given, field.name) for field in dataclasses.fields(Options)))
@@ -178,7 +178,7 @@ def _texts(kind: type) -> dict[str, str]:
     (made,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
     assert isinstance(made, ast.ClassDef)
     return {
-        one.target.id: " ".join(text.value.value.split())
+        one.target.id: " ".join(str(text.value.value).split())
         for one, text in pairwise(made.body)
         if isinstance(one, ast.AnnAssign) and isinstance(one.target, ast.Name)
         if isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant)

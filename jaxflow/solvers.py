@@ -222,7 +222,7 @@ def stochastic_heun(sigma: Sigma) -> Solver:
     The order is that of noise which does not depend on x. A step that ends at t = 1, where scores are
     infinite, has the drift at its start alone, as Euler's; one such step leaves the order as it is.
 
-    Source: Kloeden and Platen, 15.1, equation 1.1, for additive noise.
+    Source: Kloeden and Platen, 15.1, where it is the explicit scheme of weak order 2 for additive noise.
     """
     check_sigma(sigma)
 

@@ -81,8 +81,8 @@ def grid(times: Any, *, increasing: bool = False) -> Float[Array, " steps"]:
     return steps
 
 
-def shifted(n: int, shift: Number) -> Float[Array, " steps"]:
-    """Grid of n steps with the noise level 1 - t moved up: s -> shift s / (1 + (shift - 1) s), (n + 1,).
+def shifted(times: Any, shift: Number) -> Float[Array, " steps"]:
+    """A grid, or n equal steps, with the noise level s = 1 - t moved up: shift s / (1 + (shift - 1) s), (n + 1,).
 
     Larger images need more noise to lose as much of what they show: shift = sqrt(m / m0) for m pixels
     where m0 did with the uniform grid. Source: Esser et al. 2403.03206, section 5.3.2.
@@ -95,7 +95,7 @@ def shifted(n: int, shift: Number) -> Float[Array, " steps"]:
     """
     ranges.positive(shift=shift)
     with jax.ensure_compile_time_eval():
-        t = uniform(n)
+        t = grid(times)
         return t / (t + jnp.asarray(shift, t.dtype) * (1 - t))
 
 

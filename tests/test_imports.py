@@ -14,27 +14,31 @@ LEVELS = {
     name: level
     for level, names in enumerate(
         (
-            ("typing",),
-            ("per_example", "layouts"),
-            ("paths", "blocks", "nn", "data"),
+            ("typing", "ranges"),
+            ("per_example", "devices", "shapes", "spaces"),
+            ("paths", "nn", "data"),
             ("times", "mixtures"),
-            ("predictions",),
-            ("solvers", "fields", "guidance", "losses", "pretrained"),
+            ("predictions", "pretrained"),
+            ("solvers", "fields", "guidance", "losses"),
             ("sampling", "adaptive", "training", "evaluation"),
             ("likelihood", "sweeps"),
+            ("runs",),
         )
     )
     for name in names
 }
 ONLY_IN = {
-    "flax": {"nn", "fields", "training"},
-    "optax": {"training", "evaluation"},
+    "flax": {"nn", "fields", "pretrained", "runs"},
+    "optax": {"training", "evaluation", "runs"},
     "orbax": {"training"},
-    "tensorflow_datasets": {"data"},
+    "tensorflow_datasets": {"data", "shapes"},
     "grain": {"data"},
     "sklearn": {"data"},
     "tokenizers": {"pretrained"},
-    "safetensors": {"pretrained", "training"},
+    "safetensors": {"pretrained", "runs"},
+    "pydantic": {"nn", "runs"},
+    "tyro": set(),
+    "matplotlib": set(),
     "torch": set(),
     "transformers": set(),
     "experiments": set(),
@@ -72,15 +76,45 @@ def test_imports_go_down(file):
             assert part(file) in ONLY_IN[top], f"{part(file)} imports {name}"
 
 
+def imports_of(package, root=ROOT.parent):
+    """Files of a package, each with those of it that it imports."""
+    found = {}
+    for file in (root / package).rglob("*.py"):
+        parts = file.relative_to(root).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = file
+    return {
+        name: {other for other in imported(file) if other in found} - {name} for name, file in found.items()
+    }
+
+
+def level(graph, name, above=()):
+    """How many files lie below, one on another."""
+    assert name not in above, f"a circle: {' -> '.join((*above, name))}"
+    return 1 + max((level(graph, other, (*above, name)) for other in graph[name]), default=-1)
+
+
+@pytest.mark.parametrize(("package", "most"), [("experiments", 4), ("jaxflow", None)])
+def test_no_file_imports_itself_in_a_circle(package, most):
+    """And the scripts stand on few levels: what they share is the library's."""
+    graph = imports_of(package)
+    # A package's own __init__ hands on what lies in it.
+    graph = {
+        name: {other for other in others if not name.startswith(f"{other}.")}
+        for name, others in graph.items()
+    }
+    highest = max(level(graph, name) for name in graph)
+    assert most is None or highest < most
+
+
 def test_importing_the_library_is_light():
     """No data library, no optimiser, no network library, no backend."""
     code = """
 import sys, jaxflow
 from jax._src import xla_bridge
 heavy = {"tensorflow", "tensorflow_datasets", "grain", "flax", "optax", "orbax", "matplotlib", "sklearn",
-    "tokenizers", "safetensors", "torch", "transformers"}
+    "tokenizers", "safetensors", "torch", "transformers", "pydantic", "experiments"}
 assert not heavy & set(sys.modules), heavy & set(sys.modules)
-jaxflow.paths, jaxflow.guidance, jaxflow.sampling, jaxflow.mixtures
+jaxflow.paths, jaxflow.guidance, jaxflow.sampling, jaxflow.mixtures, jaxflow.spaces, jaxflow.losses
 assert not heavy & set(sys.modules), heavy & set(sys.modules)
 assert not xla_bridge._backends
 """
@@ -101,6 +135,7 @@ def test_public_contract():
         times: "uniform",
         solvers: "euler midpoint heun rk4",
         sampling: "sample_ode sample_sde",
+        jaxflow: "load Model",
     }.items():
         for name in names.split():
             assert callable(getattr(module, name))

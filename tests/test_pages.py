@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGES = "".join((ROOT / "docs" / name).read_text() for name in ("chapter.md", "faults.md", "rules.md", "training.md"))
+NAMES = ("chapter.md", "faults.md", "rules.md", "training.md")
+PAGES = "".join((ROOT / "docs" / name).read_text() for name in NAMES)
 
 
 @pytest.mark.parametrize("name", sorted(set(re.findall(r"`([a-z]+\.[A-Za-z_0-9]+)`", PAGES))))

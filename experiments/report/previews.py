@@ -36,18 +36,16 @@ class Previews:
         self._experiment, self._out, codec = run.experiment, out, run.codec
         # With a condition always dropped or never there is but one field.
         self._scale = {0.0: 1.0, 1.0: 0.0}.get(run.experiment.condition_dropout, SCALE)
-        said: list[Said]
         if isinstance(codec, Classes):
             self._names = [*codec.names[:ROWS]]
-            said = [*range(len(self._names))]
-            y = [codec.encode(label) for label in said]
+            conditions = [codec.encode(name) for name in self._names]
         else:
             examples = dataset.examples(range(min(ROWS, len(dataset))))
-            said = self._names = [example["caption"] for example in examples]
-            y = [codec.of(example) for example in examples]
-        rows = [*zip(said, y, strict=True), (None, codec.null)]
-        pairs = [row for row in rows for _ in range(COLUMNS)]
-        self._wanted = request(codec, *map(list, zip(*pairs, strict=True)))
+            self._names = [example["caption"] for example in examples]
+            conditions = [codec.of(example) for example in examples]
+        said: list[Said] = [name for name in (*self._names, None) for _ in range(COLUMNS)]
+        y = [condition for condition in (*conditions, codec.null) for _ in range(COLUMNS)]
+        self._wanted = request(codec, said, y)
         self._model = run.model(run.shapes())
         self._generator = Generator(self._model, Sampler(), placement.examples)
 

@@ -29,10 +29,10 @@ def largest_array(function: Callable[..., Any], *args: Any) -> int:
 
 def _sizes(program: Jaxpr | ClosedJaxpr) -> Iterator[int]:
     for equation in program.eqns:
-        for variable in equation.outvars:
-            dtype = getattr(variable.aval, "dtype", None)
+        for made in (variable.aval for variable in equation.outvars):
+            dtype = getattr(made, "dtype", None)
             if dtype is not None and not jax.dtypes.issubdtype(dtype, jax.dtypes.extended):
-                yield math.prod(variable.aval.shape) * np.dtype(dtype).itemsize
+                yield math.prod(getattr(made, "shape", ())) * np.dtype(dtype).itemsize
         for value in equation.params.values():
             for item in value if isinstance(value, tuple | list) else (value,):
                 if isinstance(item, Jaxpr | ClosedJaxpr):

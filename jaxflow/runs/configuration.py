@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol, runtime_checkable
@@ -25,8 +26,15 @@ Positive = Annotated[float, Gt(0)]
 class Network(Protocol):
     """A Flax module, or any frozen dataclass with `init(key, x, t, y)` and `apply(params, x, t, y)`."""
 
-    init: Any
-    apply: Any
+    @property
+    def init(self) -> Callable[..., Any]:
+        """Parameters before training."""
+        ...
+
+    @property
+    def apply(self) -> Callable[..., Any]:
+        """The prediction, of x's shape."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,6 @@ import numpy as np
 
 from jaxflow.runs import exported, schema
 from jaxflow.runs.configuration import Experiment, differences
-from jaxflow.runs.frozen_text import FrozenText
 from jaxflow.runs.model import Model
 from jaxflow.runs.run import Run
 from jaxflow.training.checkpoint import Checkpoints
@@ -130,13 +129,7 @@ def open_run(place: Path, classes: Iterable[type] = ()) -> Run:
     if not isinstance(config, dict):
         raise ValueError(f"{place} is damaged: its configuration is {type(config).__name__}")
     fields = {name: value for name, value in config.items() if name != "step"}
-    run = _decoded(place, fields, classes, tensors=len(jax.tree.leaves(params)))
-    if isinstance(run.codec, FrozenText) and not Path(run.codec.folder).is_dir():
-        raise FileNotFoundError(
-            f"{place} needs the frozen text encoder {run.codec.folder}, which does not exist: put it"
-            " there, the file has the model alone"
-        )
-    return run
+    return _decoded(place, fields, classes, tensors=len(jax.tree.leaves(params)))
 
 
 def _open_folder(directory: Path, classes: Iterable[type]) -> Run:
@@ -155,6 +148,7 @@ def _open_folder(directory: Path, classes: Iterable[type]) -> Run:
 
 
 def _decoded(file: Path, fields: dict[str, Any], classes: Iterable[type], tensors: int | None = None) -> Run:
+    _check_encoder(file, fields.get("codec"))
     try:
         run = schema.decode(fields | {"class": "Run"}, Run, (*classes, Experiment))
     except ValueError as error:
@@ -167,6 +161,16 @@ def _decoded(file: Path, fields: dict[str, Any], classes: Iterable[type], tensor
     except Exception as error:  # whatever a network says of attributes that do not fit each other
         raise ValueError(f"{file}: its network cannot be built: {error}") from None
     return run
+
+
+def _check_encoder(file: Path, codec: Any) -> None:
+    """A frozen text encoder, by its folder, is not part of a run."""
+    folder = codec.get("folder") if isinstance(codec, dict) else None
+    if isinstance(folder, str) and not Path(folder).is_dir():
+        raise FileNotFoundError(
+            f"{file} needs the frozen text encoder {folder}, which does not exist: put it there, a run has"
+            " the model alone"
+        )
 
 
 def _blocks(network: Any) -> int:

@@ -38,10 +38,25 @@ SHARE = 1 / 64
 class Trained(Protocol):
     """What images are made with: a `jaxflow.Model`."""
 
-    params: Params
-    path: GaussianPath
-    prediction: Prediction
-    condition_dropout: float
+    @property
+    def params(self) -> Params:
+        """Of the network."""
+        ...
+
+    @property
+    def path(self) -> GaussianPath:
+        """On which it was trained."""
+        ...
+
+    @property
+    def prediction(self) -> Prediction:
+        """What the network answers."""
+        ...
+
+    @property
+    def condition_dropout(self) -> float:
+        """Rate with which it was trained on null."""
+        ...
 
     @property
     def field(self) -> GuidedField:
@@ -136,13 +151,13 @@ class Generator:
         axes = {"w": jnp.asarray(scales, jnp.float32), "sigma": jnp.asarray(sigmas, jnp.float32)}
 
         @jax.jit
-        def program(params: Params, block: Request) -> Any:
-            at = partial(self._draw, params, block, self.model.null, seed=np.uint32(seed))
+        def program(params: Params, seed: Array, block: Request) -> Any:
+            at = partial(self._draw, params, block, self.model.null, seed=seed)
             swept = sweeps.sweep(at, axes, chunk=chunk)
             # Images first, as in all blocks.
             return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 2, 0), swept)
 
-        images, finite = self._in_blocks(partial(program, self.params), wanted, f"{self.rule}")
+        images, finite = self._in_blocks(partial(program, self.params, np.uint32(seed)), wanted, f"{self.rule}")
         where = [(scales[i], sigmas[j]) for i, j in np.argwhere(~finite.all(axis=0))]
         if where:
             raise FloatingPointError(

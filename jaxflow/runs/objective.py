@@ -1,6 +1,7 @@
 """What a run minimises, and by which optimiser."""
 
 from functools import cache, partial
+from typing import Any
 
 import flax.linen as linen
 import jax
@@ -51,7 +52,7 @@ def objective(run: Run) -> Objective:
         # Of the first example here: under pmap and accumulation dropout is of each part by itself.
         rngs = {"dropout": jax.random.fold_in(dropout_key, batch["number"][0])}
         # With the prediction left out the field is what the network says.
-        options = {"train": True, "rngs": rngs} if isinstance(network, linen.Module) else {}
+        options: Any = {"train": True, "rngs": rngs} if isinstance(network, linen.Module) else {}
         field = fields.from_network(network, params, experiment.path, **options)
         keys = per_example.numbered(match_key, batch["number"])
         value = loss(keys, field, experiment.path, space.encode(batch["image"]), batch["y"])

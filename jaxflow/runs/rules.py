@@ -60,7 +60,7 @@ def _classifier(guides: Guides) -> Rule:
 RULES: dict[str, Callable[[Guides], Rule]] = {
     "classifier_free": lambda guides: guidance.classifier_free,
     "interval": lambda guides: scheduled(lambda w: guidance.interval(w, 0.25, 0.8)),
-    "increasing": lambda guides: scheduled(lambda w: lambda t: 1 + 2 * (w - 1) * t),
+    "increasing": lambda guides: scheduled(lambda w: lambda t: 1 + 2 * (guidance.scale_at(w, t) - 1) * t),
     "rescaled": lambda guides: guidance.rescaled(),
     "projected": lambda guides: guidance.projected(guides.path, momentum=-0.5),
     "zero_star": _resting,

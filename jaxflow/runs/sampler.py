@@ -84,7 +84,7 @@ class Sampler:
     def times(self, path: GaussianPath, prediction: Prediction) -> Float[Array, " steps"]:
         """The grid, (steps + 1,)."""
         grid = GRIDS[self._grid_name(prediction)](self.steps, path)
-        return grid if self.shift == 1 else times.shift(grid, self.shift)
+        return grid if self.shift == 1 else times.shifted(grid, self.shift)
 
     def _grid_name(self, prediction: Prediction) -> str:
         return self.grid or ("uniform" if prediction in ("velocity", "v") else "karras")

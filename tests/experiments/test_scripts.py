@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -15,6 +16,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from experiments.report import quality
+from jaxflow.devices import layouts
 from jaxflow.runs.folder import open_run
 from jaxflow.runs.objective import optimizer_of
 from jaxflow.training.checkpoint import Checkpoints
@@ -93,7 +96,7 @@ def test_evaluate_prints_a_table_and_draws_curves(trained):
         assert picture.width > 100
 
 
-def test_sweep_compares_the_rules(trained):
+def test_sweep_compares_the_rules(trained, standard_promotion):
     done = run(
         *("sweep", trained, "--w", 1, 2, "--sigma", 0, 0.5, "--rules", "classifier_free", "classifier"),
         *("autoguidance", "projected", "--together", 20, "--worse", trained, "--per-label", 2, "--steps", 2),
@@ -113,6 +116,18 @@ def test_sweep_compares_the_rules(trained):
     assert same == pytest.approx([same[0]] * 3, rel=1e-2)
     with Image.open(trained / "sweep.png") as picture:
         assert picture.width > 100
+    # The printed command makes the images of the best setting, whose figures are those of the sweep.
+    best = min(result["best"].values(), key=lambda row: row["frechet"])
+    assert done.stdout.splitlines()[-1] == f"the best of all: {result['command']}"
+    _, _, script, *arguments = shlex.split(result["command"])
+    run(script.removeprefix("experiments."), *arguments, "--out", trained / "best")
+    images = np.load(trained / "best" / f"w={best['w']:g}.npz")
+    labels = quality.labels_of(open_run(trained).model(None), 2)
+    assert sorted(images["labels"]) == sorted(labels)
+    order = np.argsort(labels, kind="stable")
+    real = quality.read(open_run(trained).open_split, len(labels))
+    measure = quality.Measure(real, labels[order], seed=1, steps=3, sharding=layouts.on_one_device())
+    assert measure(images["images"])["frechet pixels"] == pytest.approx(best["frechet pixels"], rel=1e-3)
 
 
 def test_same_command_again_has_nothing_to_do(trained, data_dir):

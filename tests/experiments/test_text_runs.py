@@ -15,8 +15,9 @@ from experiments.presets import shapes
 from jaxflow import nn
 from jaxflow.data.codecs import Captions
 from jaxflow.pretrained import t5
+from jaxflow.pretrained.text import PretrainedText
 from jaxflow.runs.folder import open_run
-from jaxflow.runs.frozen_text import FrozenText
+from jaxflow.runs.frozen_text import T5_LENGTH, FrozenText
 from jaxflow.shapes import builder as data
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("standard_promotion")]
@@ -168,9 +169,11 @@ def test_the_kind_of_an_encoder_is_that_of_its_configuration(tmp_path, monkeypat
     """Of one encoder's folder, and of a pipeline's."""
     (tmp_path / place).mkdir(exist_ok=True)
     config = tmp_path / place / "config.json"
-    monkeypatch.setattr(t5, "load", lambda folder, length: ("t5", folder))
+    made, asked = object.__new__(PretrainedText), []
+    monkeypatch.setattr(t5, "load", lambda *arguments: asked.append(arguments) or made)
     config.write_text('{"model_type": "t5"}')
-    assert FrozenText(str(tmp_path)).encoder == ("t5", str(tmp_path))
+    assert FrozenText(str(tmp_path)).encoder is made
+    assert asked == [(str(tmp_path), T5_LENGTH)]
     config.write_text("[]")
     with pytest.raises(ValueError, match=r"config\.json holds a list: an object is needed"):
         FrozenText(str(tmp_path)).encoder  # noqa: B018

@@ -8,7 +8,7 @@ import pytest
 from conftest import assert_close
 
 from experiments import presets
-from jaxflow import fields, losses, paths, per_example, spaces
+from jaxflow import losses, paths, per_example, spaces
 from jaxflow.data.codecs import Captions, Classes
 from jaxflow.predictions import Prediction
 from jaxflow.runs import schema
