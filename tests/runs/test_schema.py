@@ -1,0 +1,176 @@
+"""Configurations that are crafted or damaged: refused by the name of a field, in bounded time."""
+
+import copy
+import dataclasses
+import json
+import time
+from dataclasses import dataclass
+from typing import Annotated
+
+import jax
+import jax.numpy as jnp
+import pytest
+from annotated_types import Interval
+
+from experiments.presets import digits, shapes
+from jaxflow import nn, paths, spaces
+from jaxflow.data.codecs import Captions, Classes
+from jaxflow.runs import exported, folder, schema
+from jaxflow.runs.configuration import Experiment, fitted
+from jaxflow.runs.run import Run
+
+SECONDS = 2
+"""Until a configuration is refused."""
+CODEC = Classes(("zero", "one"))
+
+
+def run_of(experiment=None, codec=CODEC, shape=(8, 8, 1)) -> Run:
+    small = digits.experiment().network.clone(width=16, depth=1, heads=2)
+    experiment = experiment or dataclasses.replace(digits.experiment(), network=small)
+    return Run(fitted(experiment, codec), "", spaces.Pixels(shape), codec)
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    """An exported file, as a place for configurations."""
+    place = tmp_path_factory.mktemp("hostile") / "model.safetensors"
+    run = run_of()
+    params = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), run.shapes())
+    folder.export(place, run, params, 4)
+    return place
+
+
+def nested(depth):
+    value = {"class": "ClassTable", "classes": 2}
+    for _ in range(depth):
+        value = {"class": "Several", "encoders": [value]}
+    return value
+
+
+NETWORK, ENCODE = ("experiment", "network"), ("experiment", "network", "encode")
+HOSTILE = [
+    *((path, None) for path in (("experiment",), NETWORK, ("experiment", "path"), ("codec",), ("space",))),
+    ((), {}),
+    *((path, []) for path in (("experiment",), NETWORK, ("codec",))),
+    *((path, "DiT") for path in (("experiment",), NETWORK, ("codec",), ("experiment", "path"))),
+    *((NETWORK, {"class": name}) for name in ("DiT", "Popen", "Experiment", 7, None, ["DiT"], "x" * 10**6)),
+    *((("experiment", "path"), {"class": name}) for name in ("DiT", "Classes", "VariancePreserving")),
+    *(((*NETWORK, "depth"), value) for value in (10**9, 10**400, -1, 0, 1.5, "6", True, None, [6])),
+    ((*NETWORK, "depth"), 200),
+    (NETWORK, {**schema.encode(nn.UNet(encode=None, channels=(16,) * 8, blocks=16))}),
+    *(((*NETWORK, "width"), value) for value in (10**9, 0, 17, 1e300)),
+    *(((*NETWORK, "heads"), value) for value in (0, 3, 10**9)),
+    *(((*NETWORK, "patch"), value) for value in (0, 3, 10**9)),
+    *(((*NETWORK, "dropout"), value) for value in (-0.5, 2.0, "none", float("nan"), float("inf"))),
+    *(((*NETWORK, "dtype"), value) for value in ("float8", 32, "eval")),
+    *(((*NETWORK, "positions"), value) for value in ("circular", 1)),
+    ((*NETWORK, "frequencies"), 10**9),
+    ((*NETWORK, "remat"), "yes"),
+    ((*NETWORK, "parent"), {"class": "DiT"}),
+    *((ENCODE, nested(depth)) for depth in (1, 20, 300)),
+    *(
+        (ENCODE, value)
+        for value in ({"class": "DiT"}, "ClassTable", {"class": "ClassTable", "classes": 10**12})
+    ),
+    *((("experiment", "steps"), value) for value in (0, "many", 10**30, None)),
+    *((("experiment", "accumulate"), value) for value in ("half", 0, 2.5)),
+    *((("experiment", "learning_rate"), value) for value in (float("nan"), "fast", -1.0, 0.0)),
+    (("experiment", "prediction"), "colour"),
+    (("experiment", "condition_dropout"), 2.0),
+    (("experiment", "colour"), "red"),
+    *((("codec", "names"), value) for value in ("zero", [1, 2], ["a" * 10**6], {"a": 1}, None, [["a"]])),
+    *(
+        (("space", "image_shape"), value)
+        for value in ([8, 8], [8, 8, 0], [-8, 8, 1], "8x8x1", [10**9] * 3, 8)
+    ),
+    *((("step",), value) for value in ("four", None, 1.5)),
+    *((("data_dir",), value) for value in (7, "a" * 10**6)),
+]
+"""Where in the configuration, and what stands there."""
+
+
+def spoiled(config, path, value):
+    config = copy.deepcopy(config)
+    if not path:
+        return value
+    inner = config
+    for name in path[:-1]:
+        inner = inner[name]
+    inner[path[-1]] = value
+    return config
+
+
+@pytest.mark.parametrize("case", range(len(HOSTILE)), ids=lambda i: f"{'.'.join(HOSTILE[i][0])}-{i}")
+def test_a_hostile_configuration_is_one_line_in_bounded_time(file, tmp_path, case):
+    params, config = exported.read(file)
+    exported.write(tmp_path / "model", params, spoiled(config, *HOSTILE[case]))
+    start = time.monotonic()
+    with pytest.raises(ValueError, match=f"{tmp_path}/model") as refused:
+        folder.load(tmp_path / "model")
+    assert time.monotonic() - start < SECONDS
+    assert len(str(refused.value)) < 2000
+
+
+def test_text_that_nests_without_end_is_refused(tmp_path):
+    (tmp_path / "config.json").write_text("[" * 10**6 + "]" * 10**6)
+    with pytest.raises(ValueError, match=r"config\.json is damaged"):
+        folder.open_run(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        run_of(),
+        run_of(shapes.experiment(), Captions(("red", "circle"), 4), (32, 32, 3)),
+        run_of(dataclasses.replace(digits.experiment(), path=paths.VariancePreserving(0.2, 10.0))),
+        run_of(
+            dataclasses.replace(
+                digits.experiment(),
+                network=nn.UNet(encode=nn.Several((nn.ClassTable(2), nn.VectorMLP(3))), channels=(16, 16)),
+            )
+        ),
+    ],
+    ids=["dit", "captions", "path", "nested"],
+)
+def test_what_is_written_is_read_again(run):
+    fields = json.loads(json.dumps(folder.encoded(run)))
+    assert schema.decode(fields | {"class": "Run"}, Run, (Experiment,)) == run
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Bent:
+    """A path of a user's own."""
+
+    power: Annotated[float, Interval(gt=0)] = 2.0
+
+    def alpha(self, t):
+        return t**self.power
+
+    def beta(self, t):
+        return 1 - t
+
+
+def test_a_class_of_ones_own_is_read_where_it_is_named():
+    experiment = dataclasses.replace(digits.experiment(), path=Bent(1.5))
+    written = schema.encode(experiment, (Bent, Experiment))
+    assert schema.decode(written, Experiment, (Bent,)) == experiment
+    with pytest.raises(ValueError, match="class = 'Bent' is not known; where it is of your own, name it"):
+        schema.decode(written, Experiment)
+    written["path"]["power"] = -1.0
+    with pytest.raises(ValueError, match=r"path\.power = -1\.0: it should be greater than 0"):
+        schema.decode(written, Experiment, (Bent,))
+
+
+def test_a_class_with_the_name_of_one_of_ours_is_refused():
+    own = dataclasses.make_dataclass("Linear", [], frozen=True)
+    with pytest.raises(ValueError, match="class Linear: jaxflow has one of that name"):
+        schema.encode(own(), (own,))
+
+
+@pytest.mark.parametrize(
+    "path", [paths.DDPM(jnp.linspace(1e-4, 0.02, 10)), paths.from_functions(lambda t: t, lambda t: 1 - t)]
+)
+def test_what_could_not_be_read_again_is_not_written(path):
+    with pytest.raises(ValueError, match=r"cannot be written to config\.json"):
+        schema.encode(dataclasses.replace(digits.experiment(), path=path), (Experiment,))
