@@ -72,8 +72,8 @@ def main(argv: list[str] | None = None) -> None:
             report = report_on_classes(out, opened, arguments)
         opened = opened.read()
         folder.make(out)
-        log_prob = opened.classifier(arguments.rule, arguments.seed)
-    report(partial(opened.generator(*how, log_prob), seed=arguments.seed))
+        generate = opened.generator(*how, opened.classifier(arguments.rule, arguments.seed))
+    report(partial(generate, seed=arguments.seed))
 
 
 def report_on_classes(

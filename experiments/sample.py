@@ -85,9 +85,7 @@ def main(argv: list[str] | None = None) -> None:
         out = arguments.out or folder.results(arguments.model) / "samples"
         opened = opened.read()
         folder.make(out)
-        log_prob = opened.classifier(arguments.rule, arguments.seed)
-
-    generate = opened.generator(*how, log_prob)
+        generate = opened.generator(*how, opened.classifier(arguments.rule, arguments.seed))
     panels = {w: generate(wanted, w, seed=arguments.seed, negative=away) for w in arguments.w}
     if processes.is_first():
         write(out, panels, rows, arguments.per_label)

@@ -82,7 +82,7 @@ def grid(times: Any, *, increasing: bool = False) -> Float[Array, " steps"]:
 
 
 def shifted(times: Any, shift: Number) -> Float[Array, " steps"]:
-    """A grid, or n equal steps, with the noise level s = 1 - t moved up: shift s / (1 + (shift - 1) s), (n + 1,).
+    """A grid, or n equal steps, with more noise: s = 1 - t becomes shift s / (1 + (shift - 1) s), (n + 1,).
 
     Larger images need more noise to lose as much of what they show: shift = sqrt(m / m0) for m pixels
     where m0 did with the uniform grid. Source: Esser et al. 2403.03206, section 5.3.2.

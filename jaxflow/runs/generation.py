@@ -1,7 +1,7 @@
 """The generator: guided images of a model, for scripts, previews and the Python API alike.
 
-Many images go through one compiled program, a block at a time. w = 0 and w = 1 are known before it is traced and
-cost one call of the network a step; every other w is an argument of one program.
+Many images go through one compiled program, a block at a time. w = 0 and w = 1 are known before it is traced
+and cost one call of the network a step; every other w is an argument of one program.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding
-from jaxtyping import Array, Bool, UInt8
+from jaxtyping import Array, Bool, Float, UInt8
 
 from jaxflow import per_example, sweeps
 from jaxflow.devices.blocks import in_blocks
@@ -23,7 +23,7 @@ from jaxflow.predictions import Prediction
 from jaxflow.runs import rules
 from jaxflow.runs.requests import Request, keys_of
 from jaxflow.runs.rules import Guides
-from jaxflow.runs.sampler import Sampler, integrate
+from jaxflow.runs.sampler import Sampler, check_walk, integrate
 from jaxflow.training.step import Params
 from jaxflow.typing import Condition, GaussianPath, GuidedField, Rule, Scale
 
@@ -107,6 +107,7 @@ class Generator:
         self.sampler.check(self.model.path, self.model.prediction, self.sigma)
         if isinstance(self.rule, str):
             rules.check(self.rule, worse=self.worse is not None, log_prob=self.log_prob is not None)
+        check_walk(self._solver, self.model.path, self._grid)
 
     def __call__(
         self,
@@ -157,7 +158,9 @@ class Generator:
             # Images first, as in all blocks.
             return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 2, 0), swept)
 
-        images, finite = self._in_blocks(partial(program, self.params, np.uint32(seed)), wanted, f"{self.rule}")
+        images, finite = self._in_blocks(
+            partial(program, self.params, np.uint32(seed)), wanted, f"{self.rule}"
+        )
         where = [(scales[i], sigmas[j]) for i, j in np.argwhere(~finite.all(axis=0))]
         if where:
             raise FloatingPointError(
@@ -179,18 +182,23 @@ class Generator:
         noise = per_example.normal(keys, model.event_shape)
         field = self._rule(self._guides(params))(model.field, wanted.y, away, w)
         walk = per_example.fold_in(keys, 1)
-        solver = self.sampler.solver_name(model.prediction, self.sigma)
-        grid = self.sampler.times(model.path, model.prediction)
-        events = integrate(walk, field, model.path, noise, solver=solver, grid=grid, sigma=sigma)
+        events = integrate(walk, field, model.path, noise, solver=self._solver, grid=self._grid, sigma=sigma)
         return model.to_images(events), jnp.all(jnp.isfinite(events), axis=tuple(range(1, events.ndim)))
 
     def _rule(self, guides: Guides) -> Rule:
         return rules.RULES[self.rule](guides) if isinstance(self.rule, str) else self.rule
 
     def _guides(self, params: dict[str, Params]) -> Guides:
-        grid = self.sampler.times(self.model.path, self.model.prediction)
         worse = self.worse.at(params["worse"]).field if self.worse else None
-        return Guides(self.model.path, grid, worse, self.log_prob)
+        return Guides(self.model.path, self._grid, worse, self.log_prob)
+
+    @property
+    def _solver(self) -> str:
+        return self.sampler.solver_name(self.model.prediction, self.sigma)
+
+    @cached_property
+    def _grid(self) -> Float[Array, " steps"]:
+        return self.sampler.times(self.model.path, self.model.prediction)
 
     def _in_blocks(self, program: Callable[[Request], Any], wanted: Request, name: str) -> Any:
         block = lambda part: program(Request(*part))  # noqa: E731

@@ -1,4 +1,4 @@
-"""Configurations as JSON: dataclasses and Flax modules, written with their classes' names, read by their types.
+"""Configurations as JSON: dataclasses and Flax modules, written with their classes, read by their types.
 
 A class says by its annotations what each of its fields may be,
 
@@ -157,7 +157,7 @@ def _is_of(built: Any, hint: Any) -> bool:
 
 
 def _has_all_of(kind: type, other: type) -> bool:
-    """`issubclass`; of a protocol whether there is all that it names, which is not looked at: it may be slow."""
+    """`issubclass`; of a protocol whether there is all that it names, without looking, which may be slow."""
     if not getattr(other, "_is_protocol", False):
         return issubclass(kind, other)
     has = {*dir(kind), *(field.name for field in dataclasses.fields(kind))}
