@@ -75,7 +75,7 @@ def train_step(
     value, gradient = mean_over_parts(jax.value_and_grad(mean_loss), state.params, batch, accumulate)
     if axis_name is not None:
         value, gradient = jax.lax.pmean((value, gradient), axis_name)
-    norm = optax.global_norm(gradient)
+    norm = optax.tree.norm(gradient)
     updates, optimizer_state = optimizer.update(gradient, state.optimizer, state.params)
     params = optax.apply_updates(state.params, updates)
     n = state.step.astype(jnp.float32)
@@ -83,7 +83,7 @@ def train_step(
     ema = optax.incremental_update(params, state.ema, 1 - decay)
 
     new = (params, ema, optimizer_state)
-    finite = jnp.isfinite(value) & jnp.isfinite(norm) & jnp.isfinite(optax.global_norm(params))
+    finite = jnp.isfinite(value) & jnp.isfinite(norm) & jnp.isfinite(optax.tree.norm(params))
     old = (state.params, state.ema, state.optimizer)
     kept = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)
     metrics = {"loss": value, "gradient_norm": norm, "skipped": 1 - finite.astype(jnp.int32)}
