@@ -123,7 +123,7 @@ def change_path(field: AnyField, trained: GaussianPath, sampled: GaussianPath) -
 
     Where the two mix data and noise in the same ratio their points are the same but for a factor, and
     so the predicted data and noise are. Guidance commutes with it: change the guided field, with memory or
-    without.
+    without. What is noisier than `trained` ever is it sees at t = 0, where flow_matching goes on to t < 0.
 
     Source: Karras et al. 2206.00364, section 4; Pokle et al. 2310.04432, lemma 2.
 

@@ -61,6 +61,8 @@ def log_prob(
 ) -> Float[Array, " b"]:
     """Log-likelihood of `data` under the flow, (b,), in nats.
 
+    A sum over the event, in nats; flow_matching estimates with one probe unless `exact_divergence`.
+
     Args:
         field: velocity (x, t) -> dx/dt, unguided or conditional; noise standard normal at t = 0.
         data: (b, *event).

@@ -109,6 +109,8 @@ def flow_matching(
 ) -> Float[Array, " b"]:
     """Squared error of what the field predicts at a random point of each example's path, (b,).
 
+    A sum over the event, where flow_matching and diffusers take the mean, `mse_loss`.
+
         prediction    error                                         default weight
         velocity      u_th - (alpha' data + beta' noise)            1; dpsi/dt on a general path
         noise         noise_th - noise                              1, DDPM's loss

@@ -74,6 +74,8 @@ class SquareRoot:
     """alpha = t, beta = sqrt(1 - t).
 
     The slope of beta is infinite at t = 1: use solvers that stop short of it (Euler, midpoint).
+
+    The LinearVP of flow_matching is another path, with beta = sqrt(1 - t^2).
     """
 
     def alpha(self, t: Array) -> Array:
@@ -121,6 +123,9 @@ class DDPM:
     At t = 1 - i / n, alpha^2 is the product of 1 - betas over the first i; between two levels alpha is
     linear. alpha(0) is not quite 0, but for a table whose last rate is 1 (zero terminal SNR: Lin et al.
     2305.08891), on which it is. Example: `DDPM(jnp.linspace(1e-4, 0.02, 1000))`.
+
+    Timestep k of diffusers is t = 1 - (k + 1) / n; between two levels it interpolates beta / alpha, not
+    alpha.
 
     Source: Ho et al. 2006.11239, section 2.
     """

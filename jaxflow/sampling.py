@@ -187,6 +187,8 @@ def sample_ddpm(
     eta = 1 is DDPM, whose limit of fine steps is the SDE with sigma^2 = 2b (`reversal_sigma`); eta = 0 is
     DDIM, whose limit is the ODE.
 
+    EulerDiscrete of diffusers is eta = 0 and its EulerAncestral eta = 1, of samples x / alpha.
+
     Raises:
         ValueError: eta is outside [0, 1], the times do not increase within [0, 1], or the velocity does not
             determine the data at one of them.

@@ -135,12 +135,18 @@ def midpoint() -> Solver:
 
 
 def heun() -> Solver:
-    """Order 2, two calls of the field in a step, the second at t_next."""
+    """Order 2, two calls of the field in a step, the second at t_next.
+
+    FlowMatchHeun of diffusers takes Euler's step at the end.
+    """
     return runge_kutta("heun", a=((), (1.0,)), b=(0.5, 0.5), c=(0.0, 1.0), order=2)
 
 
 def rk4() -> Solver:
-    """The classical method of order 4, four calls of the field in a step."""
+    """The classical method of order 4, four calls of the field in a step.
+
+    The rk4 of torchdiffeq is the 3/8 rule, of the same order.
+    """
     return runge_kutta(
         "rk4",
         a=((), (0.5,), (0.0, 0.5), (0.0, 0.0, 1.0)),
@@ -179,6 +185,9 @@ def dpm_solver_2m(path: GaussianPath) -> Solver:
 
     Where h_n or h_{n-1} is infinite or there is no D_{n-1}, in the first two and the last step of a grid from
     0 to 1, it is the first-order DDIM step. It walks towards the data only: at t = 1 beta is 0.
+
+    The grids of diffusers begin where lambda is finite, so that only their first and last steps are of
+    first order.
 
     Source: Lu et al. 2211.01095, algorithm 2.
     """
@@ -242,6 +251,9 @@ def ancestral(path: GaussianPath, eta: float | int | Float[Array, ""] = 1.0) -> 
 
     x_next = alpha_next data + sqrt(beta_next^2 - s^2) noise + s normal, of the predicted data and noise, with
     s = eta beta_next sqrt(1 - (alpha beta_next / alpha_next beta)^2). It walks towards the data only.
+
+    eta = 1 is the DDPM of diffusers with its `fixed_small` variance, which clips the predicted data
+    unless `clip_sample=False`; `fixed_large` is not among these.
 
     Raises:
         ValueError: eta is outside [0, 1].

@@ -24,6 +24,8 @@ def frechet_distance(a: Float[np.ndarray, "n d"], b: Float[np.ndarray, "m d"]) -
     >>> round(frechet_distance(corners, corners + 3.0), 6)
     18.0
 
+    Covariances divide by n - 1, as in torchmetrics; nothing is added to their diagonals.
+
     Raises:
         ValueError: these are no two sets of at least two finite points of equal dimension (`points.check`).
     """

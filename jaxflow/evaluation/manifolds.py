@@ -36,6 +36,9 @@ def nearest_distance(a: Points, b: Float[np.ndarray, "m d"]) -> Float[np.ndarray
 def precision_recall(real: Points, generated: Float[np.ndarray, "m d"], k: int = 3) -> tuple[float, float]:
     """Share of generated points within the real manifold, and of real points within the generated one.
 
+    A point on the surface of a ball is within it, as in the paper; prdc leaves it out. The point itself
+    is not counted among the k, as in prdc.
+
     Args:
         real: the points of one manifold.
         generated: those of the other; figures compare where the sizes of both sets are the same.

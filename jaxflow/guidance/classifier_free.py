@@ -24,7 +24,8 @@ def classifier_free(field: GuidedField, y: Condition, null: Condition, w: Scale)
         y: condition, a pytree with a leading axis of b examples.
         null: the condition that says nothing, the same structure for one example, or for b of them; or a
             function from t (b,) to one of these.
-        w: a number, one number per example (b,), or a function of t (b,).
+        w: a number, one number per example (b,), or a function of t (b,); diffusers' `guidance_scale`, but
+            with its `use_original_formulation` that is w - 1.
 
     Raises:
         ValueError: w is not finite; or, while tracing, the field's answer has another shape than x.

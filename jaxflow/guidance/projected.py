@@ -45,6 +45,9 @@ def projected(
         limit: greatest norm of the difference of data (r in the paper), in units of data.
         momentum: of the running difference (beta in the paper, where it is negative, -0.5 or so).
 
+    In diffusers it is `use_original_formulation` with `guidance_scale` = w - 1, of a network that predicts
+    the data; its default begins at D(x) instead, and it projects other predictions as they are.
+
     Raises:
         ValueError: parallel is not finite, limit is not positive, or momentum is not within (-1, 1); by
             the rule, w is not finite, or, while tracing, the field's answer has another shape than x.

@@ -15,7 +15,7 @@ def rescaled(*, share: Number = 0.7) -> Rule:
 
     The standard deviations are over the event of each example; share = 0 changes nothing, 1 restores
     the size in full. It keeps pictures from getting overexposed at large w. Where u~ has no deviation, as an
-    event of one number never has, nothing changes.
+    event of one number never has, nothing changes; in diffusers it is nan there.
 
     Raises:
         ValueError: share is outside [0, 1]; by the rule, w is not finite, or, while tracing, the field's

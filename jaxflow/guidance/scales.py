@@ -26,7 +26,8 @@ def interval(w: Scale, start: Number, end: Number) -> Callable[[Array], Array]:
     Raises:
         ValueError: w is not finite, or not 0 <= start < end <= 1.
 
-    Source: Kynkaanniemi et al. 2404.07724, in noise-to-data ratios sigma = beta(t) / alpha(t).
+    Source: Kynkaanniemi et al. 2404.07724, in noise-to-data ratios sigma = beta(t) / alpha(t); diffusers'
+    `start` and `stop` are shares of the number of steps.
 
     >>> interval(3.0, 0.2, 0.7)(jnp.array([0.1, 0.5, 0.7])).tolist()
     [1.0, 3.0, 1.0]

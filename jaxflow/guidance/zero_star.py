@@ -22,6 +22,8 @@ def zero_star(*, rest: Number = 0.0) -> Rule:
     k = int(0.04 * n), whatever its spacing. A step rests as a whole if all its calls are before `rest`:
     Euler's is one call, Heun's second is at the end of the step.
 
+    diffusers counts the steps of rest, one if left out, and has |u(x)|^2 + 1e-8, in float32.
+
     Args:
         rest: time until which nothing moves, in [0, 1); 0 for no rest.
 

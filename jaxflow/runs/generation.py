@@ -107,7 +107,7 @@ class Generator:
         self.sampler.check(self.model.path, self.model.prediction, self.sigma)
         if isinstance(self.rule, str):
             rules.check(self.rule, worse=self.worse is not None, log_prob=self.log_prob is not None)
-        check_walk(self._solver, self.model.path, self._grid)
+        check_walk(self._solver, self.model.path, lambda: self._grid)
 
     def __call__(
         self,

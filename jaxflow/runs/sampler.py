@@ -111,12 +111,11 @@ def integrate(
     return sampling.sample_ode(field, noise, grid, solver=ODE[solver](path))
 
 
-def check_walk(solver: str, path: GaussianPath, grid: Float[Array, " steps"]) -> None:
+def check_walk(solver: str, path: GaussianPath, grid: Callable[[], Float[Array, " steps"]]) -> None:
     """Raise a ValueError where the solver of this name cannot walk along the grid on the path."""
-    if solver in ODE:
-        ODE[solver](path).check(grid)
-    if solver in ANCESTRAL:
-        solvers.ancestral(path).check(grid)
+    make = ODE.get(solver, solvers.ancestral if solver in ANCESTRAL else None)
+    if make is not None and make(path).forward_only:
+        make(path).check(grid())
 
 
 def _chosen(option: str, name: str, choices: dict[str, Any]) -> None:

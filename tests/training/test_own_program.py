@@ -20,7 +20,7 @@ def ran(program):
 
 
 def test_the_program_of_the_page_trains_continues_and_samples(tmp_path, monkeypatch):
-    assert sum(bool(line.strip()) for line in PROGRAM.splitlines()) == 25
+    assert sum(bool(line.strip()) for line in PROGRAM.splitlines()) <= 25
     monkeypatch.chdir(tmp_path)
     first = ran(PROGRAM.replace("steps=60, out", "steps=20, out"))
     assert int(first["state"].step) == 20

@@ -1,0 +1,148 @@
+"""Guidance rules beside the guiders of diffusers, on images of an arbitrary field, and ADM's in its DDIM."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+import torch
+from conftest import assert_close, three_components
+from diffusers import DDIMScheduler
+from diffusers.guiders import (
+    AdaptiveProjectedGuidance,
+    AutoGuidance,
+    ClassifierFreeGuidance,
+    ClassifierFreeZeroStarGuidance,
+)
+
+from jaxflow import guidance, mixtures, paths, predictions, sampling, times
+from jaxflow.per_example import expand
+from reference import exact
+from reference.exact import in_torch, points, to_jax, to_torch
+
+W = 3.5
+NULL = jnp.array(0.0)
+
+
+def images(n=3):
+    return jax.random.normal(jax.random.key(0), (n, 4, 4, 2)), jnp.arange(1.0, n + 1)
+
+
+def field(x, t, y):
+    return jnp.sin(2 * x + expand(y, x)) * expand(1 + t, x) - 0.3
+
+
+def worse(x, t, y):
+    return 0.5 * jnp.cos(x + expand(y, x))
+
+
+def both(x, t, y):
+    """The conditional and the unguided velocity, for a guider."""
+    return [to_torch(field(x, t, labels)) for labels in (y, jnp.zeros_like(y))]
+
+
+def step_of(guider, n, steps):
+    guider.set_state(step=n, num_inference_steps=steps, timestep=None)
+    return guider
+
+
+@pytest.mark.parametrize("share", [0.0, 0.7])
+@pytest.mark.parametrize("original", [False, True])
+def test_classifier_free_and_rescaled(share, original):
+    """In `use_original_formulation` the scale is w - 1. Their deviations divide by n - 1, which cancels."""
+    x, y = images()
+    t = jnp.full(3, 0.3)
+    guider = ClassifierFreeGuidance(W - original, guidance_rescale=share, use_original_formulation=original)
+    rule = guidance.rescaled(share=share) if share else guidance.classifier_free
+    assert_close(rule(field, y, NULL, W)(x, t), to_jax(guider.forward(*both(x, t, y)).pred), 1e-12)
+
+
+def test_an_interval_of_times_is_their_share_of_the_steps():
+    """From the step start n to before the step stop n: our times on a uniform grid."""
+    x, y = images()
+    guider = ClassifierFreeGuidance(W, start=0.2, stop=0.7)
+    rule = guidance.classifier_free(field, y, NULL, guidance.interval(W, 0.2, 0.7))
+    for n, time in enumerate(times.uniform(10)[:-1]):
+        t = jnp.full(3, time)
+        pred = step_of(guider, n, 10).forward(*both(x, t, y)).pred
+        assert_close(rule(x, t), to_jax(pred), 1e-12)
+
+
+def test_autoguidance():
+    """The guider gets both answers; its way to a worse model, layers left out, is no part of ours."""
+    x, y = images()
+    t = jnp.full(3, 0.3)
+    guider = AutoGuidance(W, auto_guidance_layers=0, dropout=1.0)
+    pred = guider.forward(to_torch(field(x, t, y)), to_torch(worse(x, t, y))).pred
+    assert_close(guidance.autoguidance(worse)(field, y, NULL, W)(x, t), to_jax(pred), 1e-12)
+
+
+@pytest.mark.parametrize("momentum", [None, -0.5])
+@pytest.mark.parametrize("limit", [2.0, 15.0])
+def test_projected_guidance_of_the_predicted_data(momentum, limit):
+    """By `use_original_formulation`, from the conditional data, as in the paper; steps in a row.
+
+    The guider takes what it gets, and its paper and we the data that are predicted. By its default it starts
+    from the unguided data, which is the same for eta = 1 with neither limit nor momentum alone.
+    """
+    path, (x, y) = paths.Cosine(), images()
+    guider = AdaptiveProjectedGuidance(
+        W - 1,
+        adaptive_projected_guidance_momentum=momentum,
+        adaptive_projected_guidance_rescale=limit,
+        eta=0.3,
+        use_original_formulation=True,
+    )
+    rule = guidance.projected(path, parallel=0.3, limit=limit, momentum=momentum or 0.0)(field, y, NULL, W)
+    memory = rule.start(x) if momentum else None
+    # A guider makes its memory when it prepares the inputs of its first step.
+    step_of(guider, 0, 3).prepare_inputs({})
+    for time in (0.1, 0.4, 0.8):
+        t = jnp.full(3, time)
+        conditional, unguided = (
+            _to_data(path, x, t, field(x, t, labels)) for labels in (y, jnp.zeros_like(y))
+        )
+        pred = guider.forward(to_torch(conditional), to_torch(unguided)).pred
+        if momentum:
+            got, memory = rule.call(x, t, memory)
+        else:
+            got = rule(x, t)
+        assert_close(_to_data(path, x, t, got), to_jax(pred), 1e-11)
+
+
+def _to_data(path, x, t, velocity):
+    return predictions.convert(path, x, t, velocity, source="velocity", target="data")
+
+
+@pytest.mark.parametrize("steps", [0, 2])
+def test_zero_star(steps, monkeypatch):
+    """Their first steps are ours before rest = grid[steps]; their 1e-8 beside |u(x)|^2 is the difference."""
+    monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
+    x, y = images()
+    guider = ClassifierFreeZeroStarGuidance(W, zero_init_steps=steps)
+    grid = times.shifted(5, 3.0)
+    rule = guidance.zero_star(rest=grid[steps])(field, y, NULL, W)
+    for n, time in enumerate(grid[:-1]):
+        t = jnp.full(3, time)
+        pred = step_of(guider, n, 5).forward(*both(x, t, y)).pred
+        assert_close(rule(x, t), to_jax(pred), 1e-8)
+
+
+def test_classifier_guidance_is_that_of_adm(widened):
+    """DDIM of the noise less beta w grad log p(y | x): Dhariwal and Nichol 2105.05233, algorithm 2."""
+    scheduler = DDIMScheduler(clip_sample=False, timestep_spacing="trailing")
+    scheduler.set_timesteps(10)
+    path, mixture = paths.DDPM(to_jax(scheduler.betas)), three_components()
+    y = jnp.arange(8) % 3
+
+    def log_prob(x, t, y):
+        return jnp.take_along_axis(mixtures.class_log_prob(mixture, path, x, t), y[:, None], axis=1)[:, 0]
+
+    def noise(x, t):
+        gradient = jax.grad(lambda x: jnp.sum(log_prob(x, t, y)))(x)
+        return exact.noise(path)(x, t) - W * expand(path.beta(t), x) * gradient
+
+    network, x = in_torch(noise), to_torch(points())
+    for k, t in zip(scheduler.timesteps, times.uniform(10), strict=False):
+        x = scheduler.step(network(x, t), k, x).prev_sample
+    guided = guidance.classifier(exact.velocity(path), path, log_prob, y, W)
+    got = sampling.sample_ddpm(jax.random.key(0), guided, path, points(), 10, eta=0.0)
+    assert_close(got, to_jax(x), 1e-11)

@@ -1,0 +1,207 @@
+"""Samplers beside torchdiffeq, as flow_matching calls it, and the schedulers of diffusers, step for step.
+
+Schedulers round their noise levels to float32: we step at those that they have, to the last digit. They are
+given our network and, where they draw noise, our noise.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from conftest import assert_close
+from diffusers import (
+    DDIMScheduler,
+    DDPMScheduler,
+    DPMSolverMultistepScheduler,
+    EulerAncestralDiscreteScheduler,
+    EulerDiscreteScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    FlowMatchHeunDiscreteScheduler,
+)
+from diffusers.schedulers import scheduling_ddpm, scheduling_euler_ancestral_discrete
+from flow_matching.solver import ODESolver
+
+from jaxflow import fields, paths, per_example, sampling, solvers, times
+from reference import exact
+from reference.exact import in_torch, points, to_jax, to_torch
+
+# diffusers reads its tables of torch as arrays of numpy.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+LINEAR = paths.Linear()
+BETAS = np.linspace(1e-4, 0.02, 1000)
+KEY = jax.random.key(3)
+
+THREE_EIGHTHS = solvers.runge_kutta(
+    "three_eighths",
+    a=((), (1 / 3,), (-1 / 3, 1.0), (1.0, -1.0, 1.0)),
+    b=(1 / 8, 3 / 8, 3 / 8, 1 / 8),
+    c=(0.0, 1 / 3, 2 / 3, 1.0),
+    order=4,
+)
+
+
+@pytest.mark.parametrize(
+    ("solver", "its"),
+    [
+        (solvers.euler(), "euler"),
+        (solvers.midpoint(), "midpoint"),
+        (solvers.heun(), "heun2"),
+        (THREE_EIGHTHS, "rk4"),
+    ],
+    ids=["euler", "midpoint", "heun", "three_eighths"],
+)
+def test_runge_kutta_methods_are_those_of_torchdiffeq(solver, its):
+    """Its rk4 is the 3/8 rule, another tableau of order 4 than ours."""
+    grid, network = times.cosine(6), exact.velocity(paths.Cosine())
+    peer = ODESolver(lambda x, t: in_torch(network)(x, t))
+    expected = peer.sample(to_torch(points()), None, method=its, time_grid=to_torch(grid))
+    assert_close(sampling.sample_ode(network, points(), grid, solver=solver), to_jax(expected), 1e-11)
+
+
+def walk(scheduler, network, x, grid):
+    """The loop of their pipelines; the network is asked at our times."""
+    for timestep, t in zip(scheduler.timesteps, grid, strict=False):
+        scaled = getattr(scheduler, "scale_model_input", lambda x, timestep: x)(x, timestep)
+        x = scheduler.step(network(scaled, t), timestep, x).prev_sample
+    return to_jax(x)
+
+
+@pytest.mark.parametrize("shift", [1.0, 3.0])
+def test_euler_is_the_flow_scheduler(shift, widened):
+    """Its network says minus our velocity, at sigma = 1 - t."""
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=shift)
+    scheduler.set_timesteps(sigmas=np.linspace(1, 1 / 8, 8))
+    grid = 1 - to_jax(scheduler.sigmas)
+    network = lambda x, sigma: -exact.velocity(LINEAR)(x, 1 - sigma / 1000)  # noqa: E731
+    expected = walk(scheduler, in_torch(network), to_torch(points()), 1000 * (1 - grid))
+    field = fields.given(
+        fields.from_network(
+            lambda params, x, k, y: network(x, k), None, LINEAR, time=lambda t: 1000 * (1 - t), sign=-1
+        ),
+        None,
+    )
+    assert_close(sampling.sample_ode(field, points(), grid, solver=solvers.euler()), expected, 1e-12)
+
+
+def test_heun_is_the_flow_scheduler_but_for_the_last_step(widened):
+    """Its last step is Euler's, as is that of its other Heun; it stops at 1 / 1000 before."""
+    scheduler = FlowMatchHeunDiscreteScheduler()
+    scheduler.set_timesteps(6)
+    grid = 1 - to_jax(torch.cat([scheduler.sigmas[:1], scheduler.sigmas[1::2]]))
+    stages = jnp.repeat(grid, 2)[1:-1]
+    network = in_torch(lambda x, t: -exact.velocity(LINEAR)(x, t))
+    expected = walk(scheduler, network, to_torch(points()), stages)
+    field = exact.velocity(LINEAR)
+    x = sampling.sample_ode(field, points(), grid[:-1], solver=solvers.heun())
+    assert_close(sampling.sample_ode(field, x, grid[-2:], solver=solvers.euler()), expected, 1e-12)
+    assert float(grid[-2]) == pytest.approx(0.999)
+
+
+def of_ddpm(scheduler, prediction="noise"):
+    """The path of a scheduler's table, a network for it and our field: its timestep k is 1000 (1 - t) - 1."""
+    path = paths.DDPM(to_jax(scheduler.betas))
+    network = getattr(exact, prediction)(path)
+    level = lambda t: 1000 * (1 - t) - 1  # noqa: E731
+    apply = lambda params, x, k, y: network(x, 1 - (k + 1) / 1000)  # noqa: E731
+    field = fields.from_network(apply, None, path, prediction=prediction, time=level)
+    return path, in_torch(network), fields.given(field, None)
+
+
+def draws(n):
+    """What we draw in n steps: the noise of example i in step n is that of fold_in(fold_in(key, i), n)."""
+    keys = per_example.keys(KEY, len(points()))
+    for step in range(n):
+        yield to_torch(per_example.normal(per_example.fold_in(keys, step), (2,), jnp.float64))
+
+
+@pytest.mark.parametrize(("spacing", "eta"), [("trailing", 0.0), ("trailing", 0.6), ("leading", 1.0)])
+def test_ddpm_sampling_is_ddim_of_that_eta(spacing, eta, widened):
+    """From level 999 in steps of 100, or from 900, where the last step is from level 0 to the data."""
+    scheduler = DDIMScheduler(trained_betas=BETAS, clip_sample=False, timestep_spacing=spacing)
+    scheduler.set_timesteps(10)
+    path, network, field = of_ddpm(scheduler)
+    grid = jnp.append(1 - (to_jax(scheduler.timesteps).astype(float) + 1) / 1000, 1.0)
+    x, normal = to_torch(points()), draws(10)
+    for k, t in zip(scheduler.timesteps, grid[:-1], strict=True):
+        x = scheduler.step(network(x, t), k, x, eta=eta, variance_noise=next(normal)).prev_sample
+    got = sampling.sample_ddpm(KEY, field, path, points(), grid, eta=eta)
+    assert_close(got, to_jax(x), 1e-11)
+
+
+def test_ddpm_sampling_is_that_of_v_from_pure_noise(widened):
+    """A table whose last rate is 1 (`rescale_betas_zero_snr`), a network of v, the first step at t = 0."""
+    scheduler = DDIMScheduler(
+        trained_betas=BETAS,
+        clip_sample=False,
+        timestep_spacing="trailing",
+        prediction_type="v_prediction",
+        rescale_betas_zero_snr=True,
+    )
+    scheduler.set_timesteps(10)
+    path, network, field = of_ddpm(scheduler, "v")
+    expected = walk(scheduler, network, to_torch(points()), times.uniform(10))
+    assert_close(sampling.sample_ddpm(KEY, field, path, points(), 10, eta=0.0), expected, 1e-11)
+
+
+def test_ddpm_sampling_is_ddpm(widened, monkeypatch):
+    """Of `fixed_small` variance. Its last step has a deviation of 1e-10 where ours has none."""
+    scheduler = DDPMScheduler(trained_betas=BETAS, clip_sample=False, timestep_spacing="trailing")
+    scheduler.set_timesteps(10)
+    path, network, field = of_ddpm(scheduler)
+    normal = draws(10)
+    monkeypatch.setattr(scheduling_ddpm, "randn_tensor", lambda *_, **__: next(normal))
+    expected = walk(scheduler, network, to_torch(points()), times.uniform(10))
+    assert_close(sampling.sample_ddpm(KEY, field, path, points(), 10), expected, 1e-9)
+
+
+@pytest.mark.parametrize(
+    ("kind", "eta", "options"),
+    [
+        (EulerDiscreteScheduler, 0.0, {}),
+        (EulerDiscreteScheduler, 0.0, {"use_karras_sigmas": True}),
+        (EulerAncestralDiscreteScheduler, 1.0, {}),
+    ],
+    ids=["euler", "euler on other levels", "ancestral"],
+)
+def test_ddpm_sampling_is_euler_in_the_variables_of_karras(kind, eta, options, widened, monkeypatch):
+    """Their sample is x / alpha, and their sigma beta / alpha. They begin later here, inside the table."""
+    scheduler = kind(trained_betas=BETAS, timestep_spacing="leading", **options)
+    scheduler.set_timesteps(10)
+    path, network, field = of_ddpm(scheduler)
+    scheduler.sigmas = scheduler.sigmas.double()
+    sigmas = to_jax(scheduler.sigmas)
+    grid = paths.time_of(path, jnp.ones_like(sigmas), sigmas)
+    normal = draws(10)
+    monkeypatch.setattr(scheduling_euler_ancestral_discrete, "randn_tensor", lambda *_, **__: next(normal))
+    start = points() / path.alpha(grid[0])
+    expected = walk(scheduler, network, to_torch(start), grid)
+    got = sampling.sample_ddpm(KEY, field, path, points(), grid, eta=eta)
+    assert_close(got, expected, 1e-11)
+
+
+def test_dpm_solver_is_the_second_order_multistep_one(widened):
+    """Its last step is of first order too, where sigma ends at 0 and lambda at infinity."""
+    scheduler = DPMSolverMultistepScheduler(trained_betas=BETAS, timestep_spacing="trailing")
+    scheduler.set_timesteps(20)
+    path, network, field = of_ddpm(scheduler)
+    scheduler.sigmas = scheduler.sigmas.double()
+    sigmas = to_jax(scheduler.sigmas)
+    grid = paths.time_of(path, jnp.ones_like(sigmas), sigmas)
+    expected = walk(scheduler, network, to_torch(points()), grid)
+    got = sampling.sample_ode(field, points(), grid, solver=solvers.dpm_solver_2m(path))
+    assert_close(got, expected, 1e-9)
+
+
+def test_dpm_solver_on_the_straight_path(widened):
+    """Theirs begins at sigma = 0.999, so that no lambda is infinite but the last."""
+    scheduler = DPMSolverMultistepScheduler(use_flow_sigmas=True, prediction_type="flow_prediction")
+    scheduler.set_timesteps(20)
+    scheduler.sigmas = scheduler.sigmas.double()
+    grid = 1 - to_jax(scheduler.sigmas)
+    network = in_torch(lambda x, t: -exact.velocity(LINEAR)(x, t))
+    expected = walk(scheduler, network, to_torch(points()), grid)
+    field = exact.velocity(LINEAR)
+    got = sampling.sample_ode(field, points(), grid, solver=solvers.dpm_solver_2m(LINEAR))
+    assert_close(got, expected, 1e-11)
