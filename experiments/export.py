@@ -13,6 +13,7 @@ from pathlib import Path
 
 import tyro
 
+from experiments import presets
 from experiments.cli import refusing, script
 from jaxflow.devices import processes
 from jaxflow.runs import folder
@@ -24,6 +25,8 @@ class Arguments:
 
     run: tyro.conf.Positional[Path]
     """The run folder."""
+    preset: str | None = None
+    """The preset's file, for a run of one with networks or paths of its own; its code is run."""
     out: Path | None = None
     """The file; model.safetensors in the run folder if left out."""
 
@@ -33,7 +36,8 @@ def main(argv: list[str] | None = None) -> None:
     arguments = tyro.cli(Arguments, args=argv, prog="python -m experiments.export")
     with refusing():
         file = checked(arguments)
-        run = folder.open_run(arguments.run)
+        classes = () if arguments.preset is None else presets.load(arguments.preset).classes
+        run = folder.open_run(arguments.run, classes)
         step, params = folder.newest_params(arguments.run, run)
         if not processes.is_first():
             return

@@ -56,16 +56,22 @@ class Opened:
 
     def split(self, name: str) -> Dataset:
         """A split of the run's data."""
-        if self.own_dataset is not None:
-            return self.own_dataset(name)
-        return self.run.open_split(name, self.source.data_dir)
+        if self.own_dataset is None:
+            return self.run.open_split(name, self.source.data_dir)
+        dataset = self.own_dataset(name)
+        if not self.run.fits(dataset):
+            raise ValueError(
+                f"preset = {self.source.preset}: its dataset({name!r}) has other classes, words or image"
+                " sizes than the run was trained on"
+            )
+        return dataset
 
     def check(self, sampler: Sampler, rule: str, sigma: float, scales: Sequence[float]) -> None:
         """Raise a ValueError that names what the model cannot be sampled with."""
         ranges.at_least(1, classifier_steps=self.source.classifier_steps)
         sampler.check(self.model.path, self.model.prediction, sigma)
         for w in scales:
-            check_scale(self.model.condition_dropout, w)
+            check_scale(rule, self.model.condition_dropout, w)
         rules.check(rule, worse=self.worse is not None, log_prob=isinstance(self.model.codec, Classes))
 
     def read(self) -> "Opened":

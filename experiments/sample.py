@@ -27,6 +27,7 @@ from jaxflow.runs.model import Model
 from jaxflow.runs.requests import Said, request
 from jaxflow.runs.sampler import Sampler
 from jaxflow.training.files import whole
+from jaxflow.typing import Condition
 
 
 @dataclass(frozen=True)
@@ -75,13 +76,15 @@ def main(argv: list[str] | None = None) -> None:
     with refusing():
         ranges.given(w=arguments.w, labels=arguments.labels)
         ranges.at_least(1, per_label=arguments.per_label)
+        if len({f"{w:g}" for w in arguments.w}) < len(arguments.w):
+            raise ValueError(f"w = {arguments.w}: two of them have one name, and would be one file")
         ranges.seed(arguments.seed)
         opened = open_model(arguments.model, arguments.source)
         model, how = opened.model, (arguments.sampler, arguments.rule, arguments.sigma)
         opened.check(*how, arguments.w)
         rows = classes_of(model, arguments) if isinstance(model.codec, Classes) else prompts_of(arguments)
         wanted = request(model.codec, [one for one in (*rows.said, None) for _ in range(arguments.per_label)])
-        away = None if arguments.negative is None else model.codec.encode(arguments.negative)
+        away = None if arguments.negative is None else negative_of(model, arguments.negative)
         out = arguments.out or folder.results(arguments.model) / "samples"
         opened = opened.read()
         folder.make(out)
@@ -108,17 +111,23 @@ def classes_of(model: Model, arguments: Arguments) -> Rows:
     if arguments.prompt:
         raise ValueError(f"prompt: the run is of the classes {', '.join(model.classes)}; choose by --labels")
     asked: Sequence[str] = arguments.labels or [str(i) for i in range(len(model.classes))]
-    labels = np.array([class_of(model, i, label) for i, label in enumerate(asked)], np.int32)
+    labels = np.array([class_of(model, f"labels[{i}]", label) for i, label in enumerate(asked)], np.int32)
     return Rows(labels.tolist(), [model.classes[label] for label in labels], "labels", labels)
 
 
-def class_of(model: Model, i: int, label: str) -> int:
+def class_of(model: Model, name: str, label: str) -> int:
     """The number of a class, of which the name is taken where both could be meant."""
     try:
         said = label if label in model.classes or not label.lstrip("-").isdecimal() else int(label)
         return int(model.codec.encode(said))
     except ValueError as error:
-        raise ValueError(f"labels[{i}]: {error}") from None
+        raise ValueError(f"{name}: {error}") from None
+
+
+def negative_of(model: Model, said: str) -> Condition:
+    """The condition that guidance leads away from."""
+    classes = isinstance(model.codec, Classes)
+    return model.codec.encode(class_of(model, "negative", said) if classes else said)
 
 
 def prompts_of(arguments: Arguments) -> Rows:

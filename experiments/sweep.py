@@ -110,8 +110,8 @@ def command(arguments: Arguments, opened: Opened, row: dict) -> str:
     sampler, source = arguments.sampler, arguments.source
     solver = sampler.solver_name(opened.model.prediction, max(arguments.sigma))
     options = {
-        **{"w": f"{row['w']:g}", "rule": row["rule"], "solver": solver, "sigma": f"{row['sigma']:g}"},
-        **{"steps": sampler.steps, "grid": sampler.grid, "shift": f"{sampler.shift:g}"},
+        **{"w": repr(row["w"]), "rule": row["rule"], "solver": solver, "sigma": repr(row["sigma"])},
+        **{"steps": sampler.steps, "grid": sampler.grid, "shift": repr(sampler.shift)},
         **{"seed": arguments.seed, "per-label": arguments.per_label},
         **{"preset": source.preset, "data-dir": source.data_dir},
         "worse": source.worse if row["rule"] == "autoguidance" else None,

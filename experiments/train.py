@@ -108,12 +108,22 @@ def read(preset: Preset, experiment: Experiment, options: Options) -> tuple[Expe
     if experiment.text_encoder is not None:  # a run may be continued from another folder
         encoder = str(Path(experiment.text_encoder).expanduser().absolute())
         experiment = replace(experiment, text_encoder=encoder)
-    if preset.dataset is not None:
-        dataset = preset.dataset("train")
-    else:
+    if preset.dataset is None:
         dataset = open_data(experiment, "train", options.data_dir)
+    else:
+        dataset = own_data(preset, experiment, options)
     order(len(dataset), experiment.seed, experiment.batch_size)
     return fitted(experiment, dataset.codec), dataset
+
+
+def own_data(preset: Preset, experiment: Experiment, options: Options) -> Dataset:
+    """The data of a preset that brings them, of which no option speaks."""
+    assert preset.dataset is not None
+    given = {"data_dir": options.data_dir, "image_size": experiment.image_size}
+    for name, value in (given | {"text_encoder": experiment.text_encoder}).items():
+        if value is not None:
+            raise ValueError(f"{name} = {value}: the preset brings its own data, by dataset(split)")
+    return preset.dataset("train")
 
 
 def claim(out: Path, run: Run, dataset: Dataset, held: ExitStack) -> None:
@@ -175,7 +185,10 @@ def _options(name: str, value: Any, types: dict[str, Any]) -> type:
 
 def _texts(kind: type) -> dict[str, str]:
     """What stands below each field of a class."""
-    (made,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
+    try:
+        (made,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
+    except (OSError, TypeError):  # a class that was made by a program
+        return {}
     assert isinstance(made, ast.ClassDef)
     return {
         one.target.id: " ".join(str(text.value.value).split())

@@ -39,11 +39,17 @@ def share(**numbers: Any) -> None:
 def at_least(least: int, **counts: Any) -> None:
     """Counts."""
     check(lambda v: v >= least, f"at least {least} is needed", **counts)
+    _whole(**counts)
 
 
 def seed(seed: Any) -> None:
     """Of random keys."""
     check(lambda v: (v >= 0) & (v < SEEDS), f"a number from 0 to {SEEDS - 1} is needed", seed=seed)
+    _whole(seed=seed)
+
+
+def _whole(**numbers: Any) -> None:
+    check(lambda v: np.issubdtype(v.dtype, np.integer), "a whole number is needed", **numbers)
 
 
 def given(**values: Any) -> None:

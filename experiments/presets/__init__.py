@@ -5,12 +5,14 @@ the data are no TFDS data set `dataset(split)`, which opens a split of them.
 """
 
 import sys
+import traceback
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from pkgutil import iter_modules
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jaxflow.data.dataset import Dataset
 from jaxflow.runs import schema
@@ -45,22 +47,40 @@ def load(name: str) -> Preset:
     if not name.endswith(".py"):
         if name not in names():
             raise ValueError(f"PRESET = {name!r}: there are {', '.join(names())}, or NAME.py of your own")
-        module = import_module(f"experiments.presets.{name}")
-    else:
-        module = _from_file(Path(name))
-    experiment = getattr(module, "experiment", None)
-    if not callable(experiment) or not isinstance(made := experiment(), Experiment):
+        return Preset(import_module(f"experiments.presets.{name}").experiment())
+    module = _from_file(Path(name))
+    experiment, dataset = (getattr(module, each, None) for each in ("experiment", "dataset"))
+    made = _called(name, experiment) if callable(experiment) else None
+    if not isinstance(made, Experiment):
         raise ValueError(f"PRESET = {name!r}: it needs a function experiment() that returns an Experiment")
-    return Preset(made, getattr(module, "dataset", None))
+    return Preset(made, partial(_dataset, name, dataset) if callable(dataset) else None)
+
+
+def _dataset(name: str, open_split: Callable[[str], Dataset], split: str) -> Dataset:
+    made = _called(name, open_split, split)
+    if not isinstance(made, Dataset):
+        raise ValueError(f"PRESET = {name!r}: dataset({split!r}) gives {made!r}, not a jaxflow Dataset")
+    return made
+
+
+def _called(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
+    """What the user's function gives; what it raises, in one line."""
+    try:
+        return function(*arguments)
+    except Exception as error:
+        line = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{line.filename}, line {line.lineno}"
+        raise ValueError(f"PRESET = {name!r}: {type(error).__name__}: {error} ({where})") from error
 
 
 def _from_file(file: Path):
     if not file.is_file():
         raise FileNotFoundError(f"PRESET = {str(file)!r}: there is no such file")
-    spec = spec_from_file_location(file.stem, file)
+    name = f"preset_{file.stem}"  # of its own, since a file may be named as a library is
+    spec = spec_from_file_location(name, file)
     assert spec is not None
     assert spec.loader is not None
     module = module_from_spec(spec)
-    sys.modules[file.stem] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
+    sys.modules[name] = module  # dataclasses look their module up
+    _called(str(file), spec.loader.exec_module, module)
     return module

@@ -100,6 +100,10 @@ def apply_of(network: Network) -> Any:
 def check(experiment: Experiment) -> None:
     """Raise a ValueError that names the first field out of its range, or that could not be read again."""
     classes = tuple(kind for kind in schema.classes_in(experiment) if kind not in schema.CLASSES)
+    try:
+        hash(experiment)
+    except TypeError as error:
+        raise ValueError(f"network, path: they have to be frozen dataclasses: {error}") from None
     text = json.dumps(schema.encode(experiment, classes))
     if schema.decode(json.loads(text), Experiment, classes) != experiment:
         raise ValueError("the experiment is not what config.json would give back")

@@ -38,13 +38,13 @@ def load(place: str | Path, classes: Iterable[type] = ()) -> Model:
 
     Args:
         place: the run folder, or the file.
-        classes: of networks, encoders and paths that are not jaxflow's own; no others are built.
+        classes: a tuple of networks, encoders and paths that are not jaxflow's own; no others are built.
 
     Raises:
         FileNotFoundError: it is not there, or no run, or has no checkpoint yet.
         ValueError: it is damaged, or needs a class that is not known; the message says which.
     """
-    place = Path(place)
+    place, classes = Path(place), (classes,) if isinstance(classes, type) else tuple(classes)
     run = open_run(place, classes)
     step, params = newest_params(place, run)
     return run.model(params, step)
@@ -153,7 +153,7 @@ def _decoded(file: Path, fields: dict[str, Any], classes: Iterable[type], tensor
         run = schema.decode(fields | {"class": "Run"}, Run, (*classes, Experiment))
     except ValueError as error:
         raise ValueError(f"{file} cannot be read, or is of another version of jaxflow: {error}") from None
-    blocks = _blocks(run.experiment.network)
+    blocks = 0 if tensors is None else _blocks(run.experiment.network)
     if tensors is not None and blocks > tensors:  # before it is built, which takes a while for each
         raise ValueError(f"{file} is of another network: of {blocks} blocks, and there are {tensors} tensors")
     try:
@@ -174,11 +174,13 @@ def _check_encoder(file: Path, codec: Any) -> None:
 
 
 def _blocks(network: Any) -> int:
-    """Blocks of a network that are built one by one, each of them with parameters of its own."""
+    """Blocks of a network of ours that are built one by one, each of them with parameters of its own."""
+    if type(network) not in schema.CLASSES:
+        return 0
     encoder = getattr(network, "encode", None)
     looped = getattr(network, "scan", False)
     counts = (1 if looped else getattr(network, name, 1) for name in ("depth", "blocks", "layers"))
-    return math.prod(counts) * max(1, len(getattr(network, "channels", ()))) + getattr(encoder, "depth", 0)
+    return math.prod(counts) * max(1, len(getattr(network, "channels", ()))) + _blocks(encoder)
 
 
 def _hash(fields: dict[str, Any]) -> str:
@@ -201,7 +203,7 @@ def newest_params(place: Path, run: Run, like: Params | None = None) -> tuple[in
     if place.is_file():
         params, config = exported.read(place)
         exported.check(place, params, like)
-        if not isinstance(config.get("step"), int):
+        if type(config.get("step")) is not int or config["step"] < 0:
             raise ValueError(f"{place} is damaged: its step is {config.get('step')!r}")
         return config["step"], jax.tree.map(_lay, params, like)
     with Checkpoints(place / "checkpoints") as checkpoints:

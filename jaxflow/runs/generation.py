@@ -16,6 +16,7 @@ from jax.sharding import NamedSharding
 from jaxtyping import Array, Bool, Float, UInt8
 
 from jaxflow import per_example, sweeps
+from jaxflow.devices import processes
 from jaxflow.devices.blocks import in_blocks
 from jaxflow.devices.memory import largest_array, memory
 from jaxflow.guidance import LogProb
@@ -107,6 +108,8 @@ class Generator:
         self.sampler.check(self.model.path, self.model.prediction, self.sigma)
         if isinstance(self.rule, str):
             rules.check(self.rule, worse=self.worse is not None, log_prob=self.log_prob is not None)
+        if self.worse is not None and not _same(self.model.path, self.worse.path):
+            raise ValueError(f"worse: it was trained on the path {self.worse.path}, not on {self.model.path}")
         check_walk(self._solver, self.model.path, lambda: self._grid)
 
     def __call__(
@@ -131,12 +134,12 @@ class Generator:
             ValueError: w is unusable with the model.
             FloatingPointError: an image is not finite.
         """
-        check_scale(self.model.condition_dropout, w)
+        check_scale(self.rule, self.model.condition_dropout, w)
         program = self._programs.get(w, partial(self._any_scale, w=np.float32(w)))
         away = self.model.null if negative is None else negative
         networks = self.params if params is None else self.params | {"model": params}
         draw = lambda block: program(networks, block, away, seed=np.uint32(seed))  # noqa: E731
-        images, finite = self._in_blocks(draw, wanted, f"sample w = {w:g}")
+        images, finite = self._in_blocks(draw, wanted, f"sample w = {w:g}", self.together)
         if not finite.all():
             raise FloatingPointError(f"w = {w:g}: the images are not finite; more --steps or a smaller w")
         return images
@@ -159,7 +162,8 @@ class Generator:
             return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 2, 0), swept)
 
         images, finite = self._in_blocks(
-            partial(program, self.params, np.uint32(seed)), wanted, f"{self.rule}"
+            *(partial(program, self.params, np.uint32(seed)), wanted, f"{self.rule}"),
+            max(1, self.together // chunk),
         )
         where = [(scales[i], sigmas[j]) for i, j in np.argwhere(~finite.all(axis=0))]
         if where:
@@ -200,9 +204,9 @@ class Generator:
     def _grid(self) -> Float[Array, " steps"]:
         return self.sampler.times(self.model.path, self.model.prediction)
 
-    def _in_blocks(self, program: Callable[[Request], Any], wanted: Request, name: str) -> Any:
+    def _in_blocks(self, program: Callable[[Request], Any], wanted: Request, name: str, size: int) -> Any:
         block = lambda part: program(Request(*part))  # noqa: E731
-        return in_blocks(block, wanted, size=self.together, sharding=self.sharding, name=name)
+        return in_blocks(block, wanted, size=size, sharding=self.sharding, name=name)
 
     @cached_property
     def _programs(self) -> dict[float, Any]:
@@ -223,18 +227,31 @@ class Generator:
         t = jax.ShapeDtypeStruct((1,), jnp.float32)
         call = lambda params, x, t, y: self.model.at(params).field(x, t, y)  # noqa: E731
         largest = largest_array(call, self.model.params, x, t, y)
-        return int(np.clip(SHARE * memory() / (2 * largest), 1, MOST_TOGETHER))  # 2: with and without y
+        fit = np.clip(SHARE * memory() / (2 * largest), 1, MOST_TOGETHER)  # 2: with and without y
+        return processes.of_first(int(fit))
 
 
-def check_scale(condition_dropout: float, w: float) -> None:
-    """Raise a ValueError where a training with this rate of dropping left no field for the guidance scale."""
+def check_scale(rule: str | Rule, condition_dropout: float, w: float) -> None:
+    """Raise a ValueError where a training with this rate of dropping left no field for the guidance scale.
+
+    A classifier guides the field at null, autoguidance the field at y, all others both.
+    """
     if not abs(w) < LARGEST:
         raise ValueError(f"w = {w}: the guidance scale must be finite, less than {LARGEST:g}")
-    if condition_dropout == 0 and w != 1:
+    of_null, of_y = rule == "classifier" or w == 0, rule == "autoguidance" or w == 1
+    if condition_dropout == 0 and (of_null or not of_y):
         raise ValueError(
             f"w = {w}: trained with condition_dropout = 0, the run has no unguided field; only w = 1"
+            + (" of a rule without classifier" if rule == "classifier" else "")
         )
-    if condition_dropout == 1 and w != 0:
+    if condition_dropout == 1 and (of_y or not of_null):
         raise ValueError(
             f"w = {w}: trained with condition_dropout = 1, the run never saw a condition; only w = 0"
         )
+
+
+def _same(path: GaussianPath, other: GaussianPath) -> bool:
+    """Are they of one kind, with the same numbers?"""
+    numbers, others = jax.tree.leaves(path), jax.tree.leaves(other)
+    alike = type(path) is type(other) and repr(path) == repr(other)
+    return alike and all(map(np.array_equal, numbers, others))

@@ -13,13 +13,12 @@ from typing import Any
 
 import numpy as np
 from jax.sharding import NamedSharding
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Float, Int, UInt8
 
 from jaxflow import fields
 from jaxflow.data.codecs import Classes, Codec, stack
 from jaxflow.devices import layouts
 from jaxflow.predictions import Prediction
-from jaxflow.ranges import at_least
 from jaxflow.ranges import seed as check_seed
 from jaxflow.runs.generation import Generator
 from jaxflow.runs.requests import Said, request
@@ -27,6 +26,9 @@ from jaxflow.runs.sampler import Sampler
 from jaxflow.spaces import Space
 from jaxflow.training.step import Params
 from jaxflow.typing import Condition, GaussianPath, GuidedField, Rule
+
+KEPT = 8
+"""Generators that a model keeps."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +85,7 @@ class Model:
     def sample(
         self,
         seed: int,
-        y: Sequence[Said],
+        y: Sequence[Said] | Int[Array, " n"] | Int[np.ndarray, " n"],
         *,
         w: float = 1.0,
         rule: str | Rule = "classifier_free",
@@ -123,12 +125,14 @@ class Model:
         Source: "Building an Image Generator", sampling with classifier-free guidance.
         """
         check_seed(seed)
-        at_least(1, y=len(y))
+        said = np.asarray(y, object).tolist()
+        if not isinstance(said, list) or not said:
+            raise ValueError(f"y = {y!r}: a list is needed, of a class or prompt for each image")
         sampler = Sampler(steps, solver, grid, shift, together)
-        wanted = request(self.codec, y)
+        wanted = request(self.codec, said)
         away = None if negative is None else self.codec.encode(negative)
         sharding = layouts.on_one_device() if sharding is None else sharding
-        return self._generator(sampler, sharding, rule, sigma)(wanted, w, seed=seed, negative=away)
+        return self._generator(sampler, sharding, rule, sigma)(wanted, float(w), seed=seed, negative=away)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -142,11 +146,13 @@ class Model:
         return self.codec.names
 
     def _generator(self, *options: Any) -> Generator:
-        if options not in self._generators:
-            self._generators[options] = Generator(self, *options)
-        return self._generators[options]
+        """The last few are kept, with their compiled programs, for the calls that come."""
+        kept = self._generators
+        kept[options] = kept.pop(options) if options in kept else Generator(self, *options)
+        while len(kept) > KEPT:
+            del kept[next(iter(kept))]
+        return kept[options]
 
     @cached_property
     def _generators(self) -> dict[Any, Generator]:
-        """With their compiled programs, for the calls that come."""
         return {}

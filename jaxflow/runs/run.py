@@ -6,6 +6,7 @@ from typing import Any
 import flax.linen as linen
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxflow import spaces
 from jaxflow.data.codecs import Codec
@@ -94,5 +95,21 @@ def new_run(experiment: Experiment, dataset: Dataset, data_dir: str | None) -> R
     """
     space = spaces.Pixels(dataset.image_shape)
     run = Run(experiment, str(data_directory(data_dir).absolute()), space, dataset.codec)
-    run.shapes()
+    check_network(run)
     return run
+
+
+def check_network(run: Run) -> None:
+    """Build the network and ask it once, as shapes: nothing is computed.
+
+    Raises:
+        ValueError: it cannot be built, or its answer has not the shape of x.
+    """
+    try:
+        model = run.model(run.shapes())
+        x = jax.ShapeDtypeStruct((2, *run.space.event_shape), jnp.float32)
+        t = jax.ShapeDtypeStruct((2,), jnp.float32)
+        y = jax.tree.map(lambda leaf: np.stack([leaf, leaf]), model.null)
+        jax.eval_shape(lambda params, x, t: model.at(params).field(x, t, y), model.params, x, t)
+    except Exception as error:  # whatever a network says of attributes that do not fit each other
+        raise ValueError(f"network: {error}") from error

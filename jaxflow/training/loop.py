@@ -7,9 +7,9 @@ drawn between two steps is here, once, for scripts and for programs of one's own
 """
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import nullcontext
 from functools import cache, partial
-from itertools import chain
 from pathlib import Path
 from signal import SIGINT, Signals
 from typing import Any, Protocol, runtime_checkable
@@ -24,6 +24,7 @@ from jaxflow.devices import compiler, parallel, processes
 from jaxflow.devices.parallel import Placement, Program
 from jaxflow.training import flops
 from jaxflow.training.checkpoint import Checkpoints
+from jaxflow.training.feed import Batches, Feed
 from jaxflow.training.interruption import Interruption
 from jaxflow.training.lock import Lock
 from jaxflow.training.log import Log
@@ -32,8 +33,6 @@ from jaxflow.training.step import Objective, Params, TrainState, initial_state, 
 
 Init = Callable[[PRNGKeyArray], Params]
 """A random key -> the parameters before the first step."""
-Batches = Callable[[int], Iterator[Any]]
-"""n -> the batches of steps n + 1, n + 2, ...: trees of arrays with a leading axis of examples."""
 
 
 @runtime_checkable
@@ -112,20 +111,15 @@ class Training:
         self._state = self._checkpoints.restore(self._layout)
         self.start = 0 if self._state is None else int(self._state.step)
         """Steps done before."""
-        stream = batches(self.start)
-        self._batch = next(stream)  # it shows whether the data can be read
-        parallel.check_divides(self._placement.examples, self._batch_size, accumulate)
-        self._stream = chain([self._batch], stream)
+        if self.start < steps:  # the first batch shows whether the data can be read
+            self._feed = Feed(batches, self.start, self._placement.examples)
+            parallel.check_divides(self._placement.examples, self._feed.size, accumulate)
 
     def __enter__(self) -> "Training":
         return self
 
     def __exit__(self, *_: Any) -> None:
         self._checkpoints.__exit__()
-
-    @property
-    def _batch_size(self) -> int:
-        return len(jax.tree.leaves(self._batch)[0])
 
     def run(self) -> Signals | None:
         """Go on to the last step, or to the step in which a signal asked for an end; returns the signal."""
@@ -146,7 +140,7 @@ class Training:
                 self._out if processes.is_first() else None,
                 start=self.start,
                 steps=self._steps,
-                batch_size=self._batch_size,
+                batch_size=self._feed.size,
                 every=self._log_every,
                 utilisation=self.utilisation(),
             ) as report,
@@ -160,7 +154,7 @@ class Training:
 
             if self._pictures is not None and self._pictures.are_missing(self.start):
                 draw(self.start, state)
-            batch, metrics, stop = next(self._stream), None, 0
+            batch, metrics, stop, ended = self._feed.first, None, 0, False
             for n in range(self.start + 1, self._steps + 1):
                 asked = largest(interruption.signal or 0)
                 with trace.step(n), jax.transfer_guard_host_to_device("disallow"):
@@ -168,18 +162,22 @@ class Training:
                 if previous is not None:  # of the step before, so that the device never waits for the log
                     report.record(n - 1, previous)
                 stop = int(jax.device_get(asked))  # all processes end after the same step
-                if stop or n % self._save_every == 0 or n == self._steps:
+                if n < self._steps and not stop:
+                    with report.waiting("waiting_for_data"):
+                        batch = self._feed.next()
+                    ended = batch is None
+                if stop or ended or n % self._save_every == 0 or n == self._steps:
                     report.record(n, metrics)
                     metrics = None
                     with report.waiting("saving"):
                         self._checkpoints.save(placement.gather(state), report.mean_loss())
+                if ended:
+                    self._checkpoints.wait()
+                    raise ValueError(f"batches end after step {n}, which is saved: steps = {self._steps}")
                 if stop and n < self._steps:
                     break
                 if self._pictures is not None and self._pictures.are_due(n):
                     draw(n, state)
-                if n < self._steps:
-                    with report.waiting("waiting_for_data"):
-                        batch = next(self._stream)
             self._checkpoints.wait()
         self._state = placement.gather(state)
         return Signals(stop) if stop else None
@@ -196,11 +194,11 @@ class Training:
         if flops.peak(devices[0]) is None:
             return lambda seconds: None
         key = jax.random.key(0)
-        operations = flops.count_training(self._objective, self._layout.params, key, self._batch)
+        operations = flops.count_training(self._objective, self._layout.params, key, self._feed.first)
         return lambda seconds: flops.utilisation(operations, seconds, devices)
 
     def _program(self, key: PRNGKeyArray) -> Program:
-        arguments = _frozen((self._layout, _shape(key), jax.tree.map(_shape, self._batch)))
+        arguments = _frozen((self._layout, _shape(key), jax.tree.map(_shape, self._feed.first)))
         numbers = tuple(self._numbers.items())
         return compiled(self._objective, self._optimizer, numbers, self._placement, *arguments)
 
@@ -213,7 +211,8 @@ def fit(objective: Objective, init: Init, batches: Batches, *, out: str | Path, 
     """
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    with Lock(out), Training(objective, init, batches, out=out, **options) as training:
+    held = Lock(out) if processes.is_first() else nullcontext()
+    with held, Training(objective, init, batches, out=out, **options) as training:
         stopped = training.run()
         if stopped == SIGINT:
             raise KeyboardInterrupt

@@ -18,6 +18,7 @@ from jaxflow.devices import layouts
 from jaxflow.runs import folder, rules
 from jaxflow.runs.configuration import fitted
 from jaxflow.runs.generation import Generator
+from jaxflow.runs.model import KEPT
 from jaxflow.runs.objective import optimizer_of
 from jaxflow.runs.requests import request
 from jaxflow.runs.run import Run
@@ -105,6 +106,25 @@ def test_a_program_is_compiled_once_for_all_scales():
     assert generator._any_scale._cache_size() == 1
 
 
+def test_arrays_are_classes_too_and_few_programs_are_kept():
+    made = model()
+    by_list = made.sample(7, [1, 2], w=2.0)
+    for y in (np.array([1, 2]), jnp.array([1, 2])):
+        np.testing.assert_array_equal(made.sample(7, y, w=2.0), by_list)
+    for steps in range(1, 12):
+        made.sample(
+            0, [0], steps=steps, rule=guidance.rescaled(), together=1
+        ) if steps < 3 else made._generator(Sampler(steps), layouts.on_one_device())
+    assert len(made._generators) == KEPT
+
+
+def test_a_worse_model_of_another_path_is_refused():
+    here = layouts.on_one_device()
+    with pytest.raises(ValueError, match="worse: it was trained on the path Cosine"):
+        Generator(model(), Sampler(), here, "autoguidance", worse=model(path=paths.Cosine()))
+    Generator(model(), Sampler(), here, "autoguidance", worse=model(path=paths.Linear()))
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
@@ -116,7 +136,8 @@ def test_a_program_is_compiled_once_for_all_scales():
         ({"sigma": 0.5, "solver": "heun"}, "sigma = 0.5: the solver 'heun' is not of the SDE"),
         ({"y": ["three"]}, "label = 'three': the classes are 0 zero, 1 one, 2 two"),
         ({"y": [3]}, "label = 3: the classes are"),
-        ({"y": []}, "y = 0: at least 1"),
+        ({"y": []}, "y = \\[\\]: a list is needed"),
+        ({"y": "12"}, "y = '12': a list is needed"),
         ({"seed": -1}, "seed = -1: a number from 0"),
     ],
 )

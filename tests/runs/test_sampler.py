@@ -72,5 +72,10 @@ def test_a_rule_that_cannot_guide_is_refused(name, says):
 @pytest.mark.parametrize(("eta", "w", "says"), [(0.0, 2.0, "only w = 1"), (1.0, 1.0, "only w = 0")])
 def test_a_scale_that_the_training_left_no_model_for_is_refused(eta, w, says):
     with pytest.raises(ValueError, match=says):
-        check_scale(eta, w)
-    check_scale(eta, 1.0 if eta == 0 else 0.0)
+        check_scale("rescaled", eta, w)
+    check_scale("rescaled", eta, 1.0 if eta == 0 else 0.0)
+    # Autoguidance needs no field at null, a classifier guides that field alone.
+    needless, needing = ("autoguidance", "classifier") if eta == 0 else ("classifier", "autoguidance")
+    check_scale(needless, eta, 2.0)
+    with pytest.raises(ValueError, match=says):
+        check_scale(needing, eta, 1.0)
