@@ -107,9 +107,8 @@ def check_network(run: Run) -> None:
     """
     try:
         model = run.model(run.shapes())
-        x = jax.ShapeDtypeStruct((2, *run.space.event_shape), jnp.float32)
-        t = jax.ShapeDtypeStruct((2,), jnp.float32)
-        y = jax.tree.map(lambda leaf: np.stack([leaf, leaf]), model.null)
-        jax.eval_shape(lambda params, x, t: model.at(params).field(x, t, y), model.params, x, t)
+        example = (np.zeros(run.space.event_shape, np.float32), np.zeros((), np.float32), model.null)
+        two = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((2, *leaf.shape), leaf.dtype), example)
+        jax.eval_shape(lambda params, x, t, y: model.at(params).field(x, t, y), model.params, *two)
     except Exception as error:  # whatever a network says of attributes that do not fit each other
         raise ValueError(f"network: {error}") from error
