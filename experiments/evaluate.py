@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
@@ -66,10 +66,11 @@ def main(argv: list[str] | None = None) -> None:
         how = (arguments.sampler, arguments.rule, arguments.sigma)
         opened.check(*how, arguments.w)
         out = arguments.out or folder.results(arguments.model)
+        made = opened.described(*how, arguments.seed)
         if opened.run.experiment.dataset == "shapes":
-            report = alignment.report(out, opened, arguments.w, arguments.captions)
+            report = alignment.report(out, opened, arguments.w, arguments.captions, made)
         else:
-            report = report_on_classes(out, opened, arguments)
+            report = report_on_classes(out, opened, arguments, made)
         opened = opened.read()
         folder.make(out)
         generate = opened.generator(*how, opened.classifier(arguments.rule, arguments.seed))
@@ -77,7 +78,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def report_on_classes(
-    out: Path, opened: Opened, arguments: Arguments
+    out: Path, opened: Opened, arguments: Arguments, made: dict[str, Any]
 ) -> Callable[[Callable[..., quality.Images]], None]:
     """Read the data of a run of classes; what comes back measures its images and writes the tables."""
     labels = quality.labels_of(opened.model, arguments.per_label)
@@ -94,12 +95,14 @@ def report_on_classes(
         wanted = request(opened.model.codec, labels.tolist())
         rows, of_real = [measure(generate(wanted, w)) for w in arguments.w], measure.real()
         table = {"w": list(arguments.w)} | {name: [row[name] for row in rows] for name in of_real}
-        write(out, table, of_real, len(labels))
+        write(out, table, of_real, len(labels), made)
 
     return report
 
 
-def write(out: Path, table: dict[str, list[float]], real: dict[str, float], n: int) -> None:
+def write(
+    out: Path, table: dict[str, list[float]], real: dict[str, float], n: int, made: dict[str, Any]
+) -> None:
     """Print the table; leave it as JSON and as curves."""
     if not processes.is_first():
         return
@@ -108,7 +111,7 @@ def write(out: Path, table: dict[str, list[float]], real: dict[str, float], n: i
     for i, w in enumerate(table["w"]):
         print(f"{w:>6g}" + "".join(f"{table[name][i]:>16.4g}" for name in names))
     print(f"{'real':>6}" + "".join(f"{real[name]:>16.4g}" for name in names))
-    result = {"images_per_w": n, "table": table, "real": real}
+    result = {"images_per_w": n, "sampled": made, "table": table, "real": real}
     folder.write_json(out / "evaluation.json", result)
     curves_over_w(table, real, ("frechet", "frechet pixels"), out / "evaluation.png")
     print(f"{out / 'evaluation.png'}\n{out / 'evaluation.json'}")

@@ -1,9 +1,9 @@
 """What the scripts that draw share: which run they open, on which devices, and how they draw from it."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -65,6 +65,11 @@ class Opened:
                 " sizes than the run was trained on"
             )
         return dataset
+
+    def described(self, sampler: Sampler, rule: str, sigma: float, seed: int) -> dict[str, Any]:
+        """How images were made, for the file of their figures."""
+        solver = sampler.solver_name(self.model.prediction, sigma)
+        return {**asdict(sampler), "solver": solver, "rule": rule, "sigma": sigma, "seed": seed}
 
     def check(self, sampler: Sampler, rule: str, sigma: float, scales: Sequence[float]) -> None:
         """Raise a ValueError that names what the model cannot be sampled with."""

@@ -146,41 +146,39 @@ def parse(argv: list[str]) -> tuple[Preset, Experiment, Options]:
         print(f"{__doc__}\nPresets: {', '.join(presets.names())}")
         sys.exit(0)
     preset = presets.load(argv[0])
-    arguments, numbers = options_of(preset.experiment)
+    numbers = _options("Numbers", preset.experiment)
+    own: Any = ("experiment", Annotated[numbers, tyro.conf.arg(name="")], field(default_factory=numbers))
+    arguments = dataclasses.make_dataclass("Arguments", [own], bases=(Options,), frozen=True, kw_only=True)
+    arguments.__doc__ = Options.__doc__
     given: Any = tyro.cli(arguments, args=argv[1:], prog=f"python -m experiments.train {argv[0]}")
-    changed = {name: getattr(given.experiment, name) for name in numbers}
-    parts = {part: _changed(getattr(preset.experiment, part), getattr(given, part)) for part in PARTS}
-    options = Options(*(getattr(given, field.name) for field in dataclasses.fields(Options)))
-    return preset, replace(preset.experiment, **changed, **parts), options
+    options = Options(*(getattr(given, each.name) for each in dataclasses.fields(Options)))
+    return preset, _changed(preset.experiment, given.experiment), options
 
 
-PARTS = ("network", "path")
-"""What an experiment is made of, whose numbers are options by `--network.width` and `--path.beta-max`."""
-
-
-def options_of(experiment: Experiment) -> tuple[type, list[str]]:
-    """A dataclass of all options, with the preset's numbers as defaults; and the experiment's own names."""
-    own = _options("Numbers", experiment, schema.options_of(experiment))
-    fields: list[Any] = [("experiment", Annotated[own, tyro.conf.arg(name="")], field(default_factory=own))]
-    for part in PARTS:
-        value = getattr(experiment, part)
-        kind = _options(part.title(), value, schema.options_of(value))
-        fields.append((part, kind, field(default_factory=kind)))
-    made = dataclasses.make_dataclass("Arguments", fields, bases=(Options,), frozen=True, kw_only=True)
-    made.__doc__ = Options.__doc__
-    return made, [each.name for each in dataclasses.fields(own)]
-
-
-def _options(name: str, value: Any, types: dict[str, Any]) -> type:
-    """A dataclass of the numbers and texts of `value`, with the texts that say what they are."""
-    texts = _texts(type(value))
-    fields = [
-        (each, Annotated[kind, tyro.conf.arg(help=texts.get(each))], field(default=getattr(value, each)))
-        for each, kind in types.items()
-    ]
+def _options(name: str, value: Any) -> type:
+    """A dataclass of the numbers and texts in `value` and in its parts, with what each of them is."""
+    types, texts, fields = schema.options_of(value), _texts(type(value)), []
+    for each in schema.fields_of(type(value)):
+        part = getattr(value, each.name)
+        if each.name in types:
+            kind: Any = Annotated[types[each.name], tyro.conf.arg(help=texts.get(each.name))]
+            fields.append((each.name, kind, field(default=part)))
+        elif dataclasses.is_dataclass(part):
+            kind = _options(each.name.title(), part)
+            fields.append((each.name, kind, field(default_factory=kind)))
     made = dataclasses.make_dataclass(name, fields, frozen=True, kw_only=True)
     made.__doc__ = type(value).__doc__  # where a module says what its attributes are
     return made
+
+
+def _changed(value: Any, options: Any) -> Any:
+    """`value` with the options in the place of its numbers."""
+    given = {each.name: getattr(options, each.name) for each in dataclasses.fields(options)}
+    changed = {
+        name: _changed(getattr(value, name), option) if dataclasses.is_dataclass(option) else option
+        for name, option in given.items()
+    }
+    return replace(value, **changed) if changed else value
 
 
 def _texts(kind: type) -> dict[str, str]:
@@ -196,12 +194,6 @@ def _texts(kind: type) -> dict[str, str]:
         if isinstance(one, ast.AnnAssign) and isinstance(one.target, ast.Name)
         if isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant)
     }
-
-
-def _changed(value: Any, options: Any) -> Any:
-    """The network or path with the options in the place of its numbers."""
-    numbers = {each.name: getattr(options, each.name) for each in dataclasses.fields(options)}
-    return replace(value, **numbers) if numbers else value
 
 
 if __name__ == "__main__":

@@ -7,12 +7,16 @@ of latents or of clips, is another class with the same four members.
 """
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Annotated, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from annotated_types import Interval
 from jaxtyping import Array, Float, UInt8
+
+Side = Annotated[int, Interval(ge=1, le=2**16)]
+"""Pixels along a side, or channels."""
 
 
 @runtime_checkable
@@ -52,7 +56,7 @@ class Pixels:
     [0, 128]
     """
 
-    image_shape: tuple[int, int, int]
+    image_shape: tuple[Side, Side, Side]
 
     @property
     def event_shape(self) -> tuple[int, int, int]:

@@ -6,6 +6,7 @@ or shows a pair of colour and shape that the training never had. Writes evaluati
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -34,7 +35,7 @@ class Captioned:
 
 
 def report(
-    out: Path, opened: Opened, scales: Sequence[float], n: int
+    out: Path, opened: Opened, scales: Sequence[float], n: int, made: dict[str, Any]
 ) -> Callable[[Callable[..., np.ndarray]], None]:
     """Read the captions of a run; what comes back measures its images and writes the tables."""
     splits = {name: Captioned(opened, split, n) for split, name in SPLITS.items()}
@@ -45,7 +46,8 @@ def report(
             name: [alignment(generate(split.wanted, w), split.captions) for w in scales]
             for name, split in splits.items()
         }
-        write(out, scales, table, {name: split.real for name, split in splits.items()}, counts)
+        real = {name: split.real for name, split in splits.items()}
+        write(out, scales, table, real, counts, made)
 
     return report
 
@@ -56,6 +58,7 @@ def write(
     table: dict[str, list[Shares]],
     real: dict[str, Shares],
     counts: dict[str, int],
+    made: dict[str, Any],
 ) -> None:
     """Print the tables; leave them as JSON and as curves."""
     if not processes.is_first():
@@ -67,7 +70,7 @@ def write(
         print("".join(f"{name:>12}" for name in names))
         for label, row in [*zip((f"{w:g}" for w in scales), rows, strict=True), ("real", real[split])]:
             print(f"{label:>6}" + "".join(f"{row.get(name, float('nan')):>12.3f}" for name in names))
-    result = {"captions": counts, "w": list(scales), "table": table, "real": real}
+    result = {"captions": counts, "sampled": made, "w": list(scales), "table": table, "real": real}
     write_json(out / "evaluation.json", result)
     alignment_over_w(scales, table, CLAIMS, out / "evaluation.png")
     print(f"{out / 'evaluation.png'}\n{out / 'evaluation.json'}")

@@ -72,9 +72,6 @@ def labelled(labels: Any, n: int, names: Sequence[str] | None) -> tuple[Classes,
             " classes, or number them from 0 by np.unique(labels, return_inverse=True)"
         )
     codec = Classes(tuple(map(str, range(labels.max() + 1) if names is None else names)))
-    twice = [name for i, name in enumerate(codec.names) if name in codec.names[:i]]
-    if twice:
-        raise ValueError(f"names: {twice[0]!r} is there twice; each class has a name of its own")
     wrong = (labels < 0) | (labels >= len(codec.names))
     if wrong.any():
         i = wrong.argmax()

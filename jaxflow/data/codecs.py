@@ -8,10 +8,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol, runtime_checkable
+from typing import Annotated, Any, Protocol, runtime_checkable
 
 import jax
 import numpy as np
+from annotated_types import Interval, Len
 from jaxtyping import Int
 
 from jaxflow.data.words import split
@@ -42,7 +43,12 @@ class Codec(Protocol):
 class Classes:
     """y is the number of the class, () int32; null is one past the last."""
 
-    names: tuple[str, ...]
+    names: Annotated[tuple[str, ...], Len(1)]
+
+    def __post_init__(self) -> None:
+        twice = [name for name, number in Counter(self.names).items() if number > 1]
+        if twice:
+            raise ValueError(f"names: {twice[0]!r} is there twice; each class has a name of its own")
 
     @property
     def null(self) -> Int[np.ndarray, ""]:
@@ -100,7 +106,7 @@ class Captions:
     """
 
     words: tuple[str, ...]
-    length: int
+    length: Annotated[int, Interval(ge=1, le=2**16)]
 
     @cached_property
     def _numbers(self) -> dict[str, int]:

@@ -79,6 +79,9 @@ HOSTILE = [
     (("experiment", "condition_dropout"), 2.0),
     (("experiment", "colour"), "red"),
     *((("codec", "names"), value) for value in ("zero", [1, 2], ["a" * 10**6], {"a": 1}, None, [["a"]])),
+    *((("codec", "names"), value) for value in ([], ["a", "a"])),
+    *((("space", "image_shape"), value) for value in ([0, 8, 1], [10**30, 8, 1])),
+    *((("step",), value) for value in (-5, True)),
     *(
         (("space", "image_shape"), value)
         for value in ([8, 8], [8, 8, 0], [-8, 8, 1], "8x8x1", [10**9] * 3, 8)
