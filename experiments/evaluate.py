@@ -68,7 +68,7 @@ def main(argv: list[str] | None = None) -> None:
         out = arguments.out or folder.results(arguments.model)
         made = opened.described(*how, arguments.seed)
         if opened.run.experiment.dataset == "shapes":
-            report = alignment.report(out, opened, arguments.w, arguments.captions, made)
+            report = alignment.report(out, opened.split, arguments.w, arguments.captions, made)
         else:
             report = report_on_classes(out, opened, arguments, made)
         opened = opened.read()

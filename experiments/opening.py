@@ -10,12 +10,11 @@ import jax.numpy as jnp
 import tyro
 
 from experiments import presets
-from experiments.devices import Devices
 from jaxflow import ranges
 from jaxflow.data.batches import load
 from jaxflow.data.codecs import Classes
 from jaxflow.data.dataset import Dataset
-from jaxflow.devices.parallel import Placement
+from jaxflow.devices.parallel import Devices, Placement
 from jaxflow.guidance import LogProb
 from jaxflow.runs import folder, rules
 from jaxflow.runs.generation import Generator, check_scale

@@ -24,12 +24,12 @@ import tyro
 
 from experiments import presets
 from experiments.cli import refusing, script
-from experiments.devices import Devices
 from experiments.presets import Preset
 from experiments.report.previews import Previews
 from jaxflow.data.batches import batches, order
 from jaxflow.data.dataset import Dataset
 from jaxflow.devices import parallel, processes
+from jaxflow.devices.parallel import Devices
 from jaxflow.runs import folder, schema
 from jaxflow.runs.configuration import Experiment, check, fitted
 from jaxflow.runs.objective import objective, optimizer_of

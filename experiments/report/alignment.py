@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from experiments.opening import Opened
 from experiments.report.plots import alignment_over_w
+from jaxflow.data.dataset import Dataset
 from jaxflow.devices import processes
 from jaxflow.runs.folder import write_json
 from jaxflow.runs.requests import request
@@ -26,8 +26,7 @@ Shares = dict[str, float]
 class Captioned:
     """The first n captions of a split and their real images."""
 
-    def __init__(self, opened: Opened, split: str, n: int):
-        dataset = opened.split(split)
+    def __init__(self, dataset: Dataset, n: int):
         examples = dataset.examples(range(min(n, len(dataset))))
         self.captions = [example["caption"] for example in examples]
         self.wanted = request(dataset.codec, self.captions, [dataset.codec.of(e) for e in examples])
@@ -35,10 +34,10 @@ class Captioned:
 
 
 def report(
-    out: Path, opened: Opened, scales: Sequence[float], n: int, made: dict[str, Any]
+    out: Path, split: Callable[[str], Dataset], scales: Sequence[float], n: int, made: dict[str, Any]
 ) -> Callable[[Callable[..., np.ndarray]], None]:
     """Read the captions of a run; what comes back measures its images and writes the tables."""
-    splits = {name: Captioned(opened, split, n) for split, name in SPLITS.items()}
+    splits = {name: Captioned(split(part), n) for part, name in SPLITS.items()}
     counts = {name: len(split.captions) for name, split in splits.items()}
 
     def report(generate: Callable[..., np.ndarray]) -> None:

@@ -158,6 +158,25 @@ def placement(kind: Kind, state_bytes: int = 0, tensor: int = 1) -> Placement:
     return Placement(kind, layouts.over_examples(devices[:1] if kind == "jit" else devices, tensor))
 
 
+@dataclass(frozen=True)
+class Devices:
+    """Devices of this process and of those beside it; chosen by their number and memory if left out."""
+
+    parallel: Kind = "auto"
+    """jit on one device, pmap or data with a copy of the parameters on each, fsdp with the parameters split
+    over them. Without a step of training pmap is the same as data."""
+    tensor: int = 1
+    """Devices over which each kernel is split, for networks too wide for one."""
+
+    def placement(self, shapes: Any) -> Placement:
+        """Of a state, or of parameters, of these shapes.
+
+        Raises:
+            ValueError: it cannot be had with these devices.
+        """
+        return placement(self.parallel, state_bytes(shapes), self.tensor)
+
+
 def check_divides(sharding: NamedSharding, batch_size: int, accumulate: int = 1) -> None:
     """Raise a ValueError where a batch does not split evenly over devices and the parts of accumulation."""
     shares = sharding.mesh.shape[EXAMPLES]
