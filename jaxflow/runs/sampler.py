@@ -4,9 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxflow import ranges, sampling, solvers, times
+from jaxflow.paths import time_of
 from jaxflow.predictions import Prediction
 from jaxflow.solvers import Solver
 from jaxflow.typing import GaussianPath, Keys, StatefulField, VectorField
@@ -28,6 +30,8 @@ SDE: dict[str, Callable[[Any], Solver]] = {
 ANCESTRAL = {"ddpm": 1.0, "ddim": 0.0}
 """Eta of the ancestral step."""
 SOLVERS = (*ODE, *SDE, *ANCESTRAL)
+LOUDEST = 80.0
+"""Noise in units of data; Karras et al. 2206.00364, table 1, sigma_max."""
 GRIDS: dict[str, Callable[[int, GaussianPath], Float[Array, " steps"]]] = {
     "uniform": lambda n, path: times.uniform(n),
     "cosine": lambda n, path: times.cosine(n),
@@ -69,10 +73,10 @@ class Sampler:
             raise ValueError(
                 f"sigma = {sigma:g}: the solver {name!r} is not of the SDE; there are {', '.join(SDE)}"
             )
-        if prediction in ("data", "noise", "score") and self._looks_ahead(name, path):
+        if prediction == "data" and self._looks_ahead(name, path):
             others = (other for other in SOLVERS if not self._looks_ahead(other, path))
             raise ValueError(
-                f"solver = {name!r}: it asks for the velocity at t = 1, where a network of the {prediction}"
+                f"solver = {name!r}: it asks for the velocity at t = 1, where a network of the data"
                 f" has none; there are {', '.join(others)}"
             )
 
@@ -82,9 +86,17 @@ class Sampler:
         return self.solver or ("euler_maruyama" if sigma else default)
 
     def times(self, path: GaussianPath, prediction: Prediction) -> Float[Array, " steps"]:
-        """The grid, (steps + 1,)."""
+        """The grid, (steps + 1,).
+
+        A network of the noise or the score says nothing of the data at t = 0, where x is noise alone: there
+        the walk begins where there is `LOUDEST` times as much noise as data.
+        """
         grid = GRIDS[self._grid_name(prediction)](self.steps, path)
-        return grid if self.shift == 1 else times.shifted(grid, self.shift)
+        grid = grid if self.shift == 1 else times.shifted(grid, self.shift)
+        if prediction not in ("noise", "score"):
+            return grid
+        one = jnp.ones((), grid.dtype)
+        return grid.at[0].set(jnp.minimum(time_of(path, one, LOUDEST * one), grid[1] / 2))
 
     def _grid_name(self, prediction: Prediction) -> str:
         return self.grid or ("uniform" if prediction in ("velocity", "v") else "karras")

@@ -15,6 +15,7 @@ from experiments.presets import digits
 from jaxflow import Model, guidance, load, paths, spaces
 from jaxflow.data.codecs import Captions, Classes
 from jaxflow.devices import layouts
+from jaxflow.predictions import convert
 from jaxflow.runs import folder, rules
 from jaxflow.runs.configuration import fitted
 from jaxflow.runs.generation import Generator
@@ -90,6 +91,22 @@ def test_what_a_model_knows():
     assert made.to_images(x).dtype == jnp.uint8
     negative = made.sample(0, ["two"], w=3.0, negative="zero")
     assert negative.mean() > made.sample(0, ["two"], w=3.0).mean()
+
+
+@pytest.mark.parametrize("prediction", ["noise", "score", "data", "v"])
+@pytest.mark.parametrize("options", [{}, {"solver": "midpoint", "grid": "uniform"}, {"sigma": 0.3, "grid": "uniform"}])
+def test_a_network_of_anything_draws_what_the_velocity_draws(prediction, options):
+    """The same field by its velocity and by another prediction: all but the noise of the first instant."""
+    made = model()
+
+    def other(params, x, t, y):
+        velocity = network(params, x, t, y)
+        return convert(paths.Linear(), x, t, velocity, source="velocity", target=prediction)
+
+    another = dataclasses.replace(made, network=other, prediction=prediction)
+    options = {"solver": "dpm_solver_2m", "grid": "karras"} | options if not options.get("sigma") else options
+    images = [one.sample(3, [0, 2], w=2.0, steps=60, **options).astype(int) for one in (made, another)]
+    assert np.abs(images[0] - images[1]).max() <= (12 if options.get("sigma") else 4)
 
 
 def test_a_rule_of_ones_own():
