@@ -46,8 +46,7 @@ class Previews:
         said: list[Said] = [name for name in (*self._names, None) for _ in range(COLUMNS)]
         y = [condition for condition in (*conditions, codec.null) for _ in range(COLUMNS)]
         self._wanted = request(codec, said, y)
-        self._model = run.model(run.shapes())
-        self._generator = Generator(self._model, Sampler(), placement.examples)
+        self._generator = Generator(run.model(run.shapes()), Sampler(), placement.examples)
 
     def are_due(self, n: int) -> bool:
         """Is there something to draw after step n?"""
