@@ -45,7 +45,7 @@ def check(module: linen.Module) -> None:
             try:
                 _adapter(kind).validate_python(value, strict=True)
             except ValidationError as error:
-                raise ValueError(f"{field.name} = {value!r}: {_reason(error)}") from None
+                raise ValueError(f"{field.name} = {value!r}: {reason(error)}") from None
 
 
 def names_of(kind: type[linen.Module]) -> dict[str, tuple[str, ...]]:
@@ -64,6 +64,7 @@ def _adapter(kind: Any) -> TypeAdapter:
     return TypeAdapter(kind)
 
 
-def _reason(error: ValidationError) -> str:
+def reason(error: ValidationError) -> str:
+    """What is wrong, in words that follow `name = value: `."""
     message = error.errors(include_url=False, include_input=False)[0]["msg"]
     return message.replace("Input should", "it should").replace("Tuple should", "it should")

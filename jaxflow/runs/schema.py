@@ -21,6 +21,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from jaxflow import nn, paths, spaces
 from jaxflow.data.codecs import Captions, Classes
+from jaxflow.nn import attributes
 from jaxflow.runs.frozen_text import FrozenText
 
 CLASSES: tuple[type, ...] = (
@@ -121,8 +122,10 @@ def _value(hint: Any, value: Any, known: dict[str, type], where: str, depth: int
         raise ValueError(f"{where} = {_short(value)}: an object with its class is needed")
     try:
         return _adapter(plain).validate_json(json.dumps(value))
-    except (ValidationError, RecursionError) as error:
-        raise ValueError(f"{where} = {_short(value)}: {_reason(error)}") from None
+    except ValidationError as error:
+        raise ValueError(f"{where} = {_short(value)}: {attributes.reason(error)}") from None
+    except RecursionError:
+        raise ValueError(f"{where} = {_short(value)}: it nests too deep") from None
 
 
 def _object(value: dict[str, Any], known: dict[str, type], where: str, depth: int) -> Any:
@@ -185,13 +188,6 @@ def _plain(hint: Any) -> Any:
 @cache
 def _adapter(hint: Any) -> TypeAdapter:
     return TypeAdapter(hint, config=STRICT)
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, ValidationError):
-        first = error.errors(include_url=False, include_input=False)[0]
-        return first["msg"].replace("Input should", "it should")
-    return "it cannot be read"
 
 
 def _at(where: str) -> str:

@@ -94,7 +94,9 @@ def test_what_a_model_knows():
 
 
 @pytest.mark.parametrize("prediction", ["noise", "score", "data", "v"])
-@pytest.mark.parametrize("options", [{}, {"solver": "midpoint", "grid": "uniform"}, {"sigma": 0.3, "grid": "uniform"}])
+@pytest.mark.parametrize(
+    "options", [{}, {"solver": "midpoint", "grid": "uniform"}, {"sigma": 0.3, "grid": "uniform"}]
+)
 def test_a_network_of_anything_draws_what_the_velocity_draws(prediction, options):
     """The same field by its velocity and by another prediction: all but the noise of the first instant."""
     made = model()
