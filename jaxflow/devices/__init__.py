@@ -1,1 +1,1 @@
-"""Where arrays live: layouts over devices, the mappings of a step to them, processes, the compiler."""
+"""Where arrays live: meshes and shardings, the mappings of a step to devices, processes, the compiler."""

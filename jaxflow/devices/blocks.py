@@ -1,7 +1,7 @@
-"""Many examples go through a compiled function block by block, over the devices of all processes.
+"""Apply a compiled function to many examples block by block, over the devices of all processes.
 
-All blocks have one size, so that one program serves them; the last is filled up with examples that come
-again, whose results are dropped.
+All blocks have one size, so that one program serves them; the last is padded with examples that occur again,
+and their results are dropped.
 """
 
 from collections.abc import Callable
@@ -11,9 +11,9 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding
 from jaxtyping import Int
-from tqdm import tqdm
 
-from jaxflow.devices import layouts
+from jaxflow import progress
+from jaxflow.devices import mesh, processes
 
 
 def in_blocks(
@@ -27,25 +27,27 @@ def in_blocks(
     """`function` of all examples, a block at a time: a tree of arrays (n, ...) on the host, in each process.
 
     Args:
-        function: compiled, of a tree of arrays (block, ...) to another one.
+        function: compiled, from a tree of arrays (block, ...) to another one.
         examples: a tree of arrays (n, ...) on the host.
-        size: of a block; made a multiple of the devices, and no more than there are examples.
-        sharding: over devices; one device if left out.
-        name: of the progress bar; none if left out.
+        size: examples in a block, at most n; rounded up to a multiple of the devices.
+        sharding: of the examples, over devices; if None, one device.
+        name: of the progress bar; if None, there is none.
 
     >>> in_blocks(lambda x: x + 1, np.arange(5), size=2).tolist()
     [1, 2, 3, 4, 5]
     """
-    sharding = layouts.on_one_device() if sharding is None else sharding
+    sharding = mesh.on_one_device() if sharding is None else sharding
     n = len(jax.tree.leaves(examples)[0])
-    shares = sharding.mesh.shape[layouts.EXAMPLES]
+    shares = sharding.mesh.shape[mesh.EXAMPLES]
     size = -(-min(size, n) // shares) * shares
-    rows = layouts.rows_here(sharding, size)
-    results = []
-    silent = name is None or jax.process_index() > 0
-    for start in tqdm(range(0, n, size), name, unit="block", leave=False, disable=silent):
-        block = _rows(examples, (start + rows) % n)
-        results.append(layouts.on_host(function(layouts.lay(block, sharding, size, rows))))
+    rows = mesh.rows_here(sharding, size)
+    starts, results = range(0, n, size), []
+    silent = name is None or not processes.is_first()
+    for start in starts if silent else progress.over(starts, str(name), unit="block"):
+        block = mesh.distribute(_rows(examples, (start + rows) % n), sharding, size, rows)
+        with mesh.use(sharding):
+            result = function(block)
+        results.append(mesh.on_host(result))
     return jax.tree.map(lambda *parts: np.concatenate(parts)[:n], *results)
 
 

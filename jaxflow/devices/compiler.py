@@ -1,11 +1,12 @@
-"""What the compiler is told of a training step: which library multiplies its matrices on a CPU.
+"""Compiler options of a training step: on a CPU, the library that multiplies matrices.
 
-Of those that XLA brings, oneDNN is the fastest in the gradients of dense layers, which the default leaves to
-Eigen; in bfloat16 it alone uses a CPU's matrix units there. It is an experimental option of XLA:
+Of XLA's libraries, oneDNN is the fastest for the gradients of dense layers, which by default go to Eigen, and
+in bfloat16 the only one that uses a CPU's matrix units. It is an experimental option, measured with JAX 0.12;
+delete this module once it is XLA's default.
 
-- in JAX 0.10 and 0.11 some programs do not compile with it;
-- to delete a program in the instant in which it ends may abort the process. So it is for programs that live
-  on, as a training step does, and not for all.
+- In JAX 0.10 and 0.11 some programs fail to compile with it.
+- Deleting a program right after it ran may abort the process. So it is for programs that are kept, such as a
+  training step, and not for all.
 """
 
 import os
@@ -19,13 +20,16 @@ ONEDNN: dict[str, bool | str] = {
 }
 
 
-def options() -> dict[str, bool | str]:
+def options(target: str | None = None) -> dict[str, bool | str]:
     """Options for `jax.jit(step, compiler_options=options())`.
 
-    None but with JAX 0.12 on a Linux x86-64 machine without accelerator, and none where XLA_FLAGS speak of
-    oneDNN: `XLA_FLAGS=--xla_cpu_use_onednn=false` leaves all to the default.
+    Empty except with JAX 0.12 for the CPU of a Linux x86-64 machine. Also empty if XLA_FLAGS mention oneDNN:
+    `XLA_FLAGS=--xla_cpu_use_onednn=false` restores the default.
+
+    Args:
+        target: platform of the devices that the program is for: cpu, gpu or tpu; if None, JAX's default.
     """
     known = (0, 12) <= jax.__version_info__ < (0, 13)
-    machine = platform.system(), platform.machine(), jax.default_backend()
+    machine = platform.system(), platform.machine(), target or jax.default_backend()
     named = "onednn" in os.environ.get("XLA_FLAGS", "")
     return ONEDNN if known and machine == ("Linux", "x86_64", "cpu") and not named else {}

@@ -1,24 +1,28 @@
-"""How much memory there is, and what a function needs of it, from its program as JAX traces it."""
+"""How much memory there is, and how much a function needs, from the program that JAX traces."""
 
 import math
-import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 import numpy as np
+import psutil
 from jax.extend.core import ClosedJaxpr, Jaxpr
 
 
+def of_host() -> int:
+    """Bytes of memory of this machine."""
+    return psutil.virtual_memory().total
+
+
 def memory() -> int:
-    """Bytes of a device of this process; on a CPU those of the machine."""
+    """Bytes of memory of a device of this process; on a CPU, of the machine."""
     stats = jax.local_devices()[0].memory_stats() or {}
-    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return int(stats.get("bytes_limit", machine))
+    return int(stats.get("bytes_limit", of_host()))
 
 
 def largest_array(function: Callable[..., Any], *args: Any) -> int:
-    """Bytes of the largest array that the function makes; nothing is computed.
+    """Bytes of the largest array that the function allocates; nothing is computed.
 
     Args:
         function: of arrays.

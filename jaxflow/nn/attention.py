@@ -1,10 +1,11 @@
-"""Attention of tokens: softmax(q k^T / sqrt(d)) v, one way in for every device.
+"""Attention between tokens, softmax(q k^T / sqrt(d)) v, with one entry point for all devices.
 
-`attend` chooses among the implementations of `IMPLEMENTATIONS`: XLA's, the fused kernel of cuDNN, and
-for CPUs plain matrix products with the heads as a leading axis, which is the layout that they are fast in.
-Query, key and value have projections of their own, since on a CPU the parts of a joint one must be copied.
+`attend` chooses among `IMPLEMENTATIONS` by the platform that the program is compiled for: XLA's, the fused
+kernel of cuDNN, and for CPUs matrix products with heads as a leading axis, the layout that is fast there.
+Query, key and value have separate projections, since on a CPU the parts of a joint one would have to be
+copied.
 
-Normalisation and softmax are float32 in every compute type.
+Normalisation and softmax are computed in float32 in every compute type.
 """
 
 from collections.abc import Callable
@@ -16,6 +17,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from jaxflow.devices import mesh
 from jaxflow.nn.attributes import Dtype
 from jaxflow.nn.dense import Dense
 
@@ -56,26 +58,26 @@ def attend(
     scale: float | None = None,
     implementation: str = "auto",
 ) -> Float[Array, "b n heads d"]:
-    """Each query's mean of the values, weighted by softmax(scale q k^T + bias) over the keys.
+    """For each query, the mean of the values weighted by softmax(scale q k^T + bias) over the keys.
 
     Args:
         query: (b, n, heads, d).
         key: (b, m, heads, d).
         value: (b, m, heads, d).
-        mask: which keys count, for all queries (b, m) or each of them (b, n, m); one at least. A masked one
-            has no influence.
-        bias: of the logits.
-        scale: of the logits; 1 / sqrt(d) if left out.
+        mask: which keys to attend to, for all queries (b, m) or for each (b, n, m); at least one. Masked keys
+            have no influence.
+        bias: added to the logits.
+        scale: of the logits; if None, 1 / sqrt(d).
         implementation: by name; `auto` is cuDNN on a GPU in 16 bits without mask and bias, matmul on a CPU,
-            else XLA. Under `jax.vmap` over what only some operands depend on cuDNN may crash: take another.
+            XLA otherwise. Under a `jax.vmap` that maps only some operands cuDNN may crash: choose another.
 
     Raises:
-        ValueError: there is no such implementation.
+        ValueError: an unknown implementation.
     """
     plain = mask is None and bias is None
     name = _fastest(query, plain) if implementation == "auto" else implementation
     if name not in IMPLEMENTATIONS:
-        raise ValueError(f"implementation = {name!r}: there are auto, {', '.join(IMPLEMENTATIONS)}")
+        raise ValueError(f"implementation = {name!r}: must be one of auto, {', '.join(IMPLEMENTATIONS)}")
     if mask is not None:
         mask = mask[:, None, None] if mask.ndim == 2 else mask[:, None]
     if bias is not None:
@@ -84,8 +86,8 @@ def attend(
 
 
 def _fastest(query: Array, plain: bool) -> str:
-    platform = jax.default_backend()
-    # cuDNN takes 16 bits, some head sizes, and no mask that is one row for all queries.
+    platform = mesh.platform()
+    # cuDNN supports 16 bits, some head sizes, and no mask with one row for all queries.
     fits = query.dtype in (jnp.bfloat16, jnp.float16) and query.shape[-1] % 8 == 0 and query.shape[-1] <= 128
     if platform == "gpu" and fits and plain:
         return "cudnn"
@@ -93,16 +95,16 @@ def _fastest(query: Array, plain: bool) -> str:
 
 
 Rotation = Callable[[Heads], Heads]
-"""Turns queries and keys by their position, `embeddings.rotate`."""
+"""Rotates queries and keys by their position, `embeddings.rotate`."""
 
 
 class Attention(linen.Module):
-    """Multi-head attention of tokens to tokens, (b, n, c) -> (b, n, c); to themselves, or to others.
+    """Multi-head attention, (b, n, c) -> (b, n, c), of tokens to themselves or to other tokens.
 
     Attributes:
-        heads: number of heads; divides the channels.
-        qk_norm: normalise queries and keys, which keeps large models stable (Dehghani et al. 2302.05442).
-        out_init: initialiser of the last layer.
+        heads: number of heads; must divide the channels.
+        qk_norm: normalise queries and keys, which stabilises large models (Dehghani et al. 2302.05442).
+        out_init: initialiser of the output layer.
         dtype: compute type, float32 or bfloat16.
         implementation: of `attend`.
     """
@@ -142,9 +144,9 @@ def project_heads(
     norm: bool = False,
     dtype: Dtype = "float32",
 ) -> Heads:
-    """Tokens (b, n, c) -> (b, n, heads, d) by a layer `name` of the module that calls.
+    """Project tokens (b, n, c) to heads (b, n, heads, d), by a layer `name` of the calling module.
 
-    With `norm` each head is normalised over d (root mean square, float32) by a layer `name`_norm.
+    With `norm`, a layer `name`_norm normalises each head over d (root mean square, float32).
 
     Raises:
         ValueError: `heads` does not divide the channels.

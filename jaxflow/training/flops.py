@@ -1,12 +1,12 @@
-"""Floating point operations of a training step, and the part of the devices' peak that they are.
+"""Floating point operations of a training step, and model FLOPs utilisation.
 
-Counted are matrix products and convolutions, a multiplication and its addition as two operations, in the
-program that JAX traces. Element-wise operations are not: they are fewer by a factor of about the width of the
-layers, and are not done by the matrix units, whose peak one divides by.
+Counts the matrix products and convolutions of the program that JAX traces, a multiply-add as two operations.
+Element-wise operations are not counted: they are fewer by a factor of about the width of the layers, and do
+not run on the matrix units, which the peak refers to.
 
     utilisation = operations of the model per step / (seconds per step * peak of all devices)
 
-The operations are those of the model, whatever was done to compute it: without what remat computes again.
+The operations are those of the model however it is computed: recomputation by remat is not counted.
 
 Source: Chowdhery et al. 2204.02311, appendix B (model FLOPs utilisation).
 """
@@ -49,28 +49,28 @@ PEAKS = {
     "NVIDIA GeForce RTX 3090": 71e12,
     "NVIDIA GeForce RTX 4090": 165.2e12,
 }
-"""Operations per second of one JAX device by its kind: dense matrix products in bfloat16, in float16 where
-there is no bfloat16 (V100, T4), summed in float32. On TPU v2, v3 and 7x a device is half a chip.
+"""Operations per second of one JAX device by its kind: dense matrix products in bfloat16, or float16 on
+devices without bfloat16 (V100, T4), accumulated in float32. On TPU v2, v3 and 7x a device is half a chip.
 
-Sources: Google Cloud's page of each TPU version; NVIDIA's data sheets, of whose numbers with sparsity these
-are half, and its white papers on the GA102 and Ada architectures (GeForce, A6000).
+Sources: Google Cloud's page on each TPU version; NVIDIA's data sheets (half their figures with sparsity) and
+its white papers on the GA102 and Ada architectures (GeForce, A6000).
 """
 
 
 def count(function: Callable[..., Any], *args: Any) -> int:
     """Operations of the matrix products and convolutions in one call of a pure function.
 
-    A scan counts as often as it runs, a condition with its largest branch, and what has a program for each
-    kind of device with the smallest. In a convolution each number of the kernel is multiplied once for each
-    output, or for each input if those are fewer: so the zeros between the inputs of a transposed one are left
-    out, and those of the padding are counted.
+    The body of a scan counts once per iteration, a conditional as its largest branch, and code that differs
+    by platform as its smallest. In a convolution each element of the kernel is multiplied once per output, or
+    per input if there are fewer: the zeros between the inputs of a transposed convolution are not counted,
+    those of the padding are.
 
     Args:
         function: of arrays.
         args: its arguments, or their shapes as `jax.ShapeDtypeStruct`.
 
     Raises:
-        ValueError: there are products in a while loop or a Pallas kernel; the program does not say how many.
+        ValueError: a while loop or a Pallas kernel contains products; the program does not say how many.
     """
     return _of_program(jax.make_jaxpr(function)(*args))
 
@@ -78,27 +78,28 @@ def count(function: Callable[..., Any], *args: Any) -> int:
 def count_training(
     loss: Objective, params: Params, key: PRNGKeyArray | jax.ShapeDtypeStruct, batch: Any
 ) -> int:
-    """Operations of a training step on a whole batch, 3 times those of the loss.
+    """Operations of a training step on a whole batch: 3 times those of the loss.
 
-    The backward pass has two products for each one of the forward pass: the gradients of its two factors. A
-    factor that needs no gradient counts too, so this is too much where large parts of the loss are frozen.
+    For each product of the forward pass, the backward pass has two: the gradients of its two factors. A
+    factor that needs no gradient is counted too, so this is too high where large parts of the loss are
+    frozen.
     """
     return 3 * count(loss, params, key, batch)
 
 
 def peak(device: jax.Device) -> float | None:
-    """Operations per second of 16-bit matrix products, `PEAKS`; None for a kind not listed, as any CPU."""
+    """Peak rate of 16-bit matrix products, `PEAKS`; None for an unlisted kind of device, such as a CPU."""
     return PEAKS.get(device.device_kind)
 
 
 def utilisation(flops_per_step: int, seconds_per_step: float, devices: Sequence[jax.Device]) -> float | None:
-    """Model FLOPs utilisation, in [0, 1]; None where the peak of a device is not known.
+    """Model FLOPs utilisation, in [0, 1]; None if the peak of a device is unknown.
 
-    The peak is that of 16 bits also for a model in float32, so that the numbers of two models compare.
+    The peak is that of 16 bits even for a model in float32, so that the numbers of two models compare.
 
     Args:
-        flops_per_step: of `count_training`, for the batch of all devices.
-        seconds_per_step: as measured, with all that a step waits for.
+        flops_per_step: `count_training` for the batch of all devices.
+        seconds_per_step: as measured, including all waiting.
         devices: all that share the step.
     """
     peaks = [peak(device) for device in devices]
@@ -116,15 +117,15 @@ def _of_equation(equation: JaxprEqn) -> int:
         return PRODUCTS[name](equation)
     parts = [_of_program(program) for program in _programs(equation)]
     if name in ("while", "pallas_call") and any(parts):
-        raise ValueError(f"{name} with products inside: how often they are done is not in the program")
+        raise ValueError(f"{name} contains matrix products: the program does not say how often they run")
     if name == "cond":
-        # Where devices differ in how they compute the same, more than the least is not of the model.
+        # Where platforms compute the same thing differently, the excess is not part of the model.
         return min(parts) if equation.params.get("branches_platforms") else max(parts)
     return _times(equation) * sum(parts)
 
 
 def _programs(equation: JaxprEqn) -> Iterator[Jaxpr | ClosedJaxpr]:
-    """The programs inside an equation: what a loop repeats, what `jit` or `remat` wraps, branches."""
+    """The programs inside an equation: the body of a loop, `jit` or `remat`, and branches."""
     for value in equation.params.values():
         for item in value if isinstance(value, (tuple, list)) else (value,):
             if isinstance(item, (Jaxpr, ClosedJaxpr)):
@@ -147,20 +148,20 @@ def _of_dot(equation: JaxprEqn) -> int:
 
 def _of_convolution(equation: JaxprEqn) -> int:
     x, kernel, out = _arrays(equation)
-    before, _, after = equation.params["dimension_numbers"]  # each of batch, channels, then the places
-    places = (min(x.shape[i], out.shape[j]) for i, j in zip(before[2:], after[2:], strict=True))
-    # The kernel has its inputs per group, and the batch of the result is that of one batch group.
-    return 2 * out.shape[after[0]] * math.prod(places) * kernel.size
+    before, _, after = equation.params["dimension_numbers"]  # each of batch, channels, spatial axes
+    spatial = (min(x.shape[i], out.shape[j]) for i, j in zip(before[2:], after[2:], strict=True))
+    # The kernel holds the inputs of one group, and the result's batch is that of one batch group.
+    return 2 * out.shape[after[0]] * math.prod(spatial) * kernel.size
 
 
 def _of_attention(equation: JaxprEqn) -> int:
-    """cuDNN's, in which there is no program to look into: q k^T, and the weights times the values."""
+    """cuDNN's, which is opaque: q k^T, and the weights times the values."""
     query, key, *_, out = _arrays(equation)
     return 2 * key.shape[1 + equation.params["layout"]] * (query.size + out.size)
 
 
 def _arrays(equation: JaxprEqn) -> list[Any]:
-    """Shapes of the operands and, last, of the first result."""
+    """Shapes of the operands, then of the first result."""
     return [variable.aval for variable in (*equation.invars, equation.outvars[0])]
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from jaxflow.devices import blocks
-from jaxflow.devices.layouts import over_examples
+from jaxflow.devices.mesh import over_examples
 
 
 @pytest.mark.parametrize("n", [1, 7, 8, 20])
