@@ -1,6 +1,6 @@
-"""Data sets: opened by name, a folder of pictures, or the user's own arrays; read in batches through Grain.
+"""Data sets, opened by name, from a folder of images or from arrays, and read in batches through Grain.
 
-Knows nothing of flows. Batch n is a pure function of (seed, n).
+Nothing here depends on flows. Batch n is a pure function of (seed, n).
 """
 
 from jaxflow.data.codecs import Captions, Classes, Codec, vocabulary_of

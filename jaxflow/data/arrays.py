@@ -8,10 +8,11 @@ import numpy as np
 from jaxtyping import UInt8
 
 from jaxflow.data.codecs import ONE_CLASS, Captions, Classes, vocabulary_of
+from jaxflow.data.names import shown
 
 MOST_CHANNELS = 4
 MOST_UNNAMED = 1000
-"""Classes that there may be, if there are not as many images, without their names."""
+"""Largest number of unnamed classes, unless there are more images."""
 
 Said = tuple[dict[str, Any], ...]
 """{"label": number} or {"caption": text} of each image."""
@@ -35,41 +36,41 @@ def grey_levels(images: Any) -> UInt8[np.ndarray, "n h w c"]:
     """The images with an axis of channels.
 
     Raises:
-        ValueError: they are no uint8 images of this form; the message says how to make some of them.
+        ValueError: they are not uint8 images of this shape; the message says how to convert them.
     """
     images = np.asarray(images)
     if images.dtype != np.uint8:
-        raise ValueError(f"images are {images.dtype}: uint8 of 0 to 255 is needed{_conversion(images)}")
+        raise ValueError(f"images are {images.dtype}: expected uint8 of 0 to 255{_conversion(images)}")
     shape = images.shape
     images = images[..., None] if len(shape) == 3 else images
     if images.ndim != 4 or 0 in shape or images.shape[3] > MOST_CHANNELS:
         first = images.ndim == 4 and 0 < shape[1] <= MOST_CHANNELS < shape[3]
         raise ValueError(
-            f"images have the shape {shape}: one image at least is needed, (n, h, w, c) with c from 1 to"
-            f" {MOST_CHANNELS}, or (n, h, w)"
+            f"images have the shape {shape}: expected (n, h, w, c) with c from 1 to {MOST_CHANNELS}, or"
+            " (n, h, w), and at least one image"
             + ("; channels come last, images.transpose(0, 2, 3, 1)" if first else "")
         )
     return images
 
 
 def labelled(labels: Any, n: int, names: Sequence[str] | None) -> tuple[Classes, Said]:
-    """The classes, and which of them each of n images shows.
+    """The classes, and the label of each of n images.
 
     Raises:
-        ValueError: the labels are not n numbers of classes, or two names are the same.
+        ValueError: the labels are not n class numbers, or two names are equal.
     """
     labels = np.asarray(labels)
     if labels.shape != (n,):
-        raise ValueError(f"labels have the shape {labels.shape}: a number for each image is needed, {(n,)}")
+        raise ValueError(f"labels have the shape {labels.shape}: expected a number for each image, {(n,)}")
     if labels.dtype.kind not in "iu":
         raise ValueError(
-            f"labels are {labels.dtype}: numbers of classes are needed, from 0;"
+            f"labels are {labels.dtype}: expected class numbers, from 0;"
             " names, labels = np.unique(labels, return_inverse=True)"
         )
     if names is None and labels.max() >= max(n, MOST_UNNAMED):
         raise ValueError(
-            f"labels[{labels.argmax()}] = {labels.max()}: there are {n} images; give the names of so many"
-            " classes, or number them from 0 by np.unique(labels, return_inverse=True)"
+            f"labels[{labels.argmax()}] = {labels.max()}, but there are {n} images: pass the names of"
+            " the classes, or number them from 0 by np.unique(labels, return_inverse=True)"
         )
     codec = Classes(tuple(map(str, range(labels.max() + 1) if names is None else names)))
     wrong = (labels < 0) | (labels >= len(codec.names))
@@ -80,22 +81,22 @@ def labelled(labels: Any, n: int, names: Sequence[str] | None) -> tuple[Classes,
 
 
 def captioned(captions: Sequence[str], n: int) -> tuple[Captions, Said]:
-    """The words of the captions, and the caption of each of n images.
+    """The vocabulary of the captions, and the caption of each of n images.
 
     Raises:
-        ValueError: the captions are not n texts.
+        ValueError: the captions are not n non-empty texts.
     """
     if isinstance(captions, str) or len(captions) != n:
-        given = repr(captions) if isinstance(captions, str) else f"{len(captions)} texts"
-        raise ValueError(f"captions = {given}: a list of {n} texts is needed, one for each image")
+        given = f"'{shown(captions)}'" if isinstance(captions, str) else f"{len(captions)} texts"
+        raise ValueError(f"captions = {given}: expected a list of {n} texts, one for each image")
     for i, caption in enumerate(captions):
         if not isinstance(caption, str) or not caption.strip():
-            raise ValueError(f"captions[{i}] = {caption!r}: a text that says something is needed")
+            raise ValueError(f"captions[{i}] = {caption!r}: expected a text that is not empty")
     return vocabulary_of(captions), tuple({"caption": str(caption)} for caption in captions)
 
 
 def unlabelled(n: int) -> tuple[Classes, Said]:
-    """All images are of one class."""
+    """One class for all images."""
     return ONE_CLASS, ({"label": 0},) * n
 
 
@@ -111,4 +112,4 @@ def _conversion(images: np.ndarray) -> str:
         return "; from [0, 1] by np.round(255 * images).astype('uint8')"
     if low >= 0 and high <= 255:
         return "; images.round().astype('uint8')"
-    return f", and these are {low} to {high}"
+    return f", these are {low} to {high}"

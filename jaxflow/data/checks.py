@@ -1,6 +1,6 @@
-"""Examples checked on the host, before they go to a device, which would answer with wrong numbers or none.
+"""Examples are checked on the host: a device would return wrong numbers without an error.
 
-A class out of range is nan in Flax's `Embed`; an image of another dtype has wrong colours and no error.
+A class out of range becomes nan in Flax's `Embed`; an image of another dtype gets wrong colours.
 """
 
 from collections.abc import Sequence
@@ -21,13 +21,13 @@ def stack_checked(dataset: Dataset, positions: np.ndarray, examples: Sequence[An
     """Examples as one batch {"image": uint8 (b, h, w, c), "y": condition with a leading axis}.
 
     Args:
-        dataset: whose examples they are.
-        positions: where they stand in it, for the messages.
+        dataset: the examples' data set.
+        positions: their positions in it, for the messages.
         examples: decoded.
 
     Raises:
-        ValueError: an image is not uint8 of the data set's shape, a condition not of the shapes and dtypes of
-            null, a class out of range, or an embedding not finite; the message says of which example.
+        ValueError: an image is not uint8 of the data set's shape, a condition lacks the shapes and dtypes
+            of null, a class is out of range, or an embedding is not finite; the message names the example.
     """
     like = {"image": np.empty(dataset.image_shape, np.uint8), "y": dataset.codec.null}
     parts = [
@@ -50,7 +50,7 @@ def _part(codec: Codec, position: int, example: Any) -> dict[str, Any]:
 
 
 def _stack(like: Any, parts: Sequence[Any]) -> Any | None:
-    with suppress(ValueError):  # of several shapes or structures
+    with suppress(ValueError):  # if shapes or structures differ
         batch = stack(parts)
         if _kinds(batch, 1) == _kinds(like):
             return batch
@@ -58,7 +58,7 @@ def _stack(like: Any, parts: Sequence[Any]) -> Any | None:
 
 
 def _kinds(tree: Any, axes: int = 0) -> dict[str, Kind]:
-    """Of each leaf by its name, without the first axes."""
+    """Shape and dtype of each leaf by its name, without the first axes."""
     leaves = ((path, np.asarray(leaf)) for path, leaf in jax.tree.leaves_with_path(tree))
     return {_name(path): (leaf.shape[axes:], leaf.dtype) for path, leaf in leaves}
 
@@ -71,8 +71,8 @@ def _odd_one(like: Any, positions: np.ndarray, parts: Sequence[Any]) -> str:
     expected = _kinds(like)
     i, kinds = next((i, kinds) for i, part in enumerate(parts) if (kinds := _kinds(part)) != expected)
     name = next(name for name in expected | kinds if kinds.get(name) != expected.get(name))
-    is_, needed = (_described(of.get(name)) for of in (kinds, expected))
-    return f"{name} of example {positions[i]} is {is_}: {needed} is needed"
+    given, like_null = (_described(of.get(name)) for of in (kinds, expected))
+    return f"{name} of example {positions[i]} is {given}: expected {like_null}"
 
 
 def _described(kind: Kind | None) -> str:
@@ -85,6 +85,6 @@ def _check_finite(batch: Any, positions: np.ndarray) -> None:
         if not finite.all():
             i, *index = np.argwhere(~finite)[0].tolist()
             raise ValueError(
-                f"{_name(path)} of example {positions[i]} is {leaf[i, *index]} at {tuple(index)}: finite"
-                " numbers are needed"
+                f"{_name(path)} of example {positions[i]} is {leaf[i, *index]} at {tuple(index)}: must be"
+                " finite"
             )

@@ -1,4 +1,4 @@
-"""The handwritten digits that ship inside scikit-learn, as a TFDS data set.
+"""The handwritten digits that ship with scikit-learn, as a TFDS data set.
 
 1,797 images of 8 x 8 pixels with 17 grey levels, written by 43 people; every fifth image is
 held out as the split `test`. Prepares itself from the installed package, without a network.

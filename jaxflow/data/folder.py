@@ -1,251 +1,162 @@
-"""The user's own pictures as a data set: a folder of them, with classes or captions.
+"""Your own images as a data set: a folder of them, with classes or captions.
 
-Classes are subfolders, one for each; what lies deeper in one belongs to it. Captions are texts in UTF-8,
-NAME.txt beside each NAME.jpg. Without either, all pictures are of one class. Order and split depend on the
-paths inside the folder only: `test` has the pictures whose SHA-256 of the path is a multiple of 10, so that
-each keeps its side when others are added.
+Classes are subfolders, one for each; what is deeper in one belongs to it. Captions are in files next to the
+images (see `sidecars`). Without either, all images are of one class. Order and split depend on the paths
+inside the folder only: `test` has the images for which the SHA-256 of the path, as a number in [0, 1), is
+below `hold_out`, so that images keep their split when others are added.
 """
 
 import hashlib
+import json
 import os
 import posixpath
-import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path, PurePosixPath
 from typing import Any
 
-import numpy as np
-from jaxtyping import UInt8
-from tqdm import tqdm
-
-from jaxflow.data.codecs import ONE_CLASS, Captions, Classes, vocabulary_of
-from jaxflow.data.dataset import RESIDENT_BYTES, Dataset
-from jaxflow.data.pictures import read_picture
+from jaxflow.data.apart import check_apart
+from jaxflow.data.class_folders import MOST_NAMED, classes_of
+from jaxflow.data.codecs import Captions, Classes, vocabulary_of
+from jaxflow.data.dataset import Dataset
+from jaxflow.data.names import shown
+from jaxflow.data.reading import Pictures, read_all
+from jaxflow.data.sidecars import KINDS, Sidecars, read_captions
+from jaxflow.data.walk import walk
 from jaxflow.data.words import split as split_words
+from jaxflow.places import Place
+
+__all__ = ["HOLD_OUT", "MOST_SIZE", "Pictures", "check_apart", "held_out", "open_folder"]
 
 SUFFIXES = (".avif", ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-"""Files that are pictures, in lower or upper case."""
+"""Files that are images, in lower or upper case."""
 SPLITS = ("train", "test")
-NAMES_OF_SPLITS = {"train", "training", "test", "testing", "val", "valid", "validation"}
-NOT_SHOWN = {"__MACOSX", "@eaDir"}
-"""Folders in which systems keep notes of their own."""
-MOST_NAMED = 12
-"""Classes, or unreadable pictures, that a message names."""
+HOLD_OUT = 0.1
+"""Share of the images that is held out as `test`."""
+MOST_SIZE = 4096
+"""Side of an image: 48 MiB."""
 
 
-@dataclass(frozen=True, eq=False)
-class Pictures:
-    """Random access to the pictures of a split, {"image": uint8 (size, size, 3), "label" or "caption"}."""
-
-    files: tuple[Path, ...]
-    said: tuple[dict[str, Any], ...]
-    """Label or caption of each."""
-    size: int
-    pixels: UInt8[np.ndarray, "n size size 3"] | None
-    """All images, where they are few enough to be kept; else each is read when asked for."""
-    notes: tuple[str, ...]
-    """What was read, and what was done to it, in plain sentences for the user."""
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def __getitem__(self, position: int) -> dict[str, Any]:
-        if self.pixels is not None:
-            return {"image": self.pixels[position], **self.said[position]}
-        return {"image": read_picture(self.files[position], self.size)[0], **self.said[position]}
-
-    def __getitems__(self, positions: Sequence[int]) -> list[dict[str, Any]]:
-        if self.pixels is not None:
-            return [self[position] for position in positions]
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            return list(pool.map(self.__getitem__, positions))
-
-
-def open_folder(directory: Path, split: str, size: int) -> Dataset:
-    """Read every picture of a split once; they are kept if together they take no more than `RESIDENT_BYTES`.
+def open_folder(directory: Place, split: str, size: int, hold_out: float | int = HOLD_OUT) -> Dataset:
+    """Read every image of a split once; they are kept if together they take no more than `RESIDENT_BYTES`.
 
     Args:
         directory: the folder.
-        split: `train` or `test`, a tenth of the pictures.
-        size: side of the images in pixels.
+        split: `train` or `test`.
+        size: side of the images in pixels, 1 to 4096.
+        hold_out: share of the images in `test`, at least 0 and below 1; 0 to train on all.
 
     Raises:
-        FileNotFoundError: there is no such folder, or no picture in it.
-        ValueError: a picture cannot be read, it is unclear what is said of one, a class has no picture to
-            train on, or there is no such split or size; the message names it.
+        OSError: there is no such folder, or no image in it, or it cannot be read. ValueError: an image or
+        caption cannot be read, an image's class or caption is ambiguous, a class has no
+            image to train on, or there is no such split or size; the message names it.
     """
-    if size < 1:
-        raise ValueError(f"image_size = {size}: at least 1 is needed")
-    if split not in SPLITS:
-        raise ValueError(
-            f"data set 'folder' has no split {split!r}: it has train and test, whole, without slices"
-        )
+    _check(split, size, hold_out)
     found = _find(directory)
-    names = [name for name in found.pictures if held_out(name) == (split == "test")]
+    test = {name for name in found.pictures if held_out(name, hold_out)}
+    names = [name for name in found.pictures if (name in test) == (split == "test")]
     if not names:
         raise ValueError(
-            f"data_dir = {directory}: none of its pictures ({len(found.pictures)}) is in the split {split!r};"
-            " one in ten is in test, by its name: add pictures"
+            f"data_dir = {shown(directory)}: of {len(found.pictures)} images none is in the split {split!r},"
+            f" chosen by name with hold_out = {hold_out}: add images, or set hold_out (0 to train on all)"
         )
-    codec, said = _captions(directory, found) if found.captions else _classes(directory, found)
-    files = tuple(found.pictures[name] for name in names)
-    pixels, enlarged = _read_all(files, size)
-    examples = tuple(said[name] for name in names)
-    notes = (_describe(codec, examples), *_remarks(enlarged, size, found.others))
-    return Dataset(Pictures(files, examples, size, pixels, notes), (size, size, 3), codec)
+    try:
+        codec, said = _conditions(found, test)
+    except ValueError as error:
+        raise ValueError(f"data_dir = {shown(directory)}: {error}") from None
+    files, examples = tuple(found.pictures[name] for name in names), tuple(said[name] for name in names)
+    read = read_all(files, size)
+    trained = len(found.pictures) - len(test)
+    notes = (
+        f"{trained:,} images to train on, {len(test):,} held out as test (hold_out = {hold_out})",
+        _describe(codec, examples),
+        *_remarks(read.enlarged, size, found),
+    )
+    content = [
+        (name, digest, said[name].get("caption")) for name, digest in zip(names, read.digests, strict=True)
+    ]
+    identity = hashlib.sha256(json.dumps(content).encode()).hexdigest()
+    return Dataset(Pictures(files, examples, size, read.pixels), (size, size, 3), codec, notes, identity)
 
 
-def held_out(name: str) -> bool:
-    """Does the picture with this path inside the folder belong to `test`?"""
-    return int.from_bytes(hashlib.sha256(os.fsencode(name)).digest()) % 10 == 0
+def held_out(name: str, share: float | int = HOLD_OUT) -> bool:
+    """Whether the image with this path inside the folder belongs to `test`."""
+    return int.from_bytes(hashlib.sha256(os.fsencode(name)).digest()[:6]) < share * 2**48
+
+
+def _check(split: str, size: int, hold_out: float | int) -> None:
+    if not 1 <= size <= MOST_SIZE:
+        raise ValueError(f"image_size = {size}: must be from 1 to {MOST_SIZE}")
+    if split not in SPLITS:
+        raise ValueError(f"split {split!r} of data set 'folder': must be train or test, without slices")
+    if not 0 <= hold_out < 1:
+        raise ValueError(f"hold_out = {hold_out!r}: must be at least 0 and below 1")
+    if split == "test" and not hold_out:
+        raise ValueError("hold_out = 0: all images are trained on, and the split 'test' is empty")
 
 
 @dataclass(frozen=True)
 class Found:
-    """What is in a folder; pictures go by their paths in it, with slashes and composed accents."""
+    """The contents of a folder; images are named by their paths in it, with slashes and composed accents."""
 
-    pictures: dict[str, Path]
-    captions: dict[str, Path]
-    """Files of the captions, for the pictures that have one."""
+    pictures: dict[str, Place]
+    sidecars: Sidecars
     others: Counter[str]
-    """How many files of each other suffix there are."""
+    """Number of other files, by suffix."""
+    notes: tuple[str, ...]
+    """What was skipped."""
 
 
-def _find(directory: Path) -> Found:
+def _find(directory: Place) -> Found:
     if not directory.is_dir():
         raise FileNotFoundError(
-            f"data_dir = {directory}: there is no such folder; name the one with the pictures"
+            f"data_dir = {shown(directory)}: there is no such folder; name the one with the images"
         )
-    files = sorted((_name(file.relative_to(directory)), file) for file in _files(directory))
-    pictures = {name: file for name, file in files if file.suffix.lower() in SUFFIXES}
-    texts = {_stem(name): file for name, file in files if file.suffix.lower() == ".txt"}
-    captions = {name: texts[_stem(name)] for name in pictures if _stem(name) in texts}
-    used = {*pictures.values(), *captions.values()}
-    others = Counter(file.suffix.lower() or "without suffix" for _, file in files if file not in used)
+    walked = walk(directory)
+    pictures = {name: file for name, file in walked.files.items() if _suffix(name) in SUFFIXES}
+    try:
+        sidecars = read_captions(pictures, walked.files)
+    except ValueError as error:
+        raise ValueError(f"data_dir = {shown(directory)}: {error}") from None
+    others = Counter(
+        _suffix(name) or "without suffix"
+        for name in walked.files
+        if name not in pictures and name not in sidecars.files
+    )
     if not pictures:
         seen = f", only {_counts(others)}" if others else ""
         raise FileNotFoundError(
-            f"data_dir = {directory}: no picture is in it{seen}; read are {' '.join(SUFFIXES)}"
+            f"data_dir = {shown(directory)}: no image is in it{seen}; supported are {' '.join(SUFFIXES)}"
         )
-    return Found(pictures, captions, others)
+    return Found(pictures, sidecars, others, tuple(_skipped(walked.runs, walked.links)))
 
 
-def _files(directory: Path) -> Iterator[Path]:
-    """All files but hidden ones; links are followed, though not back to where they came from."""
-    for here, folders, files in os.walk(directory, onerror=_fail, followlinks=True):
-        above = {folder.resolve() for folder in (Path(here), *Path(here).parents)}
-        shown = [name for name in folders if not name.startswith(".") and name not in NOT_SHOWN]
-        folders[:] = [name for name in shown if Path(here, name).resolve() not in above]
-        yield from (Path(here, name) for name in files if not name.startswith("."))
+def _suffix(name: str) -> str:
+    return posixpath.splitext(name)[1].lower()
 
 
-def _fail(error: OSError) -> None:
-    raise error
+def _skipped(runs: Sequence[str], links: int) -> Iterator[str]:
+    if runs:
+        more = f" and {len(runs) - 1} more" if len(runs) > 1 else ""
+        yield f"folders of runs, skipped: {shown(runs[0])}{more}"
+    if links:
+        yield f"links to folders that are read already, skipped: {links}"
 
 
-def _name(path: Path) -> str:
-    return unicodedata.normalize("NFC", path.as_posix())
-
-
-def _is_text(name: str) -> bool:
-    """Names of files may be any bytes."""
-    return os.fsencode(name).decode(errors="replace") == name
-
-
-def _stem(name: str) -> str:
-    return str(PurePosixPath(name).with_suffix(""))
-
-
-def _captions(directory: Path, found: Found) -> tuple[Captions, dict[str, dict[str, Any]]]:
-    without = [name for name in found.pictures if name not in found.captions]
+def _conditions(found: Found, test: set[str]) -> tuple[Captions | Classes, dict[str, dict[str, Any]]]:
+    """The codec of the images to train on, and the label or caption of all."""
+    captions = found.sidecars.captions
+    if not captions:
+        classes, numbers = classes_of(found.pictures, test)
+        return classes, {name: {"label": number} for name, number in numbers.items()}
+    without = [name for name in found.pictures if name not in captions]
     if without:
         raise ValueError(
-            f"data_dir = {directory}: {len(without)} of {len(found.pictures)} pictures have no caption;"
-            f" the first is {without[0]}: write {_stem(without[0])}.txt, or remove all captions"
+            f"{len(without)} of {len(found.pictures)} images have no caption; the first is"
+            f" {shown(without[0])}: write it, or remove all captions"
         )
-    captions = {name: _read_caption(file) for name, file in found.captions.items()}
-    codec = vocabulary_of(caption for name, caption in captions.items() if not held_out(name))
+    codec = vocabulary_of(caption for name, caption in captions.items() if name not in test)
     return codec, {name: {"caption": caption} for name, caption in captions.items()}
-
-
-def _read_caption(file: Path) -> str:
-    try:
-        text = file.read_text("utf-8-sig")
-    except UnicodeDecodeError:
-        raise ValueError(f"caption {file} is not UTF-8: save it as UTF-8") from None
-    caption = " ".join(unicodedata.normalize("NFC", text).split())
-    if not caption:
-        raise ValueError(f"caption {file} is empty: write one, or remove the file and its picture")
-    return caption
-
-
-def _classes(directory: Path, found: Found) -> tuple[Classes, dict[str, dict[str, Any]]]:
-    """The class of each picture is its folder below the one that has them all."""
-    common = posixpath.commonpath([PurePosixPath(name).parent for name in found.pictures])
-    below = {name: PurePosixPath(name).relative_to(common).parts for name in found.pictures}
-    deep = {name: parts[0] for name, parts in below.items() if len(parts) > 1}
-    if not deep:
-        return ONE_CLASS, {name: {"label": 0} for name in below}
-    classes = {folder: i for i, folder in enumerate(sorted(set(deep.values())))}
-    for name in below:
-        if name not in deep:
-            raise ValueError(
-                f"data_dir = {directory}: {name} lies beside the folders of the classes"
-                f" {', '.join([*classes][:MOST_NAMED])}: move it into one of them"
-            )
-    _check_classes(directory / common, [*classes], {deep[name] for name in deep if not held_out(name)})
-    return Classes(tuple(classes)), {name: {"label": classes[folder]} for name, folder in deep.items()}
-
-
-def _check_classes(directory: Path, classes: list[str], trained: set[str]) -> None:
-    if {name.lower() for name in classes} <= NAMES_OF_SPLITS:
-        raise ValueError(
-            f"data_dir = {directory}: its folders {' and '.join(classes)} are splits, not classes; name one,"
-            f" such as {directory / classes[0]}: a tenth of it is held out as test"
-        )
-    for name in classes:
-        if not _is_text(name):
-            raise ValueError(
-                f"data_dir = {directory}: the name {os.fsencode(name)!r} of a folder is not UTF-8: rename it"
-            )
-        if name not in trained:
-            raise ValueError(
-                f"data_dir = {directory}: all pictures of the class {name!r} are in test, one in ten"
-                " is, by its name; add pictures to it, or remove it"
-            )
-
-
-def _read_all(files: Sequence[Path], size: int) -> tuple[np.ndarray | None, int]:
-    """The images, if they are few enough to be kept, and how many had to be enlarged."""
-    keep = 3 * len(files) * size**2 <= RESIDENT_BYTES
-    pixels = np.empty((len(files), size, size, 3), np.uint8) if keep else None
-    enlarged, errors = 0, []
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        results = pool.map(partial(_attempt, size=size), files)
-        bar = tqdm(results, "read pictures", len(files), unit="picture", delay=1, leave=False)
-        for i, result in enumerate(bar):
-            if isinstance(result, ValueError):
-                errors.append(result)
-                continue
-            image, small = result
-            enlarged += small
-            if pixels is not None:
-                pixels[i] = image
-    if errors:
-        more = f" ({len(errors)} pictures in all)" if len(errors) > 1 else ""
-        raise ValueError("; ".join(map(str, errors[:MOST_NAMED])) + more)
-    return pixels, enlarged
-
-
-def _attempt(file: Path, size: int) -> tuple[np.ndarray, bool] | ValueError:
-    try:
-        return read_picture(file, size)
-    except ValueError as error:
-        return error
 
 
 def _describe(codec: Captions | Classes, examples: Sequence[dict[str, Any]]) -> str:
@@ -256,16 +167,20 @@ def _describe(codec: Captions | Classes, examples: Sequence[dict[str, Any]]) -> 
     counts = Counter(codec.names[example["label"]] for example in examples)
     if len(codec.names) > MOST_NAMED:
         numbers = [counts[name] for name in codec.names]
-        return f"{len(codec.names)} classes of {min(numbers)} to {max(numbers)} pictures"
-    return "classes: " + ", ".join(f"{name} ({counts[name]})" for name in codec.names)
+        return f"{len(codec.names)} classes of {min(numbers)} to {max(numbers)} images"
+    return "classes: " + ", ".join(f"{shown(name, 40)} ({counts[name]})" for name in codec.names)
 
 
-def _remarks(enlarged: int, size: int, others: Counter[str]) -> Iterator[str]:
+def _remarks(enlarged: int, size: int, found: Found) -> Iterator[str]:
     if enlarged:
         yield f"smaller than {size} x {size} and enlarged: {enlarged}"
-    if others:
-        yield f"other files, ignored: {_counts(others)}"
+    if found.others:
+        hint = "" if found.sidecars.captions else f" (captions are read from {KINDS})"
+        yield f"other files, ignored: {_counts(found.others)}{hint}"
+    yield from found.sidecars.notes
+    yield from found.notes
 
 
 def _counts(others: Counter[str]) -> str:
-    return ", ".join(f"{number} {suffix}" for suffix, number in others.most_common(MOST_NAMED))
+    named = [f"{number} {shown(suffix, 20)}" for suffix, number in others.most_common(MOST_NAMED)]
+    return ", ".join(named) + (", ..." if len(others) > MOST_NAMED else "")

@@ -1,44 +1,52 @@
-"""A picture of any common format as a square image.
+"""An image file of any common format as a square array.
 
-It becomes what one sees of it: turned as the camera noted (EXIF), on white where it is transparent, in RGB of
-8 bits (colour profiles are ignored), of a film the first frame; then its central square, brought to
+It is decoded as a viewer would show it: rotated by its EXIF orientation, on a white background, in 8-bit RGB
+(colour profiles are ignored), the first frame of an animation; then center-cropped to a square and resized to
 size x size with antialiasing (Lanczos).
 """
-
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from jaxflow.data.names import shown
+from jaxflow.places import Place
+
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
-"""What may be in them; Pillow would start other programs for some others."""
+"""Formats that are decoded; for some others Pillow would start external programs."""
+MOST_SHOWN = 120
+"""Most characters of a path, and of a decoder's error, in a message."""
 
 
-def read_picture(file: Path, size: int) -> tuple[UInt8[np.ndarray, "size size 3"], bool]:
-    """The image of a picture, and whether it is smaller than that and had to be enlarged.
+def read_picture(file: Place, size: int) -> tuple[UInt8[np.ndarray, "size size 3"], bool]:
+    """Decode an image, and say whether it was smaller than size and had to be enlarged.
 
     Raises:
-        ValueError: it cannot be read; the message names it.
+        ValueError: it cannot be decoded; the message names it.
     """
     try:
-        with Image.open(file, formats=FORMATS) as picture:
+        with file.open("rb") as stream, Image.open(stream, formats=FORMATS) as picture:
             small = min(picture.size) < size
-            picture.draft(None, (2 * size, 2 * size))  # a JPEG can be decoded at 1/2, 1/4 or 1/8 of its size
+            picture.draft(None, (2 * size, 2 * size))  # JPEGs can be decoded at 1/2, 1/4 or 1/8 of their size
             return np.asarray(_square(_to_rgb(ImageOps.exif_transpose(picture)), size)), small
     except UnidentifiedImageError:
-        raise ValueError(
-            f"picture {file} cannot be read, it is none of {', '.join(FORMATS)}: remove it or save it anew"
-        ) from None
-    except Exception as error:  # decoders raise whatever they stumble over, SyntaxError too
-        raise ValueError(f"picture {file} cannot be read, {error}: remove it or save it anew") from error
+        raise _unreadable(file, f"it is none of {', '.join(FORMATS)}") from None
+    except Exception as error:  # decoders raise all kinds of exceptions, SyntaxError too
+        reason = getattr(error, "strerror", None) or error  # without the path once more
+        raise _unreadable(file, shown(reason, MOST_SHOWN)) from error
+
+
+def _unreadable(file: Place, reason: str) -> ValueError:
+    return ValueError(
+        f"picture {shown(file, MOST_SHOWN)} cannot be read, {reason}: remove it or save it again"
+    )
 
 
 def _to_rgb(picture: Image.Image) -> Image.Image:
-    if picture.mode.startswith(("I", "F")):
+    if picture.mode in ("I", "F"):  # where white could be any number
+        raise ValueError("it has numbers of 32 bits, expected 8 or 16")
+    if picture.mode.startswith("I;16"):
         grey = np.asarray(picture, np.float64)
-        if picture.mode == "F" or not 0 <= grey.min() <= grey.max() < 2**16:
-            raise ValueError("it has numbers of 32 bits, not 8 or 16")
         return Image.fromarray(np.round(grey / 257).astype(np.uint8)).convert("RGB")
     if picture.has_transparency_data:
         white = Image.new("RGBA", picture.size, "white")

@@ -2,7 +2,7 @@
 
     python -m jaxflow.data.prepare mnist --data-dir DIR
 
-Needs a network, and TensorFlow for most data sets: pip install tensorflow-cpu.
+Needs a network connection, and TensorFlow for most data sets: pip install tensorflow-cpu.
 """
 
 import argparse

@@ -1,11 +1,30 @@
-"""The examples of a prepared data set: texts as such, and errors that say which one cannot be read."""
+"""TFDS data sets prepared as ArrayRecord files, and those of the package, which prepare themselves."""
 
+import hashlib
+import re
 from collections.abc import Iterator, Sequence
+from importlib import import_module
+from pathlib import Path
 from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+from filelock import FileLock
+from tensorflow_datasets.core import read_only_builder
+
+from jaxflow.data.codecs import Captions, Classes, Codec
+from jaxflow.data.dataset import Dataset
+from jaxflow.data.names import shown
+from jaxflow.places import Place
+
+OWN = {"digits": ("jaxflow.data.digits", "Digits"), "shapes": ("jaxflow.shapes.builder", "Shapes")}
+"""Data sets that ship with the package: module and builder."""
+NAME = r"\w+(/[\w.-]+)?(:[\d.*]+)?"
+"""TFDS names, with a configuration or a version."""
 
 
 class Prepared:
-    """Random access to the examples in prepared files.
+    """Random access to the examples in prepared files, their texts as str.
 
     Raises:
         OSError: an example cannot be read or decoded; the message says which, and what to do.
@@ -23,7 +42,7 @@ class Prepared:
     def __getitem__(self, position: int) -> dict[str, Any]:
         try:
             return _with_texts(self._source.__getitems__([position])[0])
-        except Exception as error:  # whatever reader and decoder stumble over, RuntimeError mostly
+        except Exception as error:  # readers and decoders raise all kinds of exceptions, RuntimeError mostly
             raise OSError(
                 f"example {position} of {self._name} cannot be read, {error}: prepare it again in another"
                 " folder and name that with --data-dir"
@@ -36,6 +55,99 @@ class Prepared:
             return [self[position] for position in positions]
 
 
+def open_prepared(name: str, split: str, directory: Place) -> Dataset:
+    """Open a split of a TFDS data set; the arguments and errors are those of `datasets.open_dataset`."""
+    if not isinstance(directory, Path):
+        raise ValueError(
+            f"data_dir = {shown(directory)}: {name!r} is read from a local folder: copy it to this machine"
+        )
+    builder = _builder(name, directory)
+    if builder.info.file_format != tfds.core.FileFormat.ARRAY_RECORD:
+        raise ValueError(
+            f"data set {name!r} in {directory} is {builder.info.file_format.value}, not array_record:"
+            f" prepare it again: python -m jaxflow.data.prepare {name} --data-dir OTHER_DIRECTORY"
+        )
+    features = dict(builder.info.features.items())
+    codec = _codec(name, features)
+    image_shape = _image_shape(name, features)
+    if codec is None or image_shape is None:
+        raise ValueError(f"data set {name!r} has the features {sorted(features)}: expected image and label")
+    if split.split("[")[0] not in builder.info.splits:
+        raise ValueError(f"data set {name!r} has no split {split!r}: it has {', '.join(builder.info.splits)}")
+    source = Prepared(builder.as_data_source(split), f"data set {name!r} in {directory}")
+    identity = repr((builder.info.full_name, split, len(source), image_shape, codec))
+    return Dataset(source, image_shape, codec, identity=hashlib.sha256(identity.encode()).hexdigest())
+
+
 def _with_texts(example: dict[str, Any]) -> dict[str, Any]:
-    """TFDS has texts as bytes."""
+    """Decode the strings, which TFDS stores as bytes."""
     return {name: value.decode() if isinstance(value, bytes) else value for name, value in example.items()}
+
+
+def _builder(name: str, directory: Path) -> tfds.core.DatasetBuilder:
+    if not re.fullmatch(NAME, name):
+        raise ValueError(
+            f"dataset = '{shown(name)}': expected `folder` or a TFDS name, as mnist or mnist:3.0.1"
+        )
+    _prepare_own(name, directory)
+    try:
+        return read_only_builder.builder_from_files(name, data_dir=directory)
+    except tfds.core.DatasetNotFoundError:
+        raise FileNotFoundError(
+            f"data set {name!r} is not in {directory}: name its folder with --data-dir or TFDS_DATA_DIR, or"
+            " download it once: pip install tensorflow-cpu && python -m jaxflow.data.prepare"
+            f" {name} --data-dir {directory}"
+        ) from None
+    except Exception as error:  # whatever fails in reading its metadata
+        raise ValueError(f"data set {name!r} in {directory} is damaged: {error}") from error
+
+
+def _image_shape(name: str, features: dict[str, Any]) -> tuple[int, int, int] | None:
+    image = features.get("image")
+    if not isinstance(image, tfds.features.Image):
+        return None
+    if None in image.shape:
+        raise ValueError(f"data set {name!r} has images of several sizes {image.shape}: expected one size")
+    if image.np_dtype != np.uint8:
+        raise ValueError(f"data set {name!r} has images of {np.dtype(image.np_dtype)}: expected uint8")
+    return tuple(image.shape)
+
+
+def _codec(name: str, features: dict[str, Any]) -> Codec | None:
+    if name.split(":")[0] == "shapes":
+        from jaxflow.shapes import captions
+
+        return Captions(captions.WORDS, captions.LONGEST)
+    label = features.get("label")
+    return Classes(tuple(label.names)) if isinstance(label, tfds.features.ClassLabel) else None
+
+
+def _prepare_own(name: str, directory: Path) -> None:
+    if name not in OWN or _is_prepared(name, directory):
+        return
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with FileLock(directory / f"{name}.lock"):  # of several processes that start together, one writes
+            if not _is_prepared(name, directory):
+                _write_own(name, directory)
+    except ImportError as error:
+        raise OSError(
+            f"data set {name!r} needs {error.name}, which is not installed: pip install 'jaxflow[scripts]'"
+        ) from None
+    except OSError as error:
+        raise OSError(
+            f"data_dir = {directory}: {name!r} cannot be written there, {error.strerror or error}: name"
+            " another folder"
+        ) from error
+
+
+def _is_prepared(name: str, directory: Path) -> bool:
+    # The info is written last.
+    return any((directory / name).glob("*/dataset_info.json"))
+
+
+def _write_own(name: str, directory: Path) -> None:
+    module, builder = OWN[name]
+    # What generates the images is imported only where the files are written.
+    make = getattr(import_module(module), builder)
+    make(data_dir=directory, file_format="array_record").download_and_prepare()

@@ -1,8 +1,8 @@
 """The scenes with their captions, as the TFDS data set `shapes`.
 
-Scenes 0, 1, 2, ... of each split, with one caption each: `train` and `test` have the same law and no scene
-in common, and each scene of `held_out` shows a pair of colour and shape that the others never show.
-Prepares itself, without a network and without TensorFlow.
+Scenes 0, 1, 2, ... of each split, with one caption each: `train` and `test` have the same distribution and no
+scene in common, and each scene of `held_out` shows a pair of colour and shape that the others never show. It
+prepares itself, without a network connection and without TensorFlow.
 """
 
 import numpy as np
@@ -30,8 +30,8 @@ class Shapes(tfds.core.GeneratorBasedBuilder):
         }
         return tfds.core.DatasetInfo(
             builder=self,
-            description="One or two coloured shapes on a plain ground, 32 x 32 pixels, with captions;"
-            " jaxflow.shapes.scenes draws millions more by the same law.",
+            description="One or two coloured shapes on a plain background, 32 x 32 pixels, with captions;"
+            " jaxflow.shapes.scenes generates millions more from the same distribution.",
             features=tfds.features.FeaturesDict(features),
             supervised_keys=("caption", "image"),
             license="MIT",

@@ -1,5 +1,7 @@
-"""Examples that a device would take without a word, and be wrong."""
+"""Examples on which a device would compute wrong numbers without an error."""
 
+import shutil
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -33,7 +35,7 @@ class Text(NamedTuple):
 
 
 class Embedded:
-    """As a frozen text encoder has it."""
+    """As of a frozen text encoder."""
 
     null = Text(np.zeros((2, 5), np.float32), np.ones(2, bool))
 
@@ -69,18 +71,24 @@ def test_examples_become_a_batch():
     [
         (
             {"image": image((4, 5, 1))},
-            r"image of example 7 is uint8 \(4, 5, 1\): uint8 \(4, 4, 1\) is needed",
+            r"image of example 7 is uint8 \(4, 5, 1\): expected uint8 \(4, 4, 1\)",
         ),
-        ({"image": image((4, 4))}, r"image of example 7 is uint8 \(4, 4\): uint8 \(4, 4, 1\) is needed"),
-        ({"image": image((4, 4, 3))}, r"image of example 7 is uint8 \(4, 4, 3\): uint8 \(4, 4, 1\) is"),
-        ({"image": image(dtype=np.float32)}, r"image of example 7 is float32 \(4, 4, 1\): uint8 \(4, 4, 1\)"),
-        ({"image": image(dtype=np.uint16)}, r"image of example 7 is uint16 \(4, 4, 1\): uint8 \(4, 4, 1\)"),
+        ({"image": image((4, 4))}, r"image of example 7 is uint8 \(4, 4\): expected uint8 \(4, 4, 1\)"),
+        ({"image": image((4, 4, 3))}, r"image of example 7 is uint8 \(4, 4, 3\): expected uint8 \(4, 4, 1\)"),
+        (
+            {"image": image(dtype=np.float32)},
+            r"image of example 7 is float32 \(4, 4, 1\): expected uint8 \(4, 4, 1\)",
+        ),
+        (
+            {"image": image(dtype=np.uint16)},
+            r"image of example 7 is uint16 \(4, 4, 1\): expected uint8 \(4, 4, 1\)",
+        ),
         ({"label": 10}, "example 7 cannot be used: label = 10: the classes are 0, 1, 2, 3, 4, 5, 6, 7, 8, 9"),
         ({"label": -1}, "example 7 cannot be used: label = -1: the classes are 0"),
         ({"label": 2**32 + 3}, "example 7 cannot be used: label = 4294967299: the classes are 0"),
         ({"label": np.int64(2**32)}, "example 7 cannot be used: label = 4294967296: the classes are 0"),
         ({"label": 1.7}, r"example 7 cannot be used: label = 1\.7: the classes are 0"),
-        ({"label": np.array([3])}, r"y of example 7 is int32 \(1,\): int32 \(\) is needed"),
+        ({"label": np.array([3])}, r"y of example 7 is int32 \(1,\): expected int32 \(\)"),
     ],
 )
 def test_the_odd_example_is_named(odd, says):
@@ -88,26 +96,28 @@ def test_the_odd_example_is_named(odd, says):
         stack_checked(CLASSES, POSITIONS, labelled(**odd))
 
 
-def test_images_that_are_all_of_another_shape_are_refused():
-    with pytest.raises(ValueError, match=r"^image of example 40 is uint8 \(5, 5, 1\): uint8 \(4, 4, 1\)"):
+def test_images_that_all_have_another_shape_are_rejected():
+    with pytest.raises(
+        ValueError, match=r"^image of example 40 is uint8 \(5, 5, 1\): expected uint8 \(4, 4, 1\)"
+    ):
         stack_checked(CLASSES, POSITIONS, [{"image": image((5, 5, 1)), "label": 0}] * 3)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_embeddings_are_finite(value):
-    says = rf"^y.tokens of example 7 is {value} at \(1, 3\): finite numbers are needed"
+    says = rf"^y.tokens of example 7 is {value} at \(1, 3\): must be finite"
     with pytest.raises(ValueError, match=says):
         stack_checked(Dataset(None, SHAPE, Embedded()), POSITIONS, embedded(value))
 
 
 def test_embeddings_have_the_shape_of_null():
-    says = r"^y.tokens of example 7 is float32 \(3, 5\): float32 \(2, 5\) is needed"
+    says = r"^y.tokens of example 7 is float32 \(3, 5\): expected float32 \(2, 5\)"
     with pytest.raises(ValueError, match=says):
         stack_checked(Dataset(None, SHAPE, Embedded()), POSITIONS, embedded(1.0, (3, 5)))
 
 
 class Mislabelled:
-    """Eight examples, the sixth of a class that there is not."""
+    """Eight examples, the sixth of an unknown class."""
 
     def __len__(self):
         return 8
@@ -117,7 +127,7 @@ class Mislabelled:
 
 
 @pytest.mark.parametrize("resident", [True, False])
-def test_batches_are_checked_and_name_the_place_in_the_data_set(resident):
+def test_batches_are_checked_and_name_the_position_in_the_data_set(resident):
     dataset = Dataset(Mislabelled(), SHAPE, CLASSES.codec)
     with pytest.raises(ValueError, match="example 5 cannot be used: label = 10: the classes are 0, 1"):
         next(batches(dataset, seed=0, batch_size=8, resident=resident))
@@ -137,16 +147,17 @@ def test_an_example_without_its_parts_is_named(example, says):
 
 
 @pytest.mark.parametrize("dtype", ["uint16", "float32"])
-def test_a_data_set_of_other_than_uint8_is_not_opened(dtype, tmp_path):
-    open_dataset("digits", "train", tmp_path)
+def test_a_data_set_of_other_than_uint8_is_not_opened(dtype, tmp_path, data_dir):
+    open_dataset("digits", "train", data_dir)
+    shutil.copytree(Path(data_dir) / "digits", tmp_path / "digits")
     features = next(tmp_path.glob("digits/*/features.json"))
     features.write_text(features.read_text().replace("uint8", dtype))
-    with pytest.raises(ValueError, match=f"'digits' has images of {dtype}: uint8 is needed"):
+    with pytest.raises(ValueError, match=f"'digits' has images of {dtype}: expected uint8"):
         open_dataset("digits", "train", tmp_path)
 
 
 class Broken:
-    """Files of which the third example is damaged."""
+    """Files whose third example is damaged."""
 
     def __len__(self):
         return 5
