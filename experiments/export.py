@@ -1,11 +1,11 @@
-"""The trained model of a run as one file, from which alone one can sample.
+"""Export the trained model of a run as one file, sufficient for sampling.
 
     python -m experiments.export DIR [--out FILE]
     python -m experiments.sample FILE --w 1 2
 
-The file has the moving average of the parameters at the newest whole checkpoint, its step and the run's
-configuration, as safetensors with a checksum, see `jaxflow/runs/exported.py`. The folder of the data is
-left out, and of a frozen text encoder the file has the folder's name only.
+The file has the moving average of the parameters at the newest intact checkpoint, its step and the run's
+configuration, as safetensors with a checksum (`jaxflow/runs/exported.py`). It omits the data folder; of a
+frozen text encoder it has only the folder's name.
 """
 
 from dataclasses import dataclass
@@ -16,43 +16,56 @@ import tyro
 from experiments import presets
 from experiments.cli import refusing, script
 from jaxflow.devices import processes
-from jaxflow.runs import folder
+from jaxflow.places import Place, bucket_errors, place, size
+from jaxflow.runs import exported, folder
 
 
 @dataclass(frozen=True)
 class Arguments:
     """Command line of the script."""
 
-    run: tyro.conf.Positional[Path]
+    run: tyro.conf.Positional[str]
     """The run folder."""
     preset: str | None = None
-    """The preset's file, for a run of one with networks or paths of its own; its code is run."""
-    out: Path | None = None
-    """The file; model.safetensors in the run folder if left out."""
+    """The preset's file, for a run of one with its own networks or paths; its code is run."""
+    out: str | None = None
+    """The file; if omitted, model.safetensors in the run folder."""
 
 
 def main(argv: list[str] | None = None) -> None:
     """Run the script."""
     arguments = tyro.cli(Arguments, args=argv, prog="python -m experiments.export")
     with refusing():
-        file = checked(arguments)
+        directory = place(arguments.run, "run")
+        if directory.is_file():
+            raise ValueError(f"run = {directory}: it is a file; expected a run folder")
+        out = None if arguments.out is None else place(arguments.out, "out")
+        file = directory / "model.safetensors" if out is None else out
         classes = () if arguments.preset is None else presets.load(arguments.preset).classes
-        run = folder.open_run(arguments.run, classes)
-        step, params = folder.newest_params(arguments.run, run)
+        run = folder.open_run(directory, classes)
+        check_out(file)
+        step, params = folder.newest_params(directory, run)
         if not processes.is_first():
             return
-        folder.export(file, run, params, step)
-    print(f"{file}: step {step}, {file.stat().st_size:,} bytes")
+        try:
+            folder.export(file, run, params, step)
+        except OSError as error:
+            raise OSError(f"out = {file}: {error.strerror or error}: choose another --out") from error
+    print(f"{file}: step {step}, {size(file):,} bytes")
 
 
-def checked(arguments: Arguments) -> Path:
-    """The file to write, after a check that the arguments are of the right kind."""
-    if arguments.run.is_file():
-        raise ValueError(f"run = {arguments.run}: it is a file; the run folder is needed")
-    file = arguments.out or arguments.run / "model.safetensors"
-    if file.is_dir():
+def check_out(file: Place) -> None:
+    """Raise a ValueError if an export must not replace what is there: anything but another export."""
+    with bucket_errors(file):
+        link, there, is_folder = isinstance(file, Path) and file.is_symlink(), file.exists(), file.is_dir()
+    if link:
+        raise ValueError(f"out = {file}: it is a link; name the file itself, or choose another --out")
+    if is_folder:
         raise ValueError(f"out = {file}: it is a folder; name a file, {file / 'model.safetensors'}")
-    return file
+    if there and not (file.is_file() and exported.is_exported(file)):
+        raise ValueError(f"out = {file}: it exists and is not an exported model; choose another --out")
+    if isinstance(file, Path) and not file.parent.is_dir():
+        raise ValueError(f"out = {file}: there is no folder {file.parent}; choose another --out")
 
 
 if __name__ == "__main__":

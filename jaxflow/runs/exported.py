@@ -1,14 +1,17 @@
 """Parameters and their configuration as one safetensors file, with the checksum that the format lacks.
 
-A tensor has the names on the way to it, `block_0/attention/kernel`. The metadata have one entry, `jaxflow`:
-JSON of the `config`, and of a `sha256` over it and over name, type, shape and bytes of every tensor. So what
-is read is what was written, bit for bit, or it is refused. Nothing in such a file can run code.
+A tensor is named by its path in the tree, `block_0/attention/kernel`. The metadata have one entry, `jaxflow`:
+JSON of the `config`, and of a `sha256` over it and over name, type, shape and bytes of every tensor. What is
+read is bit-identical to what was written, or rejected. Nothing in such a file can run code.
 
 Source: the safetensors format, https://huggingface.co/docs/safetensors.
 """
 
 import hashlib
 import json
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,78 +20,99 @@ from flax import traverse_util
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from jaxflow.training.files import whole
+from jaxflow.places import Place, bucket_errors, filesystem
+from jaxflow.training.files import atomic_write
 from jaxflow.training.step import Params
 
 ENTRY = "jaxflow"
-"""The only entry: several are written in an order of chance, and files of the same content would differ."""
+"""The only entry: several are written in random order, and files of the same content would differ."""
 
 
-def write(file: Path, params: Params, config: dict[str, Any]) -> None:
-    """Write parameters and configuration; whatever interrupts it, `file` is whole or as it was.
+def write(file: Place, params: Params, config: dict[str, Any]) -> None:
+    """Write parameters and configuration; whatever interrupts it, `file` is complete or unchanged.
 
     Args:
-        file: replaced if it is there.
+        file: replaced if it exists.
         params: nested dictionaries of arrays, as of a Flax module.
-        config: what JSON can hold.
+        config: serialisable as JSON.
 
     Raises:
         ValueError: a name in `params` has a slash.
         OSError: the file cannot be written.
     """
-    # In C order: safetensors writes the memory as it lies, whatever the strides.
+    # In C order: safetensors writes the memory as it is, whatever the strides.
     tensors = {name: np.asarray(leaf, order="C") for name, leaf in _named(params).items()}
-    with whole(file) as stream:
+    with atomic_write(file) as stream:
         stream.write(save(tensors, {ENTRY: _entry(tensors, config)}))
 
 
-def read(file: Path) -> tuple[Params, dict[str, Any]]:
+def read(file: Place) -> tuple[Params, dict[str, Any]]:
     """Parameters, as nested dictionaries of NumPy arrays, and configuration.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it was not written by `write`, or is not as it was written.
+        FileNotFoundError: the file does not exist.
+        ValueError: it was not written by `write`, or was changed since.
     """
     tensors, metadata = _open(file)
     if ENTRY not in metadata:
-        raise ValueError(f"{file} has no metadata {ENTRY!r}: it is damaged, or no file of experiments.export")
+        raise ValueError(f"{file} has no metadata {ENTRY!r}: it is damaged, or not exported by jaxflow")
     try:
         config = json.loads(metadata[ENTRY])["config"]
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{file} is damaged: no configuration ({error!r}); copy it anew") from None
-    if metadata[ENTRY] != _entry(tensors, config):
-        raise ValueError(f"{file} is damaged: its SHA-256 is not that of its content; copy it anew")
+        entry = _entry(tensors, config)
+    except (KeyError, RecursionError, TypeError, ValueError) as error:
+        raise ValueError(f"{file} is damaged: no configuration ({error!r}); copy it again") from None
+    if metadata[ENTRY] != entry:
+        raise ValueError(f"{file} is damaged: its SHA-256 is not that of its content; copy it again")
     return traverse_util.unflatten_dict(tensors, sep="/"), config
 
 
-def check(file: Path, params: Params, like: Params) -> None:
-    """Refuse parameters that are not those of a network.
+def is_exported(file: Place) -> bool:
+    """Whether the file, intact or not, is one of `write`."""
+    try:
+        with _local(file) as path, safe_open(path, framework="numpy") as opened:
+            return ENTRY in (opened.metadata() or {})
+    except (OSError, SafetensorError):
+        return False
+
+
+def check(file: Place, params: Params, like: Params) -> None:
+    """Check that parameters fit a network.
 
     Args:
-        file: where they are from.
+        file: where they were read.
         params: as read.
         like: those of the network; may be abstract.
 
     Raises:
-        ValueError: one is missing, left over, or of another shape or type; the message names it.
+        ValueError: one is missing, unexpected, or of another shape or type; the message names it.
     """
-    stored, asked = _described(params), _described(like)
-    for name in sorted(stored.keys() | asked.keys()):
-        if stored.get(name) != asked.get(name):
+    stored, expected = _described(params), _described(like)
+    for name in sorted(stored.keys() | expected.keys()):
+        if stored.get(name) != expected.get(name):
             raise ValueError(
                 f"{file} is of another network, or of another version of jaxflow: {name} is"
-                f" {stored.get(name, 'not there')} and should be {asked.get(name, 'not there')}"
+                f" {stored.get(name, 'missing')}, expected {expected.get(name, 'nothing')}"
             )
 
 
-def _open(file: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+@contextmanager
+def _local(file: Place) -> Iterator[Path]:
+    """The file, or a copy of an object: `safe_open` reads files of this machine."""
+    if isinstance(file, Path):
+        yield file
+        return
+    with tempfile.TemporaryDirectory(prefix="jaxflow-") as folder, bucket_errors(file):
+        copy = Path(folder) / "model.safetensors"
+        filesystem().get_file(str(file), copy)
+        yield copy
+
+
+def _open(file: Place) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     try:
-        with safe_open(file, framework="numpy") as opened:
+        with _local(file) as path, safe_open(path, framework="numpy") as opened:
             return {name: opened.get_tensor(name) for name in opened.keys()}, opened.metadata() or {}  # noqa: SIM118
     except SafetensorError as error:
-        raise ValueError(
-            f"{file} ({file.stat().st_size} bytes) is not a whole safetensors file: {error}; copy it anew"
-        ) from None
+        raise ValueError(f"{file} is not a complete safetensors file: {error}; copy it again") from None
 
 
 def _entry(tensors: dict[str, np.ndarray], config: dict[str, Any]) -> str:
@@ -103,7 +127,7 @@ def _named(params: Params) -> dict[str, Any]:
     paths = traverse_util.flatten_dict(params)
     for part in (part for path in paths for part in path):
         if "/" in part:
-            raise ValueError(f"params: the name {part!r} has a slash, which stands between names")
+            raise ValueError(f"params: the name {part!r} has a slash, which separates names")
     return {"/".join(path): leaf for path, leaf in paths.items()}
 
 

@@ -1,21 +1,23 @@
-"""A run folder: what was trained, on what, and what came of it.
+"""A run folder: what was trained, on what, and the results.
 
-config.json     the experiment, the space of its flow, what is said of the images, the data folder
-data.png        pictures of a folder as they were read
+config.json     the experiment, the space of its flow, the labels or captions, the data folder
+data.png        a sample of the images that were read from a folder
 metrics.jsonl   a line every few steps
-tensorboard/    the same and the pictures, for TensorBoard
+tensorboard/    the same and the preview images, for TensorBoard
 profile/        of `train --profile`
-checkpoints/    the training state, by step; checkpoints.written, where there has been one
-lock            held by the training while it goes on
-samples/        pages drawn while it trained; grids and arrays of `sample`
+checkpoints/    the training state by step; checkpoints.written once there has been one
+lock            held by the training while it runs; lock.holder names the process
+samples/        previews of the training; grids and arrays of `sample`
 evaluation.*    table and curves of `evaluate`
-*.safetensors   of `export`: the configuration and the moving average, which alone are a run to sample from
+*.safetensors   of `export`: the configuration and the moving average, enough to sample from
+
+It may be in a bucket, gs://bucket/folder (`places`).
 """
 
 import dataclasses
 import hashlib
 import json
-import math
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -24,56 +26,81 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxflow import places
+from jaxflow.places import Place, bucket_errors, filesystem
 from jaxflow.runs import exported, schema
 from jaxflow.runs.configuration import Experiment, differences
+from jaxflow.runs.limits import blocks_of
 from jaxflow.runs.model import Model
 from jaxflow.runs.run import Run
 from jaxflow.training.checkpoint import Checkpoints
-from jaxflow.training.files import whole
+from jaxflow.training.files import atomic_write
 from jaxflow.training.step import Params
 
 
-def load(place: str | Path, classes: Iterable[type] = ()) -> Model:
+def load(place: str | os.PathLike, classes: Iterable[type] = ()) -> Model:
     """The model of a run folder, or of an exported file, on one device.
 
     Args:
-        place: the run folder, or the file.
-        classes: a tuple of networks, encoders and paths that are not jaxflow's own; no others are built.
+        place: the run folder or the file; either may be in a bucket, gs://bucket/run.
+        classes: networks, encoders and paths that are not jaxflow's own, as a tuple; no others are built.
 
     Raises:
-        FileNotFoundError: it is not there, or no run, or has no checkpoint yet.
-        ValueError: it is damaged, or needs a class that is not known; the message says which.
+        FileNotFoundError: it does not exist, is not a run, or has no checkpoint yet.
+        ValueError: it is damaged, or needs an unknown class, which the message names; or as `places.place`.
     """
-    place, classes = Path(place), (classes,) if isinstance(classes, type) else tuple(classes)
+    place, classes = places.place(place, "place"), (classes,) if isinstance(classes, type) else tuple(classes)
     run = open_run(place, classes)
     step, params = newest_params(place, run)
     return run.model(params, step)
 
 
-def make(directory: Path) -> None:
-    """Make a folder for what a script writes, if it is not there.
+def make(directory: Place) -> None:
+    """Create a folder for a script's output, if it does not exist.
 
     Raises:
-        OSError: it cannot be made; the message says why.
+        OSError: it cannot be made, or the bucket cannot be reached; the message says why.
     """
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        if isinstance(directory, Path):
+            directory.mkdir(parents=True, exist_ok=True)
+        else:
+            _check_bucket(directory)
     except OSError as error:
         raise OSError(
-            f"out = {directory}: the folder cannot be made, {error.strerror}: choose another --out"
+            f"out = {directory}: the folder cannot be made, {error.strerror or error}: choose another --out"
         ) from error
+    if isinstance(directory, Path) and not os.access(directory, os.W_OK):
+        raise OSError(f"out = {directory}: the folder is read-only: choose another --out")
 
 
-def store(directory: Path, run: Run) -> None:
-    """Write the configuration, after a check that what is in the folder is of the same experiment.
+def _check_bucket(directory: Place) -> None:
+    """Folders in a bucket need not be created, but the bucket must exist and be writable."""
+    probe = f"{directory}/.probe"
+    with bucket_errors(directory):
+        filesystem().pipe_file(probe, b"")
+        filesystem().rm_file(probe)
+
+
+def has_run(directory: Place) -> bool:
+    """Whether a run was begun in the folder.
 
     Raises:
-        ValueError: the folder holds another experiment, and the message lists what differs; or this one
-            could not be read again.
+        OSError: the folder, or the bucket, cannot be read.
+    """
+    with bucket_errors(directory):
+        return (directory / "config.json").exists()
+
+
+def store(directory: Place, run: Run) -> None:
+    """Write the configuration, unless the folder holds another experiment.
+
+    Raises:
+        ValueError: it does, and the message lists the differences; or this one could not be read again.
         OSError: the folder cannot be written.
     """
     config = directory / "config.json"
-    if config.exists():
+    if has_run(directory):
         before = open_run(directory, schema.classes_in(run.experiment))
         changed = differences(before.experiment, run.experiment)
         if not before.fits(run):
@@ -87,43 +114,45 @@ def store(directory: Path, run: Run) -> None:
 
 
 def encoded(run: Run) -> dict[str, Any]:
-    """The fields of a run as JSON holds them.
+    """The fields of a run as JSON.
 
     Raises:
-        ValueError: its network, or its path, could not be read again.
+        ValueError: its network or path could not be read again.
     """
     fields = schema.encode(run, schema.classes_in(run))
     return {name: value for name, value in fields.items() if name != "class"}
 
 
-def write_json(file: Path, content: dict[str, Any]) -> None:
-    """Write a file of JSON for people and programs."""
-    with whole(file) as stream:
+def write_json(file: Place, content: dict[str, Any]) -> None:
+    """Write a JSON file that is easy to read."""
+    with atomic_write(file) as stream:
         stream.write((json.dumps(content, indent=2) + "\n").encode())
 
 
-def export(file: Path, run: Run, params: Params, step: int) -> None:
-    """Write what sampling needs of a run as one file, which `open_run` and `newest_params` take as a run.
+def export(file: Place, run: Run, params: Params, step: int) -> None:
+    """Write what sampling needs as one file, which `open_run` and `newest_params` accept as a run.
 
     Raises:
         OSError: the file cannot be written.
     """
-    # data_dir is a path of this machine: it would give away names and mean nothing elsewhere.
+    # data_dir is a path of this machine: it would disclose names and mean nothing elsewhere.
     exported.write(file, params, encoded(dataclasses.replace(run, data_dir="")) | {"step": step})
 
 
-def open_run(place: Path, classes: Iterable[type] = ()) -> Run:
-    """Read a run folder, or the file of one; arguments as of `load`.
+def open_run(place: Place, classes: Iterable[type] = ()) -> Run:
+    """Read a run folder or an exported file; arguments as of `load`.
 
     Raises:
-        FileNotFoundError: it is not there, or no run; or the text encoder is not there that a file names.
+        FileNotFoundError: it does not exist or is not a run; or its text encoder does not exist.
         ValueError: its configuration cannot be read.
     """
-    if not place.exists():
+    with bucket_errors(place):
+        exists, is_file = place.exists(), place.is_file()
+    if not exists:
         raise FileNotFoundError(
-            f"{place} does not exist: the folder of a run is needed, or a file of experiments.export"
+            f"{place} does not exist: expected a run folder, or a file of experiments.export"
         )
-    if not place.is_file():
+    if not is_file:
         return _open_folder(place, classes)
     params, config = exported.read(place)
     if not isinstance(config, dict):
@@ -132,72 +161,62 @@ def open_run(place: Path, classes: Iterable[type] = ()) -> Run:
     return _decoded(place, fields, classes, tensors=len(jax.tree.leaves(params)))
 
 
-def _open_folder(directory: Path, classes: Iterable[type]) -> Run:
+def _open_folder(directory: Place, classes: Iterable[type]) -> Run:
     config = directory / "config.json"
-    if not config.exists():
+    if not has_run(directory):
         raise FileNotFoundError(
             f"{directory} is not a run folder: it has no config.json; train one with --out"
         )
     try:
         fields = json.loads(config.read_text())
         if fields.pop("sha256") != _hash(fields):
-            raise ValueError("it is not as it was written")
+            raise ValueError("its SHA-256 is not that of its content")
     except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
         raise ValueError(f"{config} is damaged, or of another version of jaxflow: {error!r}") from None
     return _decoded(config, fields, classes)
 
 
-def _decoded(file: Path, fields: dict[str, Any], classes: Iterable[type], tensors: int | None = None) -> Run:
+def _decoded(file: Place, fields: dict[str, Any], classes: Iterable[type], tensors: int | None = None) -> Run:
     _check_encoder(file, fields.get("codec"))
     try:
         run = schema.decode(fields | {"class": "Run"}, Run, (*classes, Experiment))
     except ValueError as error:
         raise ValueError(f"{file} cannot be read, or is of another version of jaxflow: {error}") from None
-    blocks = 0 if tensors is None else _blocks(run.experiment.network)
-    if tensors is not None and blocks > tensors:  # before it is built, which takes a while for each
-        raise ValueError(f"{file} is of another network: of {blocks} blocks, and there are {tensors} tensors")
+    blocks = 0 if tensors is None else blocks_of(run.experiment.network)
+    if tensors is not None and blocks > tensors:  # before building them, which is slow
+        raise ValueError(f"{file} is of another network, with {blocks} blocks: it has {tensors} tensors")
     try:
         run.shapes()
-    except Exception as error:  # whatever a network says of attributes that do not fit each other
+    except Exception as error:  # networks may raise anything about inconsistent attributes
         raise ValueError(f"{file}: its network cannot be built: {error}") from None
     return run
 
 
-def _check_encoder(file: Path, codec: Any) -> None:
-    """A frozen text encoder, by its folder, is not part of a run."""
+def _check_encoder(file: Place, codec: Any) -> None:
+    """Raise if the folder of a frozen text encoder, which is not part of a run, is missing."""
     folder = codec.get("folder") if isinstance(codec, dict) else None
     if isinstance(folder, str) and not Path(folder).is_dir():
         raise FileNotFoundError(
-            f"{file} needs the frozen text encoder {folder}, which does not exist: put it there, a run has"
-            " the model alone"
+            f"{file} needs the frozen text encoder {folder}, which does not exist: copy it there, a run does"
+            " not include it"
         )
-
-
-def _blocks(network: Any) -> int:
-    """Blocks of a network of ours that are built one by one, each of them with parameters of its own."""
-    if type(network) not in schema.CLASSES:
-        return 0
-    encoder = getattr(network, "encode", None)
-    looped = getattr(network, "scan", False)
-    counts = (1 if looped else getattr(network, name, 1) for name in ("depth", "blocks", "layers"))
-    return math.prod(counts) * max(1, len(getattr(network, "channels", ()))) + _blocks(encoder)
 
 
 def _hash(fields: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 
-def newest_params(place: Path, run: Run, like: Params | None = None) -> tuple[int, Params]:
-    """Step and moving average of the parameters: of a file, or at the newest whole checkpoint of a folder.
+def newest_params(place: Place, run: Run, like: Params | None = None) -> tuple[int, Params]:
+    """Step and moving average of the parameters: of a file, or of a folder's newest intact checkpoint.
 
     Args:
         place: the run folder, or the file.
         run: as opened from there.
-        like: the shapes, each with its sharding; on one device if left out.
+        like: the shapes with their shardings; if None, one device holds all.
 
     Raises:
         FileNotFoundError: there is no checkpoint yet.
-        ValueError: none is whole, or it is of another network.
+        ValueError: none is intact, or it is of another network.
     """
     like = run.shapes() if like is None else like
     if place.is_file():
@@ -205,17 +224,17 @@ def newest_params(place: Path, run: Run, like: Params | None = None) -> tuple[in
         exported.check(place, params, like)
         if type(config.get("step")) is not int or config["step"] < 0:
             raise ValueError(f"{place} is damaged: its step is {config.get('step')!r}")
-        return config["step"], jax.tree.map(_lay, params, like)
+        return config["step"], jax.tree.map(_placed, params, like)
     with Checkpoints(place / "checkpoints") as checkpoints:
         return checkpoints.restore_ema(like)
 
 
-def _lay(leaf: np.ndarray, like: jax.ShapeDtypeStruct) -> jax.Array:
+def _placed(leaf: np.ndarray, like: jax.ShapeDtypeStruct) -> jax.Array:
     if like.sharding is None:
         return jnp.asarray(leaf)
     return jax.make_array_from_callback(leaf.shape, like.sharding, lambda index: leaf[index])
 
 
-def results(place: Path) -> Path:
-    """Where results go: the run folder, or beside a file NAME.safetensors NAME-results."""
+def results(place: Place) -> Place:
+    """Where results go: the run folder, or NAME-results next to a file NAME.safetensors."""
     return place.with_name(f"{place.stem}-results") if place.is_file() else place

@@ -1,53 +1,59 @@
 """Checkpoints of a run, the only module that touches orbax.
 
-    500/            a whole checkpoint: `training`, `ema`, contents.json, and SHA256SUMS of all these files
-    1000.writing/   one that is being written; it gets its name, in one rename, when all of it is on the disk
-    500.deleting/   one that is being deleted
-    500.damaged/    one whose files are not as they were written, set aside
-
-and beside the folder an empty file, checkpoints.written: where it is, there has been a whole one.
-
-So a run that is killed in any moment leaves only whole checkpoints under the name of a step. The moving
-average has a folder of its own: sampling neither reads nor checks what is in `training`.
+A checkpoint has the folders `training` and `ema`, contents.json with the names and shapes of its arrays, and
+SHA256SUMS of all these files. It is read back before it counts as complete (`step_folders`): what is complete
+can be restored. The moving average has a folder of its own, so that sampling reads and checks nothing else.
 """
 
 import json
-import shutil
+import logging
+import os
+import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from math import inf, isfinite
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from orbax.checkpoint import v1 as ocp
 
 from jaxflow.devices import processes
-from jaxflow.training import checksums
+from jaxflow.places import Place
+from jaxflow.training import checksums, readback
 from jaxflow.training.step import Params, TrainState
+from jaxflow.training.step_folders import step_folders
 
 NONE = -1
-"""In the place of a step."""
+"""Stands for no step."""
 SLICE = 2**20
-"""Bytes from which the devices that have copies of an array write a part each: each shape of a part is a
-program to compile."""
+"""Arrays of this many bytes or more are written in parts by the devices that hold copies. Below, it does not
+pay: every shape of a part is a program to compile."""
+MISREAD = "*?[\\"
+"""Characters in a path that orbax reads as a pattern, or tensorstore as a slash."""
 
 
-PATTERN, BACKSLASH = "*?[", "\\"
-"""Signs of a path that mean other files: orbax globs where it writes, tensorstore takes \\ for /."""
+def _is_not_of_orbax(record: logging.LogRecord) -> bool:
+    return f"{os.sep}orbax{os.sep}" not in record.pathname
+
+
+# Each thread of orbax logs an error with its traceback, and passes it on to `Checkpoints.wait`.
+logging.getLogger("absl").addFilter(_is_not_of_orbax)
 
 
 class Checkpoints:
-    """The checkpoints in `directory`: the newest `keep`, and the one of the least loss.
+    """The checkpoints in `directory`: the newest `keep`, and the one of the smallest loss.
 
-    Use as a context manager; its end waits for what is being written.
+    Use as a context manager; on exit it waits for the checkpoint being written.
     """
 
-    def __init__(self, directory: Path, keep: int = 2):
-        self._directory, self._keep = directory.absolute(), keep
-        self._written = self._directory.with_name(f"{self._directory.name}.written")
+    def __init__(self, directory: Place, keep: int = 2):
+        self._folders, self._keep = step_folders(directory), keep
+        self._directory = self._folders.directory
         self._writer = ThreadPoolExecutor(1)
         self._writing: Future[None] | None = None
 
@@ -60,128 +66,123 @@ class Checkpoints:
 
     @property
     def steps(self) -> list[int]:
-        """Steps of the checkpoints, the newest last."""
-        return sorted(int(folder.name) for folder in self._directory.glob("*") if folder.name.isdecimal())
+        """Steps of the complete checkpoints, the newest last."""
+        return self._folders.steps()
 
     def save(self, state: TrainState, loss: float = inf) -> None:
-        """Copy the state off the devices and write it, in the background, as the checkpoint of its step.
+        """Copy the state off the devices, and write it in the background as the checkpoint of its step.
 
         Args:
-            state: of which all numbers are finite.
+            state: all numbers in it are finite.
             loss: by which the best checkpoint is chosen.
 
         Raises:
-            OSError: this checkpoint, or the one before, could not be written.
-            ValueError: as `restore`, of the path.
+            OSError: this checkpoint, or the previous one, could not be written or read back.
+            ValueError: as `check_path`.
         """
-        self._check_path(PATTERN + BACKSLASH)
+        check_path(self._directory)
         self.wait()
-        self._directory.mkdir(parents=True, exist_ok=True)
-        step = int(state.step)
-        parts = _parts(state)
+        step, parts = int(state.step), _parts(state)
         contents = {"loss": loss if isfinite(loss) else inf, "shapes": _shapes(parts)}
-        context = ocp.Context()
-        context.array.saving.min_slice_bytes_for_replica_parallel = SLICE
-        with context:
-            copied = ocp.save_checkpointables_async(self._folder(step, ".writing"), parts, overwrite=True)
-        self._writing = self._writer.submit(self._commit, copied.result, step, contents)
+        expected, like = readback.fingerprints(parts), jax.tree.map(_abstract, parts)
+        with ExitStack() as link, self._failing():
+            folder = link.enter_context(_plain(self._folders.unfinished(step)))
+            context = ocp.Context()
+            context.array.saving.min_slice_bytes_for_replica_parallel = SLICE
+            with context:
+                copied = ocp.save_checkpointables_async(folder, parts, overwrite=True)
+            read_back = partial(readback.check, partial(_load_some, folder, like), like, expected)
+            commit = (link.pop_all(), copied.result, read_back, step, contents)
+            self._writing = self._writer.submit(self._commit, *commit)
 
     def wait(self) -> None:
         """Return when the last checkpoint is on disk; raises as `save`."""
         writing, self._writing = self._writing, None
-        if writing is None:
-            return
-        try:
-            writing.result()
-        except Exception as error:
-            raise OSError(
-                f"{self._directory}: a checkpoint could not be written, those before it are whole: {error}"
-            ) from error
+        if writing is not None:
+            with self._failing():
+                writing.result()
 
     def restore(self, like: TrainState) -> TrainState | None:
-        """The newest whole checkpoint, or None where there never was one; damaged ones are set aside.
+        """The newest intact checkpoint, or None if there never was one; damaged ones are moved aside.
 
-        For the run that writes here. Left-overs of an interrupted writing are deleted.
+        Only for the run that writes here: it deletes what an interrupted run left unfinished.
 
         Args:
-            like: arrays, or their shapes with a sharding each: how the state is laid over devices.
+            like: arrays, or shapes with shardings: where each part of the state goes.
 
         Raises:
-            ValueError: no checkpoint is whole, or it is not of this network and optimiser; or the path has a
-                sign of which orbax or tensorstore would make another path.
+            ValueError: no checkpoint is intact, or it is of another network or optimiser; or as `check_path`.
         """
-        self._check_path(PATTERN + BACKSLASH)
+        check_path(self._directory)
         if processes.is_first():
-            self._clear()
-        step = processes.of_first(self._newest_whole(self._set_aside) if processes.is_first() else 0)
+            self._folders.clear()
+        step = processes.from_first(lambda: self._newest_intact(self._move_aside))
         if step == NONE:
             return None
         restored = self._load(step, _parts(like))
         return TrainState(ema=restored["ema"], **restored["training"])
 
     def restore_ema(self, like: Params) -> tuple[int, Params]:
-        """The step and the moving average of the newest checkpoint of which it is whole.
+        """The step and the moving average of the newest checkpoint with an intact average.
 
         Args:
-            like: arrays, or shapes; where no sharding is stated, on one device.
+            like: arrays, or shapes; without a sharding, it goes to one device.
 
         Raises:
-            FileNotFoundError: there is none yet.
-            ValueError: none is whole, or it is not of this network.
+            FileNotFoundError: there is no checkpoint yet.
+            ValueError: none is intact, or it is of another network; or as `check_path`.
         """
-        self._check_path(BACKSLASH)
-        newest = partial(self._newest_whole, self._pass_over, without="training")
-        step = processes.of_first(newest() if processes.is_first() else 0)
+        check_path(self._directory)
+        newest = partial(self._newest_intact, self._pass_over, without="training")
+        step = processes.from_first(newest)
         if step == NONE:
             raise FileNotFoundError(f"{self._directory} has no checkpoint yet: let the training run longer")
         return step, self._load(step, {"ema": like})["ema"]
 
-    def _clear(self) -> None:
-        for pattern in ("*.writing*", "*.deleting"):
-            for left_over in self._directory.glob(pattern):
-                shutil.rmtree(left_over)
+    @contextmanager
+    def _failing(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            raise OSError(
+                f"{self._directory}: a checkpoint could not be written, those before it are intact: {error}"
+            ) from error
 
-    def _check_path(self, forbidden: str) -> None:
-        path = str(self._directory)
-        if any(sign in path for sign in forbidden) or path != path.encode(errors="replace").decode():
-            raise ValueError(
-                f"directory = {path!r}: a path in UTF-8 without {' '.join(forbidden)} is needed:"
-                " choose another"
-            )
-
-    def _newest_whole(self, refuse: Callable[[int, str], None], without: str | None = None) -> int:
-        """The step, or `NONE`; `refuse` is told of each newer one and its fault."""
+    def _newest_intact(self, report: Callable[[int, str], None], without: str | None = None) -> int:
+        """The step, or `NONE`; newer ones are reported with their faults."""
         for step in reversed(self.steps):
-            fault = checksums.fault(self._folder(step), without=without)
+            fault = checksums.fault(self._folders.path(step), without=without)
             if fault is None:
                 return step
-            refuse(step, fault)
-        if self.steps or any(self._directory.glob("*.damaged*")) or self._written.exists():
+            report(step, fault)
+        if self.steps or self._folders.ever():
             raise ValueError(
-                f"{self._directory}: no checkpoint is whole; to start anew, choose another folder"
+                f"{self._directory}: no checkpoint is intact; to start over, choose another folder"
             )
         return NONE
 
-    def _set_aside(self, step: int, fault: str) -> None:
-        number = len(list(self._directory.glob(f"{step}.damaged*")))
-        aside = self._folder(step).rename(self._folder(step, f".damaged{number or ''}"))
-        warnings.warn(f"{self._folder(step)} is damaged: {fault}; set aside as {aside.name}", stacklevel=4)
+    def _move_aside(self, step: int, fault: str) -> None:
+        name = self._folders.move_aside(step, fault)
+        warnings.warn(f"{self._folders.path(step)} is damaged: {fault}; moved aside as {name}", stacklevel=4)
 
     def _pass_over(self, step: int, fault: str) -> None:
-        warnings.warn(f"{self._folder(step)} is damaged: {fault}; passed over", stacklevel=4)
+        warnings.warn(f"{self._folders.path(step)} is damaged: {fault}; skipped", stacklevel=4)
 
-    def _folder(self, step: int, state: str = "") -> Path:
-        return self._directory / f"{step}{state}"
-
-    def _commit(self, wait: Callable[[], Any], step: int, contents: dict[str, Any]) -> None:
-        wait()
-        if not processes.is_first():
-            return
-        folder = self._folder(step, ".writing")
-        (folder / "contents.json").write_text(json.dumps(contents, indent=1))
-        checksums.write(folder)
-        folder.rename(self._folder(step))
-        self._written.touch()
+    def _commit(
+        self,
+        link: ExitStack,
+        wait: Callable[[], Any],
+        read_back: Callable[[], None],
+        step: int,
+        contents: dict[str, Any],
+    ) -> None:
+        with link:
+            wait()
+            if not processes.is_first():
+                return
+            read_back()
+        (self._folders.unfinished(step) / "contents.json").write_text(json.dumps(contents, indent=1))
+        self._folders.finish(step)
         self._prune()
 
     def _prune(self) -> None:
@@ -190,7 +191,7 @@ class Checkpoints:
         best = min(reversed(steps), key=self._loss)
         for step in steps[: -self._keep]:
             if step != best:
-                shutil.rmtree(self._folder(step).rename(self._folder(step, ".deleting")))
+                self._folders.delete(step)
 
     def _loss(self, step: int) -> float:
         try:
@@ -199,19 +200,69 @@ class Checkpoints:
             return inf
 
     def _contents(self, step: int) -> dict[str, Any]:
-        return json.loads((self._folder(step) / "contents.json").read_text())
+        return json.loads((self._folders.path(step) / "contents.json").read_text())
 
     def _load(self, step: int, like: dict[str, Any]) -> dict[str, Any]:
-        stored, asked = self._contents(step)["shapes"], _shapes(like)
+        stored, expected = self._contents(step)["shapes"], _shapes(like)
         stored = {name: shape for name, shape in stored.items() if name.split("/")[0] in like}
-        for name in sorted(stored.keys() | asked.keys()):
-            if stored.get(name) != asked.get(name):
+        for name in sorted(stored.keys() | expected.keys()):
+            if stored.get(name) != expected.get(name):
                 raise ValueError(
-                    f"{self._folder(step)} is of another network or optimiser, or of another version of"
-                    f" jaxflow: {name} is {stored.get(name, 'not there')} and should be"
-                    f" {asked.get(name, 'not there')}"
+                    f"{self._folders.path(step)} is of another network or optimiser, or of another version of"
+                    f" jaxflow: {name} is {stored.get(name, 'missing')}, expected"
+                    f" {expected.get(name, 'nothing')}"
                 )
-        return ocp.load_checkpointables(self._folder(step), jax.tree.map(_abstract, like))
+        with _plain(self._folders.path(step)) as folder:
+            return ocp.load_checkpointables(folder, jax.tree.map(_abstract, like))
+
+
+def check_path(directory: Place) -> None:
+    """Raise a ValueError if no checkpoint can be written or read at a path."""
+    if not _is_misread(directory):
+        return
+    if jax.process_count() > 1 or _is_misread(Path(tempfile.gettempdir())):
+        raise ValueError(
+            f"directory = {str(directory)!r}: a path with any of {' '.join(MISREAD)} works only in one"
+            " process and with a TMPDIR without them: choose another folder"
+        )
+
+
+@contextmanager
+def _plain(folder: Place) -> Iterator[Place]:
+    """The folder by a path that is read as it is written: through a link, where its own is misread."""
+    if not _is_misread(folder):
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="jaxflow-") as aside:
+        link = Path(aside) / "checkpoints"
+        link.symlink_to(folder.parent, target_is_directory=True)
+        yield link / folder.name
+
+
+def _is_misread(path: Place) -> bool:
+    return any(sign in path.as_posix() for sign in MISREAD)
+
+
+def _load_some(folder: Place, like: Any, chosen: list[bool]) -> list[Any]:
+    """Read some arrays of a checkpoint to the host, in the first process only."""
+    leaves, structure = jax.tree.flatten(like)
+    asked = [_on_host(leaf) if one else ocp.PLACEHOLDER for leaf, one in zip(leaves, chosen, strict=True)]
+    parts = jax.tree.unflatten(structure, asked)
+    used = {
+        name: part
+        for name, part in parts.items()
+        if any(leaf is not ocp.PLACEHOLDER for leaf in jax.tree.leaves(part))
+    }
+    context = ocp.Context()
+    if jax.process_count() > 1:
+        context.multiprocessing.active_processes = {0}
+        context.multiprocessing.barrier_sync_key_prefix = "read_back"
+    with context:
+        return jax.tree.leaves(parts | ocp.load_checkpointables(folder, used))
+
+
+def _on_host(leaf: jax.ShapeDtypeStruct) -> np.ndarray:
+    return np.broadcast_to(np.zeros((), leaf.dtype), leaf.shape)  # its shape and type, without its memory
 
 
 def _parts(state: TrainState) -> dict[str, Any]:

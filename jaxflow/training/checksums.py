@@ -1,26 +1,36 @@
-"""SHA256SUMS: the hash of every file in a folder, as `sha256sum -c SHA256SUMS` reads it too."""
+"""SHA256SUMS: the hash of every file in a folder, in the format of `sha256sum -c SHA256SUMS`."""
 
 import hashlib
 import os
 from pathlib import Path
 
+from jaxflow.places import Place, bucket_errors, filesystem
+
 NAME = "SHA256SUMS"
+BLOCK = 2**23
+"""Bytes that are hashed at a time."""
 
 
-def write(folder: Path) -> None:
-    """List the files of `folder`, and see that they and the list are on the disk and not in its cache."""
-    lines = [f"{_hash(file)}  {name}\n" for name, file in _files(folder).items()]
-    (folder / NAME).write_text("".join(lines))
-    for path in (folder / NAME, *(path for path in (folder, *folder.rglob("*")) if path.is_dir())):
-        _flush(path)
+def write(folder: Place) -> None:
+    """Hash the files of `folder`; on a local disk, flush them and the list from the cache to the disk."""
+    files = _files(folder)
+    if isinstance(folder, Path):
+        for file in files.values():
+            _flush(file)
+    lines = [f"{_hash(file)}  {name}\n" for name, file in files.items()]
+    with bucket_errors(folder):
+        (folder / NAME).write_text("".join(lines))
+    if isinstance(folder, Path):
+        for path in (folder / NAME, *(path for path in (folder, *folder.rglob("*")) if path.is_dir())):
+            _flush(path)
 
 
-def fault(folder: Path, *, without: str | None = None) -> str | None:
-    """What is wrong with the files of `folder`, in words; None if every bit is as it was written.
+def fault(folder: Place, *, without: str | None = None) -> str | None:
+    """The first fault in the files of `folder`, as text; None if all match their hashes.
 
     Args:
         folder: with its list.
-        without: name of a folder in it whose files are neither read nor missed.
+        without: name of a subfolder whose files are not checked.
     """
     try:
         lines = (folder / NAME).read_bytes().decode().removesuffix("\n").split("\n")
@@ -43,19 +53,31 @@ def fault(folder: Path, *, without: str | None = None) -> str | None:
     return None
 
 
-def _files(folder: Path) -> dict[str, Path]:
-    found = (path for path in sorted(folder.rglob("*")) if path.is_file() and path != folder / NAME)
-    return {path.relative_to(folder).as_posix(): path for path in found}
+def _files(folder: Place) -> dict[str, Place]:
+    """The files below `folder` by their relative names, without the list."""
+    if isinstance(folder, Path):
+        found = (path for path in sorted(folder.rglob("*")) if path.is_file())
+        names = [path.relative_to(folder).as_posix() for path in found]
+    else:
+        with bucket_errors(folder):
+            start = str(folder).removeprefix("gs://")
+            names = sorted(path.removeprefix(f"{start}/") for path in filesystem().find(start))
+    return {name: folder / name for name in names if name != NAME}
 
 
-def _hash(file: Path) -> str:
-    with file.open("rb") as stream:
-        os.fsync(stream.fileno())
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+def _hash(file: Place) -> str:
+    digest = hashlib.sha256()
+    with bucket_errors(file), file.open("rb") as stream:
+        while block := stream.read(BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+    on_windows = os.name == "nt"
+    if on_windows and path.is_dir():  # which Windows does not open, and writes by itself
+        return
+    descriptor = os.open(path, os.O_RDWR if on_windows else os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

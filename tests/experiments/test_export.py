@@ -1,11 +1,14 @@
 """A miniature run as one file, and sampling from that file alone."""
 
 import dataclasses
+import errno
 import json
 import os
 import shutil
+import stat
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import chex
@@ -13,6 +16,7 @@ import jax
 import numpy as np
 import pytest
 import small_digits
+from safetensors.numpy import save_file
 
 from experiments import export, sample, train
 from jaxflow.runs import exported
@@ -94,7 +98,7 @@ def test_the_file_has_no_path_of_the_machine(trained, file):
     assert str(trained.parent).encode() not in file.read_bytes()
 
 
-def test_the_step_is_that_of_the_newest_whole_checkpoint(folder, tmp_path):
+def test_the_step_is_that_of_the_newest_intact_checkpoint(folder, tmp_path):
     (folder / "checkpoints" / "4" / "contents.json").write_text("{}")
     with pytest.warns(UserWarning, match="4 is damaged"):
         export.main([str(folder), "--out", str(tmp_path / "file")])
@@ -128,15 +132,51 @@ def test_only_a_run_folder_with_a_checkpoint_is_exported(folder, file, tmp_path,
     assert "is not a run folder" in refused(capsys, export, tmp_path / "empty")
     assert f"run = {file}: it is a file" in refused(capsys, export, file)
     assert f"out = {tmp_path}: it is a folder" in refused(capsys, export, folder, "--out", tmp_path)
-    assert "No such file" in refused(capsys, export, folder, "--out", tmp_path / "no" / "folder")
+    assert "there is no folder" in refused(capsys, export, folder, "--out", tmp_path / "no" / "file")
+    assert "run is empty" in refused(capsys, export, "")
+    assert "out is empty" in refused(capsys, export, folder, "--out", "")
     shutil.rmtree(folder / "checkpoints")
-    assert "no checkpoint is whole" in refused(capsys, export, folder, "--out", tmp_path / "file")
+    assert "no checkpoint is intact" in refused(capsys, export, folder, "--out", tmp_path / "file")
     assert not (tmp_path / "file").exists()
+
+
+def test_only_an_exported_file_is_replaced(folder, file, tmp_path, capsys):
+    others = {name: tmp_path / name for name in ("text", "empty", "link", "dangling", "fifo", "device")}
+    others["text"].write_text("a thesis")
+    others["empty"].touch()
+    others["link"].symlink_to(file)
+    others["dangling"].symlink_to(tmp_path / "nothing")
+    os.mkfifo(others["fifo"])
+    save_file({"w": np.zeros(2, np.float32)}, tmp_path / "weights")
+    others["weights"], others["config"] = tmp_path / "weights", folder / "config.json"
+    with suppress(PermissionError):  # of a test that is not root's
+        os.mknod(others["device"], 0o600 | stat.S_IFCHR, os.makedev(1, 3))
+    before = {name: os.lstat(other) for name, other in others.items() if os.path.lexists(other)}
+    for name in before:
+        says = "it is a link" if name in ("link", "dangling") else "it exists and is not an exported model"
+        assert says in refused(capsys, export, folder, "--out", others[name])
+    assert {name: os.lstat(others[name]).st_ino for name in before} == {
+        name: each.st_ino for name, each in before.items()
+    }
+    file.write_bytes(file.read_bytes()[:-1] + b"x")
+    export.main([str(folder)])  # a damaged export may be replaced
+    assert exported.read(file)[1]["step"] == 4
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])
+def test_what_cannot_be_written_is_one_line(folder, tmp_path, capsys, monkeypatch, number):
+    def fails(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("jaxflow.training.files.os.fsync", fails)
+    error = refused(capsys, export, folder, "--out", tmp_path / "file")
+    assert error == f"error: out = {tmp_path / 'file'}: {os.strerror(number)}: choose another --out"
+    assert os.listdir(tmp_path) == ["run"]
 
 
 def test_what_is_no_such_file_is_one_line(folder, file, tmp_path, capsys):
     assert "does not exist" in refused(capsys, sample, tmp_path / "nowhere.safetensors")
-    assert "is not a whole safetensors file" in refused(capsys, sample, folder / "config.json")
+    assert "is not a complete safetensors file" in refused(capsys, sample, folder / "config.json")
     damaged = bytearray(file.read_bytes())
     damaged[-1] ^= 1
     file.write_bytes(damaged)
@@ -144,7 +184,7 @@ def test_what_is_no_such_file_is_one_line(folder, file, tmp_path, capsys):
     assert not (folder / "model-results").exists()
 
 
-def test_parameters_of_another_network_or_version_are_refused(folder, file, tmp_path, capsys):
+def test_parameters_of_another_network_or_version_are_rejected(folder, file, tmp_path, capsys):
     params, config = exported.read(file)
     config["experiment"]["network"]["mlp_ratio"] = 2
     exported.write(file, params, config)

@@ -1,0 +1,80 @@
+"""Whether a checkpoint, read back, is what was saved: by fingerprints of its arrays.
+
+The fingerprint of an array is the sum modulo 2^32, over its shards, of the CRC-32 of a shard and its offsets:
+each process computes that of its own shards, and all learn the sum. Arrays are read back onto the host, a few
+at a time, and need no device memory.
+"""
+
+import zlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+LIMIT = 2**28
+"""Bytes that are read at a time, or one array if that is larger."""
+
+
+def fingerprints(tree: Any) -> np.ndarray:
+    """One number for each array; all processes call this together."""
+    here = np.array([_of_shards(leaf) for leaf in jax.tree.leaves(tree)], np.uint32)
+    if jax.process_count() == 1:
+        return here
+    everywhere = np.asarray(multihost_utils.process_allgather(here))
+    return np.asarray(np.sum(everywhere.reshape(-1, len(here)), axis=0, dtype=np.uint32))
+
+
+def check(load: Callable[[list[bool]], list[Any]], like: Any, expected: np.ndarray) -> None:
+    """Read all arrays and compare their fingerprints with those of the state.
+
+    Args:
+        load: which of the leaves to read -> the leaves, of which those that are read are NumPy arrays.
+        like: the leaves' shapes, types and shardings as they were saved.
+        expected: of `fingerprints`.
+
+    Raises:
+        ValueError: an array is not what was saved.
+    """
+    leaves = jax.tree.leaves_with_path(like)
+    for group in _groups([leaf for _, leaf in leaves]):
+        read = load([i in group for i in range(len(leaves))])
+        for i in group:
+            path, leaf = leaves[i]
+            if _of_indices(read[i], leaf) != expected[i]:
+                name = jax.tree_util.keystr(path, simple=True, separator="/")
+                raise ValueError(f"read back, {name} is not what was saved")
+
+
+def _groups(leaves: list[Any]) -> Iterator[range]:
+    start = size = 0
+    for i, leaf in enumerate(leaves):
+        bytes_of = leaf.size * leaf.dtype.itemsize
+        if i > start and size + bytes_of > LIMIT:
+            yield range(start, i)
+            start, size = i, 0
+        size += bytes_of
+    yield range(start, len(leaves))
+
+
+def _of_shards(leaf: jax.Array) -> int:
+    shards = (shard for shard in leaf.addressable_shards if shard.replica_id == 0)
+    return sum(_crc(np.asarray(shard.data), shard.index) for shard in shards) % 2**32
+
+
+def _of_indices(array: Any, leaf: jax.ShapeDtypeStruct) -> int:
+    if array.shape != leaf.shape or array.dtype != leaf.dtype:
+        return -1
+    assert leaf.sharding is not None
+    places = {_place(index): index for index in leaf.sharding.devices_indices_map(leaf.shape).values()}
+    return sum(_crc(np.asarray(array[index]), index) for index in places.values()) % 2**32
+
+
+def _crc(part: np.ndarray, index: tuple[slice, ...]) -> int:
+    content = np.ascontiguousarray(part).reshape(-1).view(np.uint8).data
+    return zlib.crc32(content, zlib.crc32(repr(_place(index)).encode()))
+
+
+def _place(index: tuple[slice, ...]) -> tuple[int, ...]:
+    return tuple(each.start or 0 for each in index)
