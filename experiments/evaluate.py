@@ -1,119 +1,167 @@
-"""How good a run's images are for each w, beside real images.
+"""Quality of a run's images for each w, next to that of real images.
 
-    python -m experiments.evaluate DIR [--w 0 1 2 4] [--per-label N]
+    python -m experiments.evaluate MODEL [--w 0 1 2 4] [--per-label N] [--captions N]
 
-The columns are those of `experiments/report/quality.py`, and the line `real` has what real images get.
+The columns are those of `experiments/report/quality.py`, for captions of `experiments/report/captioned.py`,
+and the last row has the figures of real images. Writes evaluation.json and evaluation.png.
 
-A run of `shapes` has captions instead of classes: the reader of its scenes says which claims of a caption are
-true of its image, see `experiments/report/alignment.py`.
+For `shapes` an exact reader of its scenes decides instead which claims of a caption are true of its image
+(`experiments/report/alignment.py`).
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
 
 from experiments.cli import refusing, script
 from experiments.opening import Opened, Source, open_model
-from experiments.report import alignment, quality
-from experiments.report.plots import curves_over_w
+from experiments.report import alignment, captioned, quality
+from experiments.report.plots import curves_over_w, scale_name
+from experiments.report.tables import print_table, write_json
 from jaxflow import ranges
+from jaxflow.data.codecs import Classes
 from jaxflow.devices import processes
-from jaxflow.runs import folder
-from jaxflow.runs.requests import request
+from jaxflow.places import Place, place
+from jaxflow.runs import folder, limits
+from jaxflow.runs.requests import Request, request
 from jaxflow.runs.sampler import Sampler
+
+MOST_SCALES = 100
+MOST_STEPS = 1_000_000
+"""Of the judge."""
+MOST_PROMPTS = 1_000_000
+Measure = quality.Measure | captioned.Measure
 
 
 @dataclass(frozen=True)
 class Arguments:
     """Command line of the script."""
 
-    model: tyro.conf.Positional[Path]
-    """The run folder, or a file of experiments.export."""
+    model: tyro.conf.Positional[str]
+    """The run folder, or a file from experiments.export."""
     w: tuple[float, ...] = (0.0, 1.0, 2.0, 4.0)
     """Guidance scales."""
     per_label: int = 100
-    """Images of each class."""
+    """Images per class on average; classes have the frequencies of the held-out images."""
     captions: int = 500
-    """Captions of each split, for a run of captions."""
+    """Prompts, for a run trained on captions: as many held-out captions, of `shapes` of each split."""
     rule: str = "classifier_free"
-    """Of guidance: classifier_free, interval, increasing, rescaled, projected, zero_star, rectified,
+    """Guidance rule: classifier_free, interval, increasing, rescaled, projected, zero_star, rectified,
     classifier or autoguidance."""
     sigma: float = 0.0
-    """Diffusion coefficient; 0 is the ODE, with another the SDE is sampled."""
+    """Diffusion coefficient of the SDE; 0 is the ODE."""
     sampler: Annotated[Sampler, tyro.conf.arg(name="")] = field(default_factory=Sampler)
     source: Annotated[Source, tyro.conf.arg(name="")] = field(default_factory=Source)
     seed: int = 1
-    """Of the noise and of the judge."""
+    """Of the noise and the judge."""
     judge_steps: int = 500
     """Training steps of the judge."""
-    out: Path | None = None
-    """Folder of the results; left out, the run folder, or NAME-results beside a file."""
+    out: str | None = None
+    """Folder for the results; if omitted, the run folder, or NAME-results next to a file."""
 
 
 def main(argv: list[str] | None = None) -> None:
     """Run the script."""
     arguments = tyro.cli(Arguments, args=argv, prog="python -m experiments.evaluate")
     with refusing():
-        ranges.given(w=arguments.w)
-        ranges.at_least(1, per_label=arguments.per_label, captions=arguments.captions)
-        ranges.at_least(1, judge_steps=arguments.judge_steps)
-        ranges.seed(arguments.seed)
-        opened = open_model(arguments.model, arguments.source)
+        check(arguments)
+        model = place(arguments.model, "MODEL")
+        opened = open_model(model, arguments.source)
         how = (arguments.sampler, arguments.rule, arguments.sigma)
         opened.check(*how, arguments.w)
-        out = arguments.out or folder.results(arguments.model)
+        out = folder.results(model) if arguments.out is None else place(arguments.out, "out")
         made = opened.described(*how, arguments.seed)
-        if opened.run.experiment.dataset == "shapes":
-            report = alignment.report(out, opened.split, arguments.w, arguments.captions, made)
-        else:
-            report = report_on_classes(out, opened, arguments, made)
+        report = report_of(out, opened, arguments, made)
         opened = opened.read()
         folder.make(out)
         generate = opened.generator(*how, opened.classifier(arguments.rule, arguments.seed))
     report(partial(generate, seed=arguments.seed))
 
 
-def report_on_classes(
-    out: Path, opened: Opened, arguments: Arguments, made: dict[str, Any]
+def check(arguments: Arguments) -> None:
+    """Raise a ValueError that names the first argument out of its range."""
+    ranges.not_empty(w=arguments.w)
+    ranges.at_least(1, MOST_SCALES, **{"number of --w": len(arguments.w)})
+    ranges.at_least(1, per_label=arguments.per_label)
+    ranges.at_least(1, MOST_PROMPTS, captions=arguments.captions)
+    ranges.at_least(1, MOST_STEPS, judge_steps=arguments.judge_steps)
+    ranges.seed(arguments.seed)
+
+
+def report_of(
+    out: Place, opened: Opened, arguments: Arguments, made: dict[str, Any]
 ) -> Callable[[Callable[..., quality.Images]], None]:
-    """Read the data of a run of classes; what comes back measures its images and writes the tables."""
-    labels = quality.labels_of(opened.model, arguments.per_label)
-    real = quality.read(opened.split, len(labels))
+    """Read the data of the run; the returned function measures its images and writes the tables.
+
+    Raises:
+        ValueError: there are too few or too many images, or they are not those of the training.
+        OSError: the data are not there.
+    """
+    if opened.run.experiment.dataset == "shapes":
+        return alignment.report(out, opened.split, arguments.w, arguments.captions, made)
+    of = of_classes if isinstance(opened.model.codec, Classes) else of_captions
+    wanted, measure = of(opened, arguments)
 
     def report(generate: Callable[..., quality.Images]) -> None:
-        measure = quality.Measure(
-            real,
-            labels,
-            seed=arguments.seed,
-            steps=arguments.judge_steps,
-            sharding=opened.placement.examples,
+        figures = measure(
+            seed=arguments.seed, steps=arguments.judge_steps, sharding=opened.placement.examples
         )
-        wanted = request(opened.model.codec, labels.tolist())
-        rows, of_real = [measure(generate(wanted, w)) for w in arguments.w], measure.real()
-        table = {"w": list(arguments.w)} | {name: [row[name] for row in rows] for name in of_real}
-        write(out, table, of_real, len(labels), made)
+        rows = [figures(generate(wanted, w)) for w in arguments.w]
+        if processes.is_first():
+            write(out, arguments, rows, figures, made | {"images_per_w": len(wanted.number)})
 
     return report
 
 
+def of_classes(opened: Opened, arguments: Arguments) -> tuple[Request, Callable[..., Measure]]:
+    """The images to generate of a run of classes, and what measures them."""
+    check_images(opened, arguments.per_label)
+    real = quality.read(opened.split, held_out=has_test(opened))
+    labels = quality.labels_of(real, len(opened.model.classes), arguments.per_label)
+    return request(opened.model.codec, labels.tolist()), partial(quality.Measure, real, labels)
+
+
+def of_captions(opened: Opened, arguments: Arguments) -> tuple[Request, Callable[..., Measure]]:
+    """The same for a run of captions."""
+    real = captioned.read(opened.split, arguments.captions, held_out=has_test(opened))
+    return real.wanted, partial(captioned.Measure, real)
+
+
+def check_images(opened: Opened, per_label: int) -> None:
+    """Raise a ValueError if the images of a setting exceed the memory."""
+    each = 8 * math.prod(opened.model.space.image_shape)
+    limits.check_images(each, per_label=per_label, classes=len(opened.model.classes))
+
+
+def has_test(opened: Opened) -> bool:
+    """Whether images were held out from training."""
+    return opened.run.experiment.hold_out > 0
+
+
 def write(
-    out: Path, table: dict[str, list[float]], real: dict[str, float], n: int, made: dict[str, Any]
+    out: Place,
+    arguments: Arguments,
+    rows: list[dict[str, float]],
+    figures: Measure,
+    made: dict[str, Any],
 ) -> None:
-    """Print the table; leave it as JSON and as curves."""
-    if not processes.is_first():
-        return
-    names = list(real)
-    print(f"\n{n} images for each w\n{'w':>6}" + "".join(f"{name:>16}" for name in names))
-    for i, w in enumerate(table["w"]):
-        print(f"{w:>6g}" + "".join(f"{table[name][i]:>16.4g}" for name in names))
-    print(f"{'real':>6}" + "".join(f"{real[name]:>16.4g}" for name in names))
-    result = {"images_per_w": n, "sampled": made, "table": table, "real": real}
-    folder.write_json(out / "evaluation.json", result)
-    curves_over_w(table, real, ("frechet", "frechet pixels"), out / "evaluation.png")
+    """Print the table, and write it as JSON and as curves."""
+    real, scales = figures.real(), arguments.w
+    n = made.pop("images_per_w")
+    print(f"\n{n} images for each w, compared with real ones in sets of {figures.size}")
+    labelled = [*zip(map(scale_name, scales), rows, strict=True), (figures.label, real)]
+    print_table("w", [*real], labelled)
+    for warning in figures.warnings:
+        print(f"warning: {warning}")
+    table = {"w": list(scales)} | {name: [row[name] for row in rows] for name in real}
+    result = {"images_per_w": n, "images_per_set": figures.size, "sampled": made}
+    result |= {"table": table, "real": real, "warnings": figures.warnings}
+    write_json(out / "evaluation.json", result)
+    curves_over_w(scales, rows, real, figures.label, out / "evaluation.png")
     print(f"{out / 'evaluation.png'}\n{out / 'evaluation.json'}")
 
 

@@ -1,58 +1,67 @@
-"""Guidance rules compared: every rule at every scale w, one compiled program for each rule.
+"""Compare guidance rules: every rule at every scale w, in one compiled program per rule.
 
     python -m experiments.sweep MODEL [--rules ...] [--w 1 1.25 1.5 2 3 5 8 12] [--sigma 0] [--worse DIR]
 
 All settings start from the same noise and get the figures of `experiments/report/quality.py`. The rules are
 those of `jaxflow/runs/rules.py`: `autoguidance` needs --worse, a less trained run on the same data;
-`classifier` trains its classifier of noisy images first. With a --sigma other than 0 the SDE is sampled.
+`classifier` first trains its classifier of noisy images. With a --sigma other than 0 the SDE is sampled.
 
-Writes sweep.json, all settings, and sweep.png, curves over w; prints what samples the best of all.
+Writes sweep.json, all settings, and sweep.png, curves over w; prints the command that samples the best.
 """
 
+import math
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import tyro
+from jaxtyping import Int
 
 from experiments.cli import refusing, script
 from experiments.opening import Opened, Source, open_model
 from experiments.report import quality
-from experiments.report.plots import rules_over_w
+from experiments.report.plots import rules_over_w, scale_name
+from experiments.report.tables import print_table, write_json
 from jaxflow import ranges
 from jaxflow.devices import processes
-from jaxflow.runs import folder
+from jaxflow.places import Place, place
+from jaxflow.runs import folder, limits
 from jaxflow.runs.requests import request
 from jaxflow.runs.rules import RULES
 from jaxflow.runs.sampler import Sampler
+
+MOST_VALUES = 100
+"""Values of an option."""
+MOST_STEPS = 1_000_000
+"""Of the judge."""
 
 
 @dataclass(frozen=True)
 class Arguments:
     """Command line of the script."""
 
-    model: tyro.conf.Positional[Path]
-    """The run folder, or a file of experiments.export."""
+    model: tyro.conf.Positional[str]
+    """The run folder, or a file from experiments.export."""
     w: tuple[float, ...] = (1.0, 1.25, 1.5, 2.0, 3.0, 5.0, 8.0, 12.0)
     """Guidance scales."""
     sigma: tuple[float, ...] = (0.0,)
-    """Diffusion coefficients; 0 alone is the ODE. With another one all settings are sampled as an SDE."""
+    """Diffusion coefficients; 0 alone is the ODE. With any other, all settings are sampled as an SDE."""
     rules: tuple[str, ...] | None = None
-    """Guidance rules by name; all that can run if left out."""
+    """Guidance rules by name; if omitted, all that can run."""
     per_label: int = 100
-    """Images of each class."""
+    """Images per class on average; classes have the frequencies of the held-out images."""
     sampler: Annotated[Sampler, tyro.conf.arg(name="")] = field(default_factory=Sampler)
     chunk: int = 1
-    """Settings that are computed together; more fill a large device."""
+    """Settings computed together, at most all w and sigma of a rule; more fill a large device."""
     source: Annotated[Source, tyro.conf.arg(name="")] = field(default_factory=Source)
     seed: int = 1
-    """Of the noise and of the classifiers."""
+    """Of the noise and the classifiers."""
     judge_steps: int = 500
     """Training steps of the judge."""
-    out: Path | None = None
-    """Folder of the results; left out, the run folder, or NAME-results beside a file."""
+    out: str | None = None
+    """Folder for the results; if omitted, the run folder, or NAME-results next to a file."""
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -60,12 +69,15 @@ def main(argv: list[str] | None = None) -> None:
     arguments = tyro.cli(Arguments, args=argv, prog="python -m experiments.sweep")
     with refusing():
         check(arguments)
-        opened = open_model(arguments.model, arguments.source)
-        labels, names = quality.labels_of(opened.model, arguments.per_label), rules_of(arguments, opened)
+        model = place(arguments.model, "MODEL")
+        opened = open_model(model, arguments.source)
+        names = rules_of(arguments, opened)
         for name in names:
             opened.check(arguments.sampler, name, max(arguments.sigma), arguments.w)
-        real = quality.read(opened.split, len(labels))
-        out = arguments.out or folder.results(arguments.model)
+        check_images(arguments, opened)
+        real = quality.read(opened.split, held_out=opened.run.experiment.hold_out > 0)
+        labels = quality.labels_of(real, len(opened.model.classes), arguments.per_label)
+        out = folder.results(model) if arguments.out is None else place(arguments.out, "out")
         opened = opened.read()
         folder.make(out)
 
@@ -83,36 +95,55 @@ def main(argv: list[str] | None = None) -> None:
         for i, w in enumerate(arguments.w):
             for j, sigma in enumerate(arguments.sigma):
                 rows.append({"rule": name, "w": w, "sigma": sigma} | measure(images[i, j]))
-                figures = "  ".join(
-                    f"{column} {rows[-1][column]:.4g}" for column in rows[-1] if column != "rule"
-                )
-                print(f"{name:16} {figures}")
-    write(out, rows, measure.real(), len(labels), arguments, opened)
+                figures = (f"{column} {rows[-1][column]:.4g}" for column in quality.COLUMNS)
+                print(f"{setting(rows[-1])}  {'  '.join(figures)}")
+    if processes.is_first():
+        write(out, rows, measure, labels, arguments, opened)
 
 
 def check(arguments: Arguments) -> None:
     """Raise a ValueError that names the first argument out of its range."""
-    ranges.given(w=arguments.w, sigma=arguments.sigma, rules=arguments.rules)
-    ranges.at_least(1, per_label=arguments.per_label, chunk=arguments.chunk)
-    ranges.at_least(1, judge_steps=arguments.judge_steps)
+    ranges.not_empty(w=arguments.w, sigma=arguments.sigma, rules=arguments.rules)
+    for name in ("w", "sigma", "rules"):
+        ranges.at_least(1, MOST_VALUES, **{f"number of --{name}": len(getattr(arguments, name) or "1")})
+    ranges.at_least(1, per_label=arguments.per_label)
+    ranges.at_least(1, chunk=arguments.chunk)
+    most = len(arguments.w) * len(arguments.sigma)
+    ranges.check(
+        lambda v: v <= most, f"must be at most {most}, the number of w and sigma", chunk=arguments.chunk
+    )
+    ranges.at_least(1, MOST_STEPS, judge_steps=arguments.judge_steps)
     ranges.seed(arguments.seed)
     for sigma in arguments.sigma:
         ranges.not_negative(sigma=sigma)
 
 
+def check_images(arguments: Arguments, opened: Opened) -> None:
+    """Raise a ValueError if the images of a rule exceed the memory."""
+    each = 8 * math.prod(opened.model.space.image_shape)
+    counts = {"per_label": arguments.per_label, "classes": len(opened.model.classes)}
+    limits.check_images(each, **counts, w=len(arguments.w), sigma=len(arguments.sigma))
+
+
+def setting(row: dict) -> str:
+    """The rule, w and sigma of a row."""
+    return f"{row['rule']}, w {scale_name(row['w'])}, sigma {scale_name(row['sigma'])}"
+
+
 def rules_of(arguments: Arguments, opened: Opened) -> tuple[str, ...]:
-    """The rules asked for, or all that can run."""
-    return arguments.rules or tuple(name for name in RULES if opened.worse or name != "autoguidance")
+    """The chosen rules, each once, or all that can run."""
+    every = (name for name in RULES if opened.worse or name != "autoguidance")
+    return tuple(dict.fromkeys(arguments.rules or every))
 
 
-def command(arguments: Arguments, opened: Opened, row: dict) -> str:
-    """What samples the images of a setting again."""
+def command(arguments: Arguments, opened: Opened, row: dict, per_label: int) -> str:
+    """The command that samples the images of a setting again, of rarer classes more than were compared."""
     sampler, source = arguments.sampler, arguments.source
     solver = sampler.solver_name(opened.model.prediction, max(arguments.sigma))
     options = {
         **{"w": repr(row["w"]), "rule": row["rule"], "solver": solver, "sigma": repr(row["sigma"])},
         **{"steps": sampler.steps, "grid": sampler.grid, "shift": repr(sampler.shift)},
-        **{"seed": arguments.seed, "per-label": arguments.per_label},
+        **{"seed": arguments.seed, "per-label": per_label},
         **{"preset": source.preset, "data-dir": source.data_dir},
         "worse": source.worse if row["rule"] == "autoguidance" else None,
         "classifier-steps": source.classifier_steps if row["rule"] == "classifier" else None,
@@ -122,30 +153,31 @@ def command(arguments: Arguments, opened: Opened, row: dict) -> str:
 
 
 def write(
-    out: Path,
+    out: Place,
     rows: Sequence[dict],
-    real: dict[str, float],
-    n: int,
+    measure: quality.Measure,
+    labels: Int[np.ndarray, " n"],
     arguments: Arguments,
     opened: Opened,
 ) -> None:
-    """Print each rule at its best, and what samples the best of all; leave all as JSON and as curves."""
-    if not processes.is_first():
-        return
+    """Print the best setting of each rule and the command for the best of all; write JSON and curves."""
+    real = measure.real()
     best: dict[str, dict] = {}
     for row in rows:
         if row["rule"] not in best or row["frechet"] < best[row["rule"]]["frechet"]:
             best[row["rule"]] = row
-    columns = [name for name in rows[0] if name != "rule"]
-    print(f"\neach rule at its best, by the Frechet distance in features; {n} images a setting")
-    print(f"{'rule':16}" + "".join(f"{name:>16}" for name in columns))
-    for name, row in best.items():
-        print(f"{name:16}" + "".join(f"{row[column]:>16.4g}" for column in columns))
-    print(f"{'real':16}" + "".join(f"{real[c]:>16.4g}" if c in real else " " * 16 for c in columns))
-    again = command(arguments, opened, min(best.values(), key=lambda row: row["frechet"]))
-    result = {"images_per_setting": n, "settings": list(rows), "best": best, "real": real, "command": again}
-    folder.write_json(out / "sweep.json", result)
-    rules_over_w(rows, real, out / "sweep.png")
+    print("\nbest setting of each rule, by the Frechet distance in features")
+    print(f"{len(labels)} images for each setting, compared with real ones in sets of {measure.size}")
+    labelled = [*((setting(row), row) for row in best.values()), (measure.label, real)]
+    print_table("", quality.COLUMNS, labelled)
+    for warning in measure.warnings:
+        print(f"warning: {warning}")
+    most = int(np.bincount(labels).max())
+    again = command(arguments, opened, min(best.values(), key=lambda row: row["frechet"]), most)
+    result = {"images_per_setting": len(labels), "images_per_set": measure.size, "settings": list(rows)}
+    result |= {"best": best, "real": real, "warnings": measure.warnings, "command": again}
+    write_json(out / "sweep.json", result)
+    rules_over_w(rows, real, measure.label, out / "sweep.png")
     print(f"{out / 'sweep.png'}\n{out / 'sweep.json'}\nthe best of all: {again}")
 
 

@@ -1,1 +1,1 @@
-"""The chapter's and the labs' pictures from exact mixtures: `python -m experiments.figures NAME`."""
+"""The chapter's and the labs' figures from exact mixtures: `python -m experiments.figures NAME`."""

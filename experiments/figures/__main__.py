@@ -1,8 +1,8 @@
-"""The chapter's and the labs' pictures, from exact Gaussian mixtures, without a trained network.
+"""The chapter's and the labs' figures, from exact Gaussian mixtures without a trained network.
 
     python -m experiments.figures NAME [--out FILE]
 
-NAME is path, sampling, guidance, classifier, bridge, or all. Prints the file's path and the caption.
+NAME is path, sampling, guidance, classifier, bridge or all. Prints the path of each file and its caption.
 """
 
 from dataclasses import dataclass
@@ -12,8 +12,11 @@ from typing import Annotated
 import tyro
 from matplotlib.figure import Figure
 
-from experiments.cli import refusing
+from experiments.cli import refusing, script
 from experiments.figures import bridge, classifier, guidance, path, sampling
+from jaxflow.places import Place, place
+from jaxflow.ranges import shown
+from jaxflow.training.files import atomic_write
 
 FIGURES = {
     "path": path,
@@ -29,35 +32,37 @@ class Arguments:
     """Command line of the script."""
 
     name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME")]
-    """path, sampling, guidance, classifier, bridge, or all."""
-    out: Path | None = None
-    """File to write, of a kind that matplotlib knows; for `all` a folder. NAME.png here if left out."""
+    """path, sampling, guidance, classifier, bridge or all."""
+    out: str | None = None
+    """File to write, in a format of matplotlib; for `all` a folder. If omitted, NAME.png in this folder."""
 
 
 def main(argv: list[str] | None = None) -> None:
     """Run the script."""
     arguments = tyro.cli(Arguments, args=argv, prog="python -m experiments.figures")
     with refusing():
-        files = places(arguments.name, arguments.out)
+        out = None if arguments.out is None else place(arguments.out, "out")
+        files = places(arguments.name, out)
         for file in files.values():
             file.parent.mkdir(parents=True, exist_ok=True)
     for name, file in files.items():
-        FIGURES[name].draw().savefig(file)
+        with atomic_write(file) as stream:
+            FIGURES[name].draw().savefig(stream, format=file.suffix.removeprefix("."))
         print(f"{file}\n{FIGURES[name].CAPTION}")
 
 
-def places(name: str, out: Path | None) -> dict[str, Path]:
-    """The file of each figure asked for."""
+def places(name: str, out: Place | None) -> dict[str, Place]:
+    """The file of each chosen figure."""
     if name == "all":
         return {each: (out or Path()) / f"{each}.png" for each in FIGURES}
     if name not in FIGURES:
-        raise ValueError(f"NAME = {name!r}: there are {', '.join(FIGURES)} and all")
+        raise ValueError(f"NAME = {shown(name)}: must be one of {', '.join(FIGURES)}, all")
     file = out or Path(f"{name}.png")
     kinds = Figure().canvas.get_supported_filetypes()
     if file.suffix.removeprefix(".") not in kinds:
-        raise ValueError(f"out = {file}: a file name that ends in {', '.join(kinds)} is needed")
+        raise ValueError(f"out = {file}: the name must end in one of {', '.join(kinds)}")
     return {name: file}
 
 
 if __name__ == "__main__":
-    main()
+    script(main)

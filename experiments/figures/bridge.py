@@ -1,7 +1,7 @@
 """Circles to a checkerboard along straight lines, with the exact velocity of the bridge.
 
-psi(noise, data, t) = (1 - t) noise + t data joins any two laws. Pairs drawn independently cross; the
-ODE of their mean velocity u_t(x) = E[data - noise | x_t = x] has the same marginals, and its
+psi(noise, data, t) = (1 - t) noise + t data connects any two distributions. Lines between independent pairs
+cross; the ODE of their mean velocity u_t(x) = E[data - noise | x_t = x] has the same marginals, and its
 trajectories cannot cross.
 
 Source: MIT 6.S184, lab 2; Albergo and Vanden-Eijnden 2209.15571.
@@ -17,14 +17,14 @@ from jaxflow import mixtures, paths, sampling, times
 
 CAPTION = (
     "Straight lines between independent points of two circles and a checkerboard (above) mix the circles; "
-    "the ODE of their mean velocity (below) has the same density at every time and keeps neighbours together."
+    "the ODE of their mean velocity (below) has the same density at all times, and no trajectories cross."
 )
 N, STEPS, REACH = 1500, 40, 2.4
 SHOWN = (0, 10, 20, 30, 40)
 
 
 def circles() -> mixtures.Mixture:
-    """Two concentric circles of small round Gaussians, as dense on one as on the other."""
+    """Two concentric circles of small isotropic Gaussians, equally dense on both."""
     counts, radii = (16, 32), (1.0, 2.0)
     angles = [2 * np.pi * np.arange(n) / n for n in counts]
     means = [r * np.stack([np.cos(a), np.sin(a)], axis=-1) for r, a in zip(radii, angles, strict=True)]
@@ -32,7 +32,7 @@ def circles() -> mixtures.Mixture:
 
 
 def checkerboard() -> mixtures.Mixture:
-    """The eight dark squares of a 4 x 4 board of side 4, nine Gaussians on each."""
+    """The eight dark squares of a 4 x 4 board of side 4, with nine Gaussians on each."""
     corners = [(i, j) for i in range(4) for j in range(4) if (i + j) % 2 == 0]
     inside = [((a + 0.5) / 3, (b + 0.5) / 3) for a in range(3) for b in range(3)]
     means = np.array(corners)[:, None] + np.array(inside)[None] - 2
@@ -56,7 +56,7 @@ def trajectories(noise: jax.Array) -> jax.Array:
     def carry(noise: jax.Array) -> jax.Array:
         return sampling.sample_ode(field, noise, times.uniform(STEPS), trajectory=True)
 
-    # All pairs of components for 50 points at a time fit the cache.
+    # For 50 points at a time, all pairs of components fit into the cache.
     x = jax.lax.map(carry, noise.reshape(-1, 50, 2))
     return jnp.swapaxes(x, 0, 1).reshape(STEPS + 1, -1, 2)
 
@@ -71,7 +71,7 @@ def pairs(noise: jax.Array, data: jax.Array) -> jax.Array:
 
 
 def draw() -> Figure:
-    """A row for the pairs and one for the ODE, a column for each time; eight points show their way."""
+    """A row for the pairs and one for the ODE, a column per time, with the trajectories of eight points."""
     figure = page(4.35, CAPTION)
     axes = figure.subplots(2, len(SHOWN), sharex=True, sharey=True)
     noise_key, data_key = jax.random.split(jax.random.key(0))

@@ -1,8 +1,8 @@
 r"""Classifier guidance against classifier-free guidance, from the same noise.
 
-With the exact classifier p_t(y | x) of noisy points the two fields are one, by Bayes' rule. One of clean
-data, log p_1(y | .), is wrong at t < 1: of E[data | x] it neglects the spread of the data about its
-mean, and of x itself its gradient does not vanish at t = 0, where it meets an infinite factor.
+With the exact classifier p_t(y | x) of noisy points the two fields are equal, by Bayes' rule. A classifier of
+clean data, log p_1(y | .), is wrong at t < 1: applied to E[data | x] it neglects the spread of the data about
+their mean, and applied to x its gradient does not vanish at t = 0, where it is multiplied by infinity.
 
 Source: "Building an Image Generator" (arXiv 2506.02070), classifier and classifier-free guidance.
 """
@@ -19,8 +19,8 @@ from jaxflow import guidance, mixtures, paths, sampling, times
 
 CAPTION = (
     "With the exact classifier of noisy points, classifier guidance (black) is classifier-free guidance "
-    "(red) to rounding; a classifier of clean data leads elsewhere if shown the predicted data, and far off "
-    "if shown the noisy points (below: median distance)."
+    "(red) up to rounding; a classifier of clean data misleads if applied to the predicted data, and more so "
+    "if applied to the noisy points (below: median distance)."
 )
 PATH = paths.Linear()
 W, LABEL, STEPS, REACH = 2.0, 0, 100, 2.8
@@ -36,7 +36,7 @@ def mixture() -> mixtures.Mixture:
 
 
 def classifiers() -> dict[str, Callable]:
-    """The exact one and two that are wrong, each (x, t, y) -> log p(y | x)."""
+    """The exact one and two wrong ones, each (x, t, y) -> log p(y | x)."""
     law = mixture()
 
     def exact(x, t, y):
@@ -61,7 +61,7 @@ def _of(log_probs: jax.Array, y: jax.Array) -> jax.Array:
 
 @jax.jit
 def trajectories(noise: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """Classifier-free, and with each classifier, (STEPS + 1, b, 2)."""
+    """With classifier-free guidance, and with each classifier, (STEPS + 1, b, 2)."""
     law, grid = mixture(), times.uniform(STEPS)
     y, null = jnp.full(noise.shape[0], LABEL), jnp.array(3)
 
@@ -81,7 +81,7 @@ def trajectories(noise: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
 
 
 def draw() -> Figure:
-    """A column for each classifier: trajectories, and how far apart they are at each time."""
+    """A column per classifier: trajectories, and their distance at each time."""
     figure = page(5.3, CAPTION)
     axes = figure.subplots(2, 3, sharey="row", height_ratios=[2.6, 1])
     law = mixture()

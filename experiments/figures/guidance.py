@@ -1,8 +1,8 @@
 r"""What classifier-free guidance samples: not the tilted density p(x) p(y | x)^w.
 
-On a line the guided ODE is an increasing map T of the noise, so that the density of its samples is
-known without sampling: q(T(noise)) = N(noise; 0, 1) / T'(noise). At w = 0 it is p(x), at w = 1 p(x | y),
-and beyond no density whose score is the guided one.
+In one dimension the guided ODE is an increasing map T of the noise, so the density of its samples is known
+without sampling: q(T(noise)) = N(noise; 0, 1) / T'(noise). At w = 0 it is p(x), at w = 1 p(x | y); for w > 1
+its score is not the guided one.
 
 Source: "Building an Image Generator" (arXiv 2506.02070), guidance; Chidambaram et al. 2409.13074.
 """
@@ -20,7 +20,7 @@ from jaxflow.guidance import classifier_free
 
 CAPTION = (
     "Classifier-free guidance towards one of three classes (gray) samples the tilted density p(x) p(y | x)^w "
-    "at w = 0 and w = 1 only, and beyond that pushes an outer class past its data and narrows a middle one "
+    "only at w = 0 and w = 1; for larger w it pushes an outer class past its data and narrows a middle one "
     "too much (var: variance)."
 )
 PATH = paths.Linear()
@@ -39,35 +39,37 @@ def mixture() -> mixtures.Mixture:
 
 
 class Law(NamedTuple):
-    """A density on a line."""
+    """A density in one dimension."""
 
     x: np.ndarray
     density: np.ndarray
 
     def variance(self) -> float:
-        """By the trapezoidal rule."""
+        """Variance, by the trapezoidal rule."""
         mean = np.trapezoid(self.density * self.x, self.x)
         return float(np.trapezoid(self.density * (self.x - mean) ** 2, self.x))
 
 
 def guided(label: int) -> list[Law]:
-    """Law of the guided samples for each w, by change of variables."""
-    law, noise = mixture(), jnp.asarray(NOISE)[:, None]
-    y, null = jnp.full(len(NOISE), label), jnp.array(3)
-
-    @jax.jit
-    def sweep(scales):
-        def field(x, t, y):
-            return mixtures.velocity(law, PATH, x, t, y)
-
-        def carry(w):
-            return sampling.sample_ode(classifier_free(field, y, null, w), noise, times.cosine(200))
-
-        return jax.lax.map(carry, scales)[..., 0]
-
-    ends = np.asarray(sweep(jnp.array(SCALES)), float)
+    """Distribution of the guided samples for each w, by change of variables."""
+    ends = np.asarray(_ends(jnp.array(label), jnp.array(SCALES)), float)
     normal = np.exp(-(NOISE.astype(float) ** 2) / 2) / np.sqrt(2 * np.pi)
     return [Law(x, normal / np.gradient(x, NOISE.astype(float))) for x in ends]
+
+
+@jax.jit
+def _ends(label: jax.Array, scales: jax.Array) -> jax.Array:
+    """Samples of each w from all of NOISE, (scales, n)."""
+    law, noise = mixture(), jnp.asarray(NOISE)[:, None]
+    y, null = jnp.broadcast_to(label, len(NOISE)), jnp.array(3)
+
+    def field(x: jax.Array, t: jax.Array, y: jax.Array) -> jax.Array:
+        return mixtures.velocity(law, PATH, x, t, y)
+
+    def carry(w: jax.Array) -> jax.Array:
+        return sampling.sample_ode(classifier_free(field, y, null, w), noise, times.cosine(200))
+
+    return jax.lax.map(carry, scales)[..., 0]
 
 
 def tilted(label: int) -> list[Law]:
@@ -78,7 +80,7 @@ def tilted(label: int) -> list[Law]:
 
 
 def exact() -> tuple[np.ndarray, np.ndarray]:
-    """The data's log p(x) and log p(y | x) along LINE, (n,) and (n, classes)."""
+    """Logarithms of p(x) and p(y | x) of the data along LINE, (n,) and (n, classes)."""
     x = jnp.asarray(LINE)
     of_data = mixture(), PATH, x[:, None], jnp.ones_like(x)
     return (
@@ -88,7 +90,7 @@ def exact() -> tuple[np.ndarray, np.ndarray]:
 
 
 def draw() -> Figure:
-    """A row for each class, a column for each w."""
+    """A row per class, a column per w."""
     figure = page(4.4, CAPTION)
     axes = figure.subplots(len(CLASSES), len(SCALES), sharex=True, sharey="row")
     all_data, classifier = exact()

@@ -1,8 +1,7 @@
 r"""The path from noise to data: p_t(x | data), p_t(x | y) and p_t(x) of a labelled mixture.
 
-Given one data point the path is N(alpha(t) data, beta(t)^2 I); its averages over the data of a class
-and over all data are the other two. One ODE, each time with the velocity of its row, carries the same
-noise along.
+Given one data point the path is N(alpha(t) data, beta(t)^2 I); its averages over the data of a class and over
+all data are the other two. The ODE with the velocity of each row transports the same noise.
 
 Source: "Building an Image Generator" (arXiv 2506.02070), conditional and marginal probability paths.
 """
@@ -17,13 +16,13 @@ from jaxflow import mixtures, paths, sampling, times
 
 CAPTION = (
     "The path from noise to one data point, to the data of one class and to all data: the velocity of each "
-    "row carries the same noise so that the points are at every t samples of the density in blue, whose "
-    "regions hold 20, 40, 60, 80 and 95 % of its mass."
+    "row transports the same noise, so that the points are samples of the density in blue at every t; its "
+    "regions hold 20, 40, 60, 80 and 95 % of the mass."
 )
 PATH = paths.Linear()
 STEPS, REACH = 40, 2.9
 SHOWN = (0, 10, 20, 30, 40)
-"""Steps that have a panel."""
+"""Steps with a panel."""
 
 
 def mixture() -> mixtures.Mixture:
@@ -38,7 +37,7 @@ def mixture() -> mixtures.Mixture:
 
 
 def rows() -> dict[str, tuple[mixtures.Mixture, int]]:
-    """A mixture and a label for each row; one past the last label is no label."""
+    """A mixture and a label for each row; one past the last label is unconditional."""
     point = mixtures.Mixture(jnp.ones(1), jnp.array([[1.4, 1.0]]), jnp.zeros((1, 2, 2)))
     return {
         r"$p_t(x\,|\,\mathrm{data})$": (point, 1),
@@ -66,7 +65,7 @@ def log_prob(law: mixtures.Mixture, x: jax.Array, t: jax.Array, label: jax.Array
 
 
 def draw() -> Figure:
-    """A row for each law, a column for each time."""
+    """One row per distribution, one column per time."""
     figure = page(6.1, CAPTION)
     axes = figure.subplots(3, len(SHOWN), sharex=True, sharey=True)
     noise = jax.random.normal(jax.random.key(4), (250, 2))
@@ -77,7 +76,7 @@ def draw() -> Figure:
         row[0].set_ylabel(name, fontsize=12)
         for ax, step, density in zip(row, SHOWN, densities, strict=True):
             plane(ax, REACH)
-            # All of p_1(x | data) is one point, which has no density.
+            # p_1(x | data) is a point mass, without a density.
             if np.isfinite(density).all():
                 shade(ax, density, REACH)
             ax.plot(*x[: step + 1, :8].transpose(2, 0, 1), color=RED, linewidth=0.7)

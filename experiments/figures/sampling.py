@@ -1,4 +1,4 @@
-"""ODE against SDE: any sigma gives other trajectories and the same marginals.
+"""ODE against SDE: trajectories differ between sigmas, marginals do not.
 
     dX = [u(X, t) + sigma^2 / 2 grad log p_t(X)] dt + sigma dW
 
@@ -15,9 +15,9 @@ from jaxflow import mixtures, paths, times
 from jaxflow.sampling import sample_ode, sample_sde
 
 CAPTION = (
-    "From the same noise at the top the ODE and three SDEs move to the data along ever rougher trajectories "
-    "(one of them in red), through the same densities and to the same histogram, whose Kolmogorov distance D "
-    "from the exact law is as small as that of 20,000 independent draws."
+    "From the same noise at the top, the ODE and three SDEs follow ever rougher trajectories (one in red) "
+    "through the same densities to the same histogram, whose Kolmogorov distance D from the exact "
+    "distribution is as small as that of 20,000 independent samples."
 )
 PATH = paths.Linear()
 SIGMAS = (0.0, 0.5, 1.0, 2.0)
@@ -35,14 +35,14 @@ def mixture() -> mixtures.Mixture:
 
 @jax.jit
 def trajectories() -> jax.Array:
-    """For each sigma the points at all steps, (sigmas, STEPS + 1, N)."""
+    """The points at all steps for each sigma, (sigmas, STEPS + 1, N)."""
     law = mixture()
     noise = jax.random.normal(jax.random.key(0), (N, 1))
 
     def field(x: jax.Array, t: jax.Array) -> jax.Array:
         return mixtures.velocity(law, PATH, x, t)
 
-    # The last step adds no noise: it has to be short.
+    # The last step adds no noise, so it must be short.
     grid = times.cosine(STEPS)
     ode = sample_ode(field, noise, grid, trajectory=True)
 
@@ -61,7 +61,7 @@ def density(x: jax.Array, t: jax.Array) -> jax.Array:
 
 
 def distance(x: np.ndarray) -> float:
-    """Greatest distance of the samples' distribution function from the exact one."""
+    """Largest distance of the samples' distribution function from the exact one."""
     law = mixture()
     deviations = jnp.sqrt(law.covariances[:, 0, 0])
     ordered = jnp.sort(jnp.asarray(x))
@@ -72,7 +72,7 @@ def distance(x: np.ndarray) -> float:
 
 
 def draw() -> Figure:
-    """A column for each sigma: trajectories from noise at the top, histogram of their ends below."""
+    """A column per sigma: trajectories from noise at the top, histogram of their ends below."""
     figure = page(5.2, CAPTION)
     axes = figure.subplots(2, len(SIGMAS), sharex=True, sharey="row", height_ratios=[2, 1])
     line, t = np.linspace(-REACH, REACH, 300, dtype=np.float32), np.linspace(0, 1, 200, dtype=np.float32)

@@ -1,4 +1,4 @@
-"""One quiet style for all figures: the exact law is blue, samples are ink, what is compared with them red."""
+"""One style for all figures: exact distributions in blue, samples in ink, comparisons in red."""
 
 import textwrap
 
@@ -32,7 +32,7 @@ matplotlib.rcParams.update(
 
 
 def page(height: float, caption: str) -> Figure:
-    """A figure 9 inches wide with its caption under it."""
+    """A figure, 9 inches wide, with its caption below."""
     figure = Figure(figsize=(9, height), layout="constrained", dpi=115)
     figure.supxlabel(textwrap.fill(caption, 140), fontsize=8.5, color=INK, x=0.01, ha="left")
     return figure
@@ -46,13 +46,13 @@ def plane(ax: Axes, reach: float) -> None:
 
 
 def lattice(reach: float, n: int) -> np.ndarray:
-    """The points of an n x n lattice in that window, (n * n, 2)."""
+    """The points of an n x n lattice in the same window, (n * n, 2)."""
     axis = np.linspace(-reach, reach, n, dtype=np.float32)
     return np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2)
 
 
 def shade(ax: Axes, log_prob: np.ndarray, reach: float) -> None:
-    """A density on the lattice, as nested regions of highest density that hold 95, 80, ... % of it."""
+    """A density on the lattice, as nested regions of highest density with 95, 80, ... % of its mass."""
     density = np.exp(log_prob - log_prob.max())
     falling = np.sort(density)[::-1]
     held = np.cumsum(falling) / falling.sum()

@@ -1,1 +1,1 @@
-"""What scripts show: pages of images, curves and tables."""
+"""The scripts' output: grids of images, curves and tables."""

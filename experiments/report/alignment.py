@@ -1,26 +1,26 @@
-"""How well a run's images follow their captions for each w, measured by the reader of the shapes.
+"""Text-image alignment of a run's samples for each w, measured by the reader of the shapes.
 
-Captions of two splits are drawn: `test`, of the same law as the training, and `held_out`, of which each names
-or shows a pair of colour and shape that the training never had. Writes evaluation.json and evaluation.png.
+Captions come from two splits: `test`, distributed as in training, and `held_out`, in which each has a pair of
+colour and shape that does not occur in training. Writes evaluation.json and evaluation.png.
 """
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from experiments.report.plots import alignment_over_w
+from experiments.report.plots import alignment_over_w, scale_name
+from experiments.report.tables import print_table, write_json
 from jaxflow.data.dataset import Dataset
 from jaxflow.devices import processes
-from jaxflow.runs.folder import write_json
+from jaxflow.places import Place
 from jaxflow.runs.requests import request
 from jaxflow.shapes.alignment import CLAIMS, alignment
 
 SPLITS = {"test": "seen", "held_out": "held out"}
 
 Shares = dict[str, float]
-"""Share of the captions that are true of their images, for each kind of claim."""
+"""Share of captions that are true of their images, for each kind of claim."""
 
 
 class Captioned:
@@ -34,9 +34,9 @@ class Captioned:
 
 
 def report(
-    out: Path, split: Callable[[str], Dataset], scales: Sequence[float], n: int, made: dict[str, Any]
+    out: Place, split: Callable[[str], Dataset], scales: Sequence[float], n: int, made: dict[str, Any]
 ) -> Callable[[Callable[..., np.ndarray]], None]:
-    """Read the captions of a run; what comes back measures its images and writes the tables."""
+    """Read the captions of a run; the returned function measures its images and writes the tables."""
     splits = {name: Captioned(split(part), n) for part, name in SPLITS.items()}
     counts = {name: len(split.captions) for name, split in splits.items()}
 
@@ -52,23 +52,22 @@ def report(
 
 
 def write(
-    out: Path,
+    out: Place,
     scales: Sequence[float],
     table: dict[str, list[Shares]],
     real: dict[str, Shares],
     counts: dict[str, int],
     made: dict[str, Any],
 ) -> None:
-    """Print the tables; leave them as JSON and as curves."""
+    """Print the tables, and write them as JSON and as curves."""
     if not processes.is_first():
         return
     for split, rows in table.items():
-        # A figure is left out where no image counts for it.
+        # Claims that no caption makes are omitted.
         names = [name for name in CLAIMS if any(name in row for row in rows)]
-        print(f"\n{split}: share of {counts[split]} captions that are true of their images\n{'w':>6}", end="")
-        print("".join(f"{name:>12}" for name in names))
-        for label, row in [*zip((f"{w:g}" for w in scales), rows, strict=True), ("real", real[split])]:
-            print(f"{label:>6}" + "".join(f"{row.get(name, float('nan')):>12.3f}" for name in names))
+        labelled = [*zip(map(scale_name, scales), rows, strict=True), ("real", real[split])]
+        print(f"\n{split}: share of {counts[split]} captions that are true of their images")
+        print_table("w", names, labelled)
     result = {"captions": counts, "sampled": made, "w": list(scales), "table": table, "real": real}
     write_json(out / "evaluation.json", result)
     alignment_over_w(scales, table, CLAIMS, out / "evaluation.png")

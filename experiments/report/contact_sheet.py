@@ -1,9 +1,8 @@
-"""A page of what was read: images as the network will see them, with what is said of each."""
+"""A page of the data as read: images as the network will see them, each with its class or caption."""
 
 import textwrap
 import warnings
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,17 +11,20 @@ from matplotlib.figure import Figure
 
 from jaxflow.data.codecs import Classes
 from jaxflow.data.dataset import Dataset
+from jaxflow.data.names import shown
+from jaxflow.places import Place
+from jaxflow.training.files import atomic_write
 
 MOST, COLUMNS = 40, 8
-"""Images on the page, and in a row."""
+"""Images per page, and per row."""
 SIDE, GAP, LINE = 1.2, 0.1, 0.14
-"""Of an image, between two, and the height of a line of text, in inches."""
+"""Side of an image, gap between two, and height of a line of text, in inches."""
 WIDTH = COLUMNS * (SIDE + GAP) + GAP
 NOTE, CAPTION, LINES = 150, 22, 3
-"""Characters in a line of a note and of a caption, and lines of a caption at most."""
+"""Characters in a line of a note and of a caption, and most lines of a caption."""
 
 
-def contact_sheet(dataset: Dataset, file: Path, notes: Sequence[str] = ()) -> None:
+def contact_sheet(dataset: Dataset, file: Place, notes: Sequence[str] = ()) -> None:
     """Write the page: up to 40 images, evenly spaced over the data set in its own order.
 
     Args:
@@ -31,9 +33,9 @@ def contact_sheet(dataset: Dataset, file: Path, notes: Sequence[str] = ()) -> No
         notes: sentences for the head of the page.
     """
     total = len(dataset)
-    shown = np.linspace(0, total - 1, min(total, MOST)).round().astype(int)
-    examples = dataset.examples(shown.tolist())
-    captions = [_wrapped(_said(dataset, example)) for example in examples]
+    positions = np.linspace(0, total - 1, min(total, MOST)).round().astype(int)
+    examples = dataset.examples(positions.tolist())
+    captions = [_wrapped(_condition(dataset, example)) for example in examples]
     lines = [line for note in notes for line in textwrap.wrap(note, NOTE)]
     top = 0.5 + LINE * len(lines)
     row_height = SIDE + LINE * (2 + max(caption.count("\n") for caption in captions))
@@ -47,8 +49,9 @@ def contact_sheet(dataset: Dataset, file: Path, notes: Sequence[str] = ()) -> No
         ax = figure.add_axes((left / WIDTH, bottom / height, SIDE / WIDTH, SIDE / height))
         _show(ax, example["image"], caption)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph")  # signs that the font lacks become boxes
-        figure.savefig(file)
+        warnings.filterwarnings("ignore", "Glyph")  # characters that the font lacks become boxes
+        with atomic_write(file) as stream:
+            figure.savefig(stream, format="png")
 
 
 def _title(dataset: Dataset) -> str:
@@ -62,13 +65,14 @@ def _write(figure: Figure, down: float, text: str, **style: Any) -> None:
     figure.text(GAP / WIDTH, 1 - down / height, text, va="top", parse_math=False, **style)
 
 
-def _said(dataset: Dataset, example: dict) -> str:
+def _condition(dataset: Dataset, example: dict) -> str:
     if isinstance(dataset.codec, Classes):
         return dataset.codec.names[example["label"]]
     return example["caption"]
 
 
 def _wrapped(text: str) -> str:
+    text = shown(" ".join(text.split()), 4 * CAPTION * LINES)
     return "\n".join(textwrap.wrap(text, CAPTION, max_lines=LINES, placeholder=" ..."))
 
 

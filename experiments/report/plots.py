@@ -1,42 +1,92 @@
-"""Plots that the scripts write: pages of samples, and curves over w."""
+"""The scripts' figures: grids of samples, and curves over w.
 
+They are drawn with `matplotlib.figure.Figure` alone, which opens no window.
+"""
+
+import bisect
+import math
 import textwrap
-from collections.abc import Sequence
-from pathlib import Path
+import warnings
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from jaxflow.training.files import whole
+from jaxflow.data.names import shown
+from jaxflow.places import Place
+from jaxflow.training.files import atomic_write
 
 MOST_COLUMNS = 10
 """Images of a label that a panel shows."""
+PANEL, HEAD = 3.2, 0.4
+"""Width of a panel, and height of its title, in inches."""
+DOTS = (40, 150)
+"""Fewest and most dots per inch: on large pages images and letters become smaller."""
+SIDE, AREA = 2**16 - 1, 40_000_000
+"""Most pixels on a side of a page, which is matplotlib's limit, and on all of it."""
+MOST_CURVES = 24
+"""Most curves in a legend."""
+NAME, LINES = 24, 3
+"""Characters in a line of the name of a row, and its lines."""
 
 
-def guidance_grid(panels: dict[float, np.ndarray], row_names: Sequence[str], file: Path) -> None:
+def check_page(rows: int, columns: int, panels: int) -> None:
+    """Check that a page of samples can be drawn, before anything is sampled.
+
+    Args:
+        rows: labels or prompts, with the unconditional one.
+        columns: images of each.
+        panels: guidance scales.
+
+    Raises:
+        ValueError: it would be too large.
+    """
+    if _dots(rows, columns, panels) < DOTS[0]:
+        most = _most(rows, lambda n: _dots(n, columns, 1))
+        scales = _most(panels, lambda n: _dots(most, columns, n))
+        raise ValueError(
+            f"a page of {panels} scales and {rows} rows of {min(columns, MOST_COLUMNS)} images is too large;"
+            f" at most {most} rows with {scales} scales: choose fewer --labels, --prompt or --w"
+        )
+
+
+def scale_name(w: float) -> str:
+    """A scale with enough digits to be unique.
+
+    >>> [scale_name(w) for w in (2.0, 0.1, 1.000001, 123456.75, 1e-300)]
+    ['2', '0.1', '1.000001', '123456.75', '1e-300']
+    """
+    short = f"{w:g}"
+    return short if float(short) == w else repr(float(w))
+
+
+def guidance_grid(panels: dict[float, np.ndarray], row_names: Sequence[str], file: Place) -> None:
     """The chapter's figure: a panel per w, a row per label.
 
     Args:
         panels: for each w, uint8 images (rows * n, h, w, c), row after row.
         row_names: name of each row.
         file: PNG to write.
+
+    Raises:
+        ValueError: the page would be too large (`check_page`).
     """
-    mosaics = {w: mosaic(images, len(row_names)) for w, images in panels.items()}
+    rows, columns = len(row_names), len(next(iter(panels.values()))) // len(row_names)
+    check_page(rows, columns, len(panels))
+    mosaics = {w: mosaic(images, rows) for w, images in panels.items()}
     height, width = next(iter(mosaics.values())).shape[:2]
-    panel_width = 3.2
-    row_names = [textwrap.fill(name, 24) for name in row_names]
-    margin = 0.5 if max(map(len, row_names)) < 10 else 1.8
-    size = (panel_width * len(mosaics) + margin, panel_width * height / width + 0.4)
-    figure = _figure(*size)
+    names = [_wrapped(name) for name in row_names]
+    margin = 0.5 if max(map(len, names)) < 10 else 1.8
+    size = (PANEL * len(mosaics) + margin, PANEL * height / width + HEAD)
+    figure = _figure(*size, dpi=_dots(rows, columns, len(panels)))
     axes = figure.subplots(1, len(mosaics), squeeze=False)[0]
-    rows = len(row_names)
     for ax, (w, tiles) in zip(axes, mosaics.items(), strict=True):
         ax.imshow(tiles, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-        ax.set_title(f"w = {w:g}")
+        ax.set_title(f"w = {scale_name(w)}")
         ax.set_xticks([])
         ax.set_yticks([])
         ax.spines[:].set_visible(False)
-    axes[0].set_yticks((np.arange(rows) + 0.5) * height / rows - 0.5, row_names, parse_math=False)
+    axes[0].set_yticks((np.arange(rows) + 0.5) * height / rows - 0.5, names, parse_math=False)
     axes[0].tick_params(length=0)
     _save(figure, file)
 
@@ -54,30 +104,38 @@ def mosaic(images: np.ndarray, rows: int) -> np.ndarray:
 
 
 def curves_over_w(
-    table: dict[str, list[float]], real: dict[str, float], logarithmic: Sequence[str], file: Path
+    scales: Sequence[float],
+    rows: Sequence[dict[str, float]],
+    real: dict[str, float],
+    label: str,
+    file: Place,
 ) -> None:
-    """A curve over w for each column of `table`, with what real held-out data gets as a dashed line."""
-    columns = [name for name in table if name != "w"]
+    """A panel for each figure, with its curve over w and what real images get as a dashed line.
+
+    Args:
+        scales: guidance scales.
+        rows: figures at each.
+        real: figures of real images.
+        label: of the dashed line.
+        file: PNG to write.
+    """
     figure = _figure(9, 5)
-    axes = figure.subplots(2, -(-len(columns) // 2)).ravel()
-    for ax, name in zip(axes, columns, strict=False):
-        ax.plot(table["w"], table[name], marker="o", markersize=3)
-        if name in real:
-            ax.axhline(real[name], linestyle="--", linewidth=1, color="gray", label="real data")
-        if name in logarithmic:
-            ax.set_yscale("log")
-        ax.set_title(name)
-        ax.set_xlabel("w")
+    axes = figure.subplots(2, -(-len(real) // 2)).ravel()
+    for ax, name in zip(axes, real, strict=False):
+        ax.plot(scales, [row[name] for row in rows], marker="o", markersize=3)
+        _finish(ax, name, real[name], label)
+    for ax in axes[len(real) :]:
+        ax.set_axis_off()
     axes[0].legend(frameon=False)
     _save(figure, file)
 
 
 def alignment_over_w(
-    scales: Sequence[float], table: dict[str, list[dict[str, float]]], claims: Sequence[str], file: Path
+    scales: Sequence[float], table: dict[str, list[dict[str, float]]], claims: Sequence[str], file: Place
 ) -> None:
-    """A panel for each split, in it a curve over w for each kind of claim; in black that of all together.
+    """A panel for each split, with a curve over w for each kind of claim, and that of all together in black.
 
-    `binding` has none: its share is of few images, and of others at each w.
+    `binding` has none: its share is of few images, and of different ones at each w.
     """
     figure = _figure(9, 4)
     axes = figure.subplots(1, len(table), sharey=True, squeeze=False)[0]
@@ -89,51 +147,77 @@ def alignment_over_w(
         ax.set_title(f"{split} combinations")
         ax.set_xlabel("w")
         ax.set_ylim(0, 1.02)
-    axes[0].set_ylabel("share of captions that are true")
+    axes[0].set_ylabel("share of true captions")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", frameon=False)
     _save(figure, file)
 
 
-def rules_over_w(rows: Sequence[dict], real: dict[str, float], file: Path) -> None:
-    """A curve over w for each guidance rule, a panel for each figure, real data as a dashed line.
+def rules_over_w(rows: Sequence[dict], real: dict[str, float], label: str, file: Place) -> None:
+    """A panel for each figure, with a curve over w for each guidance rule and sigma.
 
     Args:
         rows: settings, each with its rule, w, sigma and figures.
-        real: what real data get.
+        real: figures of real images, a dashed line.
+        label: of the dashed line.
         file: PNG to write.
     """
-    names = [name for name in rows[0] if name not in ("rule", "w", "sigma")]
     figure = _figure(10, 5.6)
-    axes = figure.subplots(2, -(-len(names) // 2)).ravel()
+    axes = figure.subplots(2, -(-len(real) // 2)).ravel()
     curves: dict[tuple[str, float], list[dict]] = {}
     for row in rows:
         curves.setdefault((row["rule"], row["sigma"]), []).append(row)
     several = len({sigma for _, sigma in curves}) > 1
-    for ax, name in zip(axes, names, strict=False):
+    for ax, name in zip(axes, real, strict=False):
         for (rule, sigma), points in curves.items():
-            label = f"{rule}, sigma {sigma:g}" if several else rule
-            ax.plot(
-                [p["w"] for p in points], [p[name] for p in points], marker="o", markersize=3, label=label
-            )
-        ax.axhline(real[name], linestyle="--", linewidth=1, color="gray", label="real data")
-        if name.startswith("frechet"):
-            ax.set_yscale("log")
-        ax.set_title(name)
-        ax.set_xlabel("w")
+            setting = f"{rule}, sigma {scale_name(sigma)}" if several else rule
+            scales, values = [p["w"] for p in points], [p[name] for p in points]
+            ax.plot(scales, values, marker="o", markersize=3, label=setting)
+        _finish(ax, name, real[name], label)
+    for ax in axes[len(real) :]:
+        ax.set_axis_off()
     handles, labels = axes[0].get_legend_handles_labels()
+    if len(curves) > MOST_CURVES:
+        handles = [*handles[:MOST_CURVES], handles[-1]]
+        labels = [*labels[:MOST_CURVES], f"{labels[-1]}\n({len(curves) - MOST_CURVES} more curves)"]
     figure.legend(handles, labels, loc="outside right center", frameon=False)
     _save(figure, file)
 
 
-def _figure(width: float, height: float) -> Any:
-    # Imported by whoever draws: it takes half a second.
+def _finish(ax: Any, name: str, real: float, label: str) -> None:
+    ax.axhline(real, linestyle="--", linewidth=1, color="gray", label=label)
+    if name.startswith("frechet"):
+        ax.set_yscale("log")
+    ax.set_title(name)
+    ax.set_xlabel("w")
+
+
+def _most(number: int, dots: Callable[[int], float]) -> int:
+    """The largest number with enough dots per inch."""
+    return bisect.bisect_left(range(1, number + 1), True, key=lambda n: dots(n) < DOTS[0])
+
+
+def _dots(rows: int, columns: int, panels: int) -> float:
+    """Dots per inch at which a page of samples stays within bounds."""
+    width = PANEL * panels + 1.8
+    height = PANEL * rows / min(columns, MOST_COLUMNS) + HEAD
+    return min(DOTS[1], SIDE / max(width, height), math.sqrt(AREA / (width * height)))
+
+
+def _wrapped(name: str) -> str:
+    lines = textwrap.wrap(shown(" ".join(name.split()), 200), NAME, max_lines=LINES, placeholder=" ...")
+    return "\n".join(lines)
+
+
+def _figure(width: float, height: float, dpi: float = DOTS[1]) -> Any:
+    # Imported only when something is drawn: it takes half a second.
     import matplotlib
     from matplotlib.figure import Figure
 
     matplotlib.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False})
-    return Figure(figsize=(width, height), layout="constrained", dpi=150)
+    return Figure(figsize=(width, height), layout="constrained", dpi=dpi)
 
 
-def _save(figure: Any, file: Path) -> None:
-    with whole(file) as stream:
+def _save(figure: Any, file: Place) -> None:
+    with warnings.catch_warnings(), atomic_write(file) as stream:
+        warnings.filterwarnings("ignore", "Glyph")  # characters that the font lacks become boxes
         figure.savefig(stream, format="png")

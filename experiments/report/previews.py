@@ -1,4 +1,4 @@
-"""Samples while a training goes on: from the same noise, of the same conditions, by the moving average."""
+"""Samples during training: from the same noise and conditions, with the moving average of the parameters."""
 
 from pathlib import Path
 
@@ -17,24 +17,24 @@ from jaxflow.runs.sampler import Sampler
 from jaxflow.training.step import Params
 
 ROWS, COLUMNS = 10, 6
-"""Conditions that are drawn, and images of each."""
+"""Conditions, and images of each."""
 SCALE = 2.0
 """Of guidance."""
 
 
 class Previews:
-    """A row of images for each of the first conditions, and one for null.
+    """A row of images for each of the first conditions, and an unconditional one.
 
     Args:
-        run: what is trained.
-        placement: on which devices.
-        dataset: whose first captions are drawn, where it has captions.
-        out: folder of the pictures, `step=N.png`.
+        run: the run that is trained.
+        placement: of the images on devices.
+        dataset: its first captions are the prompts, if it has captions.
+        out: folder of the figures, `step=N.png`.
     """
 
     def __init__(self, run: Run, placement: Placement, dataset: Dataset, out: Path):
         self._experiment, self._out, codec = run.experiment, out, run.codec
-        # With a condition always dropped or never there is but one field.
+        # If the condition is always or never dropped, there is only one field.
         self._scale = {0.0: 1.0, 1.0: 0.0}.get(run.experiment.condition_dropout, SCALE)
         if isinstance(codec, Classes):
             self._names = [*codec.names[:ROWS]]
@@ -49,19 +49,19 @@ class Previews:
         self._generator = Generator(run.model(run.shapes()), Sampler(), placement.examples)
 
     def are_due(self, n: int) -> bool:
-        """Is there something to draw after step n?"""
+        """Whether samples are due after step n."""
         every = self._experiment.sample_every
         return every > 0 and (n % every == 0 or n == self._experiment.steps)
 
     def are_missing(self, n: int) -> bool:
-        """Was a run stopped after step n, before it could draw? All processes get the same answer."""
+        """Whether an interruption after step n left its samples unwritten; equal in all processes."""
         due = n > 0 and self.are_due(n)
         return due and bool(processes.of_first(not (self._out / f"step={n}.png").exists()))
 
     def draw(self, n: int, params: Params) -> UInt8[np.ndarray, "h w *c"]:
-        """Write the picture; what comes back are its images."""
+        """Sample and write the figure; returns its mosaic."""
         images = self._generator(self._wanted, self._scale, seed=self._experiment.seed, params=params)
-        names = [*self._names, "null"]
+        names = [*self._names, "unconditional"]
         if processes.is_first():
             self._out.mkdir(exist_ok=True)
             guidance_grid({self._scale: images}, names, self._out / f"step={n}.png")

@@ -1,1 +1,1 @@
-"""Evaluation: how good generated images are, judged beside real ones."""
+"""Evaluation: quality metrics of generated images against real ones."""

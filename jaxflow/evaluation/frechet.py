@@ -1,12 +1,12 @@
-"""Frechet distance between two sets of vectors, taken as Gaussians.
+"""Frechet distance between the Gaussians fitted to two sets of vectors.
 
     d^2 = |m1 - m2|^2 + tr(C1 + C2 - 2 (C1^1/2 C2 C1^1/2)^1/2)
 
 The last term is the sum of the singular values of C1^1/2 C2^1/2, and so of any A B^T with C1 = A^T A and
-C2 = B^T B: of the centred points themselves where they are fewer than their dimensions.
+C2 = B^T B: of the centred points themselves if they are fewer than their dimensions.
 
-It is biased upwards for finite sets, by about as much for every set of the same size: compare
-sets of equal size, beside the distance between two sets of real data of that size.
+The estimate is biased upwards, more so for smaller sets: compare sets of equal size, and with the distance
+between two sets of real data of that size.
 
 Source: Dowson and Landau 1982; Heusel et al. 1706.08500, where the vectors are Inception features.
 """
@@ -18,7 +18,7 @@ from jaxflow.evaluation import points
 
 
 def frechet_distance(a: Float[np.ndarray, "n d"], b: Float[np.ndarray, "m d"]) -> float:
-    """Squared Frechet distance of the Gaussians with the means and covariances of `a` and `b`.
+    """Squared Frechet distance between the Gaussians with the means and covariances of `a` and `b`.
 
     >>> corners = np.array([[0.0, 0.0], [0.0, 2.0], [2.0, 0.0], [2.0, 2.0]])
     >>> round(frechet_distance(corners, corners + 3.0), 6)
@@ -27,7 +27,7 @@ def frechet_distance(a: Float[np.ndarray, "n d"], b: Float[np.ndarray, "m d"]) -
     Covariances divide by n - 1, as in torchmetrics; nothing is added to their diagonals.
 
     Raises:
-        ValueError: these are no two sets of at least two finite points of equal dimension (`points.check`).
+        ValueError: these are not two sets of at least two finite points of equal dimension (`points.check`).
     """
     points.check(least=2, a=a, b=b)
     (mean_a, root_a), (mean_b, root_b) = _moments(a), _moments(b)
@@ -36,7 +36,7 @@ def frechet_distance(a: Float[np.ndarray, "n d"], b: Float[np.ndarray, "m d"]) -
 
 
 def _moments(of: Float[np.ndarray, "n d"]) -> tuple[Float[np.ndarray, " d"], Float[np.ndarray, "m d"]]:
-    """Mean, and a root A of the covariance A^T A with no more rows than points or dimensions."""
+    """Mean, and a root A of the covariance A^T A, with at most as many rows as points or dimensions."""
     of = np.asarray(of, np.float64)
     mean = of.mean(axis=0)
     root = (of - mean) / np.sqrt(len(of) - 1)

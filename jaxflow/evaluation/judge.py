@@ -1,7 +1,7 @@
-"""An independent judge: a classifier that has seen real images only.
+"""An independent judge: a classifier trained on real images only.
 
-It says which class an image shows, for the accuracy of guided samples, and gives the features in
-which the Frechet distance and the manifolds are measured.
+Its classes give the accuracy of guided samples, its features the space of the Frechet distance and of the
+manifolds. Trained on several labels per image, such as the words of captions, it predicts each on its own.
 """
 
 from dataclasses import dataclass
@@ -13,14 +13,16 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import NamedSharding
-from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt8
-from tqdm import trange
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, UInt8
 
+from jaxflow import progress
 from jaxflow.devices.blocks import in_blocks
 from jaxflow.nn.classifier import Classifier
 from jaxflow.spaces import Pixels
 
 Images = UInt8[Array, "n h w c"] | UInt8[np.ndarray, "n h w c"]
+Labels = Int[Array, " n"] | Int[np.ndarray, " n"] | Bool[Array, "n classes"] | Bool[np.ndarray, "n classes"]
+"""The class of each image, or which of several labels it has."""
 
 
 @dataclass(frozen=True)
@@ -31,10 +33,15 @@ class Judge:
     params: Any
 
     sharding: NamedSharding | None = None
-    """Of the images that it looks at; one device if left out."""
+    """Of the images to judge; if None, one device."""
 
     def __call__(self, images: Images) -> tuple[Int[np.ndarray, " n"], Float[np.ndarray, "n d"]]:
-        """Class and features of each image, in blocks of 500 so that memory does not grow with n."""
+        """Most likely class and features of each image."""
+        logits, features = self.outputs(images)
+        return np.argmax(logits, axis=-1), features
+
+    def outputs(self, images: Images) -> tuple[Float[np.ndarray, "n classes"], Float[np.ndarray, "n d"]]:
+        """Logits and features of each image, in blocks of 500 to bound memory."""
         look = partial(_look, self.network, self.params)
         return in_blocks(look, np.asarray(images), size=500, sharding=self.sharding)
 
@@ -42,7 +49,7 @@ class Judge:
 def train_judge(
     key: PRNGKeyArray,
     images: Images,
-    labels: Int[Array, " n"] | Int[np.ndarray, " n"],
+    labels: Labels,
     classes: int,
     *,
     steps: int,
@@ -50,23 +57,23 @@ def train_judge(
     learning_rate: float = 2e-3,
     sharding: NamedSharding | None = None,
 ) -> Judge:
-    """Train a classifier on real images, shifted by up to a tenth of their size; one compiled scan.
+    """Train a classifier on real images, shifted by up to a tenth of their size.
 
     Args:
         key: of initialisation, order, shifts and dropout.
-        images: real images of the training split.
-        labels: their classes, 0 to `classes` - 1.
-        classes: number of classes.
+        images: real images.
+        labels: their classes, 0 to `classes` - 1; or a row of booleans for each, if it has several labels.
+        classes: number of classes or labels.
         steps: training steps.
         batch_size: images in a step.
         learning_rate: peak of a one-cycle schedule.
-        sharding: of the images that it will look at; it is trained on one device of each process.
+        sharding: of the images to classify; training uses one device per process.
     """
     images, labels = jnp.asarray(images), jnp.asarray(labels)
     _, h, w, c = images.shape
     pixels = Pixels((h, w, c))
     network = Classifier(classes)
-    params = network.init(key, pixels.encode(images[:1]))["params"]
+    params = jax.jit(network.init)(key, pixels.encode(images[:1]))["params"]
     optimizer = optax.adamw(optax.cosine_onecycle_schedule(steps, learning_rate), weight_decay=0.01)
 
     def loss(params, key):
@@ -74,7 +81,7 @@ def train_judge(
         picked = jax.random.randint(pick_key, (batch_size,), 0, len(images))
         batch = _shift(shift_key, pixels.encode(images[picked]))
         logits, _ = network.apply({"params": params}, batch, train=True, rngs={"dropout": dropout_key})
-        return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, labels[picked]))
+        return _cross_entropy(logits, labels[picked])
 
     @jax.jit
     def step(params, state, n):
@@ -84,13 +91,19 @@ def train_judge(
 
     # A Python loop: XLA's CPU backend runs the gradients of convolutions inside a scan many times slower.
     state = optimizer.init(params)
-    for n in trange(steps, desc="train judge", unit="step", leave=False):
+    for n in progress.over(range(steps), "train judge", unit="step"):
         params, state = step(params, state, n)
     return Judge(network, jax.device_get(params), sharding)
 
 
+def _cross_entropy(logits: Float[Array, "b classes"], labels: Array) -> Float[Array, ""]:
+    if labels.ndim == 1:
+        return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, labels))
+    return jnp.mean(optax.sigmoid_binary_cross_entropy(logits, labels.astype(logits.dtype)))
+
+
 def _shift(key: PRNGKeyArray, images: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
-    """All images of the batch moved by the same few pixels; black comes in."""
+    """The batch shifted by a few pixels, the same for all images; the border becomes black."""
     b, h, w, c = images.shape
     most = h // 10
     padded = jnp.pad(images, ((0, 0), (most, most), (most, most), (0, 0)), constant_values=-1)
@@ -102,5 +115,4 @@ def _shift(key: PRNGKeyArray, images: Float[Array, "b h w c"]) -> Float[Array, "
 def _look(network: Classifier, params: Any, images: UInt8[Array, "b h w c"]) -> tuple[Array, Array]:
     _, h, w, c = images.shape
     x = Pixels((h, w, c)).encode(images)
-    logits, features = cast(tuple[Array, Array], network.apply({"params": params}, x))
-    return jnp.argmax(logits, axis=-1), features
+    return cast(tuple[Array, Array], network.apply({"params": params}, x))

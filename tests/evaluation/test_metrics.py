@@ -1,9 +1,11 @@
 import inspect
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxflow.evaluation import judge, manifolds
 from jaxflow.evaluation.frechet import frechet_distance
 from jaxflow.evaluation.judge import train_judge
 from jaxflow.evaluation.manifolds import nearest_distance, precision_recall
@@ -26,7 +28,7 @@ def test_frechet_distance_of_gaussians_is_the_closed_form():
     assert frechet_distance(a, b) == pytest.approx(expected, rel=1e-9)
 
 
-def test_frechet_distance_does_not_see_rotations_and_is_zero_to_itself():
+def test_frechet_distance_is_invariant_to_rotation_and_zero_to_itself():
     a = gaussian(300, np.zeros(4), np.diag([1.0, 2.0, 3.0, 0.0]), 0)
     b = gaussian(300, np.ones(4), np.eye(4), 1)
     rotation = np.linalg.qr(np.random.default_rng(2).standard_normal((4, 4)))[0]
@@ -62,8 +64,10 @@ def test_precision_sees_outliers_and_recall_sees_missing_modes():
 
 
 @pytest.mark.parametrize(("real", "generated", "k"), [(3, 9, 3), (9, 3, 3), (9, 9, 0)])
-def test_points_without_a_neighbour_are_refused(real, generated, k):
-    with pytest.raises(ValueError, match=f"k = {k}: of {real} real and {generated} generated points"):
+def test_points_without_a_kth_neighbour_are_rejected(real, generated, k):
+    with pytest.raises(
+        ValueError, match=f"k = {k}: must be at least 1 and below .* with {real} real and {generated}"
+    ):
         precision_recall(np.zeros((real, 2)), np.zeros((generated, 2)), k)
 
 
@@ -73,31 +77,56 @@ NAN = np.array([[0.0, 1.0], [np.nan, 0.0], [np.inf, 0.0]])
 @pytest.mark.parametrize(
     ("other", "says"),
     [
-        (NAN, r"{name}\[1\] is not finite, as 2 of 3 points are"),
+        (NAN, r"{name}\[1\] is not finite \(2 of 3 points are not\)"),
         (
             np.zeros((9, 4, 4, 1)),
-            r"{name} has the shape \(9, 4, 4, 1\): points .* images are flattened",
+            r"{name} has the shape \(9, 4, 4, 1\): expected points .* flatten or embed images",
         ),
-        (np.zeros(9), r"{name} has the shape \(9,\): points \(n, d\)"),
+        (np.zeros(9), r"{name} has the shape \(9,\): expected points \(n, d\)"),
         (np.zeros((0, 2)), r"{name} has the shape \(0, 2\)"),
-        (np.zeros((9, 3)), r"'{name}': 3}} are the dimensions"),
+        (np.zeros((9, 3)), r"dimensions .*'{name}': 3}}: must be equal"),
     ],
 )
 @pytest.mark.parametrize("metric", [frechet_distance, nearest_distance, precision_recall])
-def test_what_is_no_set_of_points_is_refused(metric, other, says):
+def test_what_is_not_a_set_of_points_is_rejected(metric, other, says):
     name = "generated" if metric is precision_recall else "b"
     with pytest.raises(ValueError, match=says.format(name=name)):
         inspect.unwrap(metric)(np.zeros((9, 2)), other)
 
 
 def test_one_point_has_no_covariance():
-    with pytest.raises(ValueError, match=r"a has the shape \(1, 2\): points \(n, d\), n at least 2"):
+    with pytest.raises(ValueError, match=r"a has the shape \(1, 2\): expected points \(n, d\), n at least 2"):
         frechet_distance(np.zeros((1, 2)), np.zeros((9, 2)))
 
 
 def test_nearest_distance():
     points = np.array([[0.0, 0.0], [3.0, 4.0]])
     np.testing.assert_allclose(nearest_distance(points, points[:1]), [0.0, 5.0])
+
+
+def test_pixels_in_blocks_have_the_distances_of_floats(monkeypatch):
+    """The nearest is found block by block, its distance exactly."""
+    monkeypatch.setattr(manifolds, "BLOCK", 7)
+    generator = np.random.default_rng(0)
+    a, b = (generator.integers(0, 256, (n, 30), np.uint8) for n in (11, 40))
+    exact = np.sqrt(((a[:, None].astype(float) - b[None]) ** 2).sum(-1)).min(1)
+    np.testing.assert_allclose(nearest_distance(a, b), exact, rtol=1e-12)
+    assert nearest_distance(b[:5], b).tolist() == [0.0] * 5
+
+
+def test_precision_and_recall_do_not_depend_on_blocks(monkeypatch):
+    a, b = gaussian(50, np.zeros(3), np.eye(3), 0), gaussian(40, np.ones(3), np.eye(3), 1)
+    whole = precision_recall(a, b)
+    monkeypatch.setattr(manifolds, "BLOCK", 7)
+    assert precision_recall(a, b) == whole
+
+
+def test_a_judge_of_several_labels_minimises_their_mean_binary_cross_entropy():
+    logits = jnp.array([[0.0, 2.0], [-1.0, 3.0]])
+    labels = jnp.array([[True, False], [False, True]])
+    p = 1 / (1 + np.exp(-np.asarray(logits)))
+    expected = -np.mean(np.where(labels, np.log(p), np.log(1 - p)))
+    assert judge._cross_entropy(logits, labels) == pytest.approx(expected, rel=1e-5)
 
 
 def test_judge_learns_what_can_be_learned(standard_promotion):
@@ -107,9 +136,9 @@ def test_judge_learns_what_can_be_learned(standard_promotion):
     for image, label in zip(images, labels, strict=True):
         row, column = divmod(label, 2)
         image[4 * row : 4 * row + 4, 4 * column : 4 * column + 4] += 120
-    judge = train_judge(jax.random.key(0), images[:300], labels[:300], 4, steps=40, batch_size=32)
-    classes, features = judge(images[300:])
+    trained = train_judge(jax.random.key(0), images[:300], labels[:300], 4, steps=40, batch_size=32)
+    classes, features = trained(images[300:])
     assert np.mean(classes == labels[300:]) > 0.95
     assert features.shape == (100, 64)
     # An image is judged the same alone and among others.
-    np.testing.assert_allclose(judge(images[300:301])[1], features[:1], atol=1e-4)
+    np.testing.assert_allclose(trained(images[300:301])[1], features[:1], atol=1e-4)

@@ -97,6 +97,15 @@ def test_long_captions_are_shortened_and_signs_are_no_mathematics(tmp_path, writ
     assert cut.endswith("...")
 
 
+@pytest.mark.parametrize("name", ["$x_1$", "\x07bell", "\U0001f600", "e\u0301", "\udcff", "x" * 5000, "a\nb"])
+def test_odd_names_of_classes_are_drawn(name, tmp_path):
+    source = Source([{"label": 0}, {"label": 1}])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        contact_sheet(Dataset(source, (16, 16, 3), Classes((name, "dog"))), tmp_path / "page.png")
+    assert page(tmp_path / "page.png").size > 0
+
+
 def test_grey_images(tmp_path):
     contact_sheet(of_classes(2, channels=1), tmp_path / "page.png")
     pixels = page(tmp_path / "page.png").reshape(-1, 3)

@@ -19,7 +19,8 @@ pytestmark = pytest.mark.optimized
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", figures.FIGURES)
-def test_each_figure_is_drawn_with_its_caption_of_one_sentence(name, tmp_path, capsys):
+def test_each_figure_is_drawn_with_its_caption_of_one_sentence(name, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(bridge, "N", 250)  # as in the test of its ends: one program for both
     caption = figures.FIGURES[name].CAPTION
     assert caption.endswith(".")
     assert ". " not in caption
@@ -36,7 +37,7 @@ def test_unknown_figure_is_one_line_and_exit_code_2():
     )
     assert done.returncode == 2
     assert done.stderr.strip() == (
-        "error: NAME = 'magic': there are path, sampling, guidance, classifier, bridge and all"
+        "error: NAME = 'magic': must be one of path, sampling, guidance, classifier, bridge, all"
     )
 
 
@@ -60,15 +61,15 @@ def test_the_path_to_one_data_point_is_straight():
 
 
 @pytest.mark.slow
-def test_sde_and_ode_end_in_the_exact_law():
+def test_sde_and_ode_end_in_the_exact_distribution():
     """Kolmogorov's distance for n = 20,000 is over 0.0175 by chance once in 200,000 draws."""
     for x in sampling.trajectories()[:, -1]:
         assert sampling.distance(np.asarray(x)) < 0.0175
 
 
 @pytest.mark.slow
-def test_densities_are_densities_and_agree_without_extrapolation():
-    """Of the guided samples by change of variables, and of the tilted law: mass one, equal at w = 0 and 1."""
+def test_densities_have_mass_one_and_agree_only_at_w_0_and_1():
+    """Of the guided samples, by change of variables, and tilted."""
     for label in guidance.CLASSES.values():
         for w, guided, tilted in zip(
             guidance.SCALES, guidance.guided(label), guidance.tilted(label), strict=True
@@ -81,7 +82,7 @@ def test_densities_are_densities_and_agree_without_extrapolation():
 
 @pytest.mark.slow
 def test_the_exact_classifier_guides_as_classifier_free():
-    free, with_classifier = classifier.trajectories(jax.random.normal(jax.random.key(0), (16, 2)))
+    free, with_classifier = classifier.trajectories(jax.random.normal(jax.random.key(0), (400, 2)))
     assert_close(with_classifier.pop("exact classifier"), free, 1e-4)
     for wrong in with_classifier.values():
         assert jnp.median(jnp.abs(wrong - free)[-1]) > 0.01
@@ -96,7 +97,7 @@ def test_the_bridge_begins_on_circles_and_the_board_has_its_squares():
 
 
 def dark(x):
-    """Whether points lie on the dark squares."""
+    """Whether points are on the dark squares."""
     i, j = np.floor(np.asarray(x) + 2).T
     return ((i + j) % 2 == 0) & (np.abs(x) < 2).all(axis=1)
 
@@ -104,6 +105,6 @@ def dark(x):
 @pytest.mark.slow
 def test_the_bridge_ends_on_the_dark_squares_as_often_as_the_data():
     noise_key, data_key = jax.random.split(jax.random.key(0))
-    noise, _ = mixtures.sample(noise_key, bridge.circles(), 500)
+    noise, _ = mixtures.sample(noise_key, bridge.circles(), 250)
     data, _ = mixtures.sample(data_key, bridge.checkerboard(), 100_000)
     assert_expected(dark(bridge.trajectories(noise)[-1]).astype(float), dark(data).mean(), 5)

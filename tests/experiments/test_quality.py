@@ -1,39 +1,123 @@
+import dataclasses
+import tracemalloc
+
 import numpy as np
 import pytest
 from conftest import assert_close
 
-from experiments.presets import digits
-from experiments.report import quality
-from jaxflow.devices import layouts
-from jaxflow.runs.configuration import fitted
-from jaxflow.runs.run import new_run, open_data
-
-pytestmark = pytest.mark.usefixtures("standard_promotion")
+from experiments.report import comparison, quality
+from jaxflow.data.codecs import Classes
+from jaxflow.data.dataset import Dataset
+from jaxflow.devices import mesh
 
 
-@pytest.fixture(scope="module")
-def run(data_dir):
-    dataset = open_data(digits.experiment(), "train", str(data_dir))
-    return new_run(fitted(digits.experiment(), dataset.codec), dataset, str(data_dir))
+@dataclasses.dataclass
+class Judge:
+    """Sees the class of an image in its mean, and four pixels as features."""
+
+    trained_on: np.ndarray
+
+    def __call__(self, images):
+        return (images.mean(axis=(1, 2, 3)) > 128).astype(int), images.reshape(len(images), -1)[:, :4] / 255.0
 
 
-def test_real_images_get_as_generated_ones_what_they_get_as_real_ones(run):
-    real = quality.read(run.open_split, 10)
-    labels = real.test["y"]
-    measure = quality.Measure(real, labels, seed=0, steps=20, sharding=layouts.over_examples())
-    as_generated, as_real = measure(real.test["image"]), measure.real()
-    for name in ("accuracy", "frechet", "nearest"):
+@pytest.fixture
+def judges(monkeypatch):
+    """The judges that are made instead of training them."""
+    made = []
+
+    def train(key, images, labels, classes, **_):
+        made.append(Judge(images))
+        return made[-1]
+
+    monkeypatch.setattr(quality, "train_judge", train)
+    return made
+
+
+def batch(n, seed, y=None):
+    """Dark images of class 0 and bright ones of class 1, sorted as in a folder."""
+    y = np.sort(np.arange(n) % 2).astype(np.int32) if y is None else y
+    noise = np.random.default_rng(seed).integers(0, 100, (n, 4, 4, 1))
+    return {"image": (noise + 150 * y[:, None, None, None]).astype(np.uint8), "y": y}
+
+
+def measure_of(real, labels):
+    return quality.Measure(real, labels, seed=0, steps=1, sharding=mesh.on_one_device())
+
+
+def test_real_images_get_as_generated_ones_what_they_get_as_real_ones(judges):
+    real = quality.Real(batch(400, 0), batch(100, 1))
+    labels = quality.labels_of(real, 2, 50)
+    measure = measure_of(real, labels)
+    drawn = comparison.draw(real.train["y"], real.test["y"], labels)
+    order = drawn.real[np.argsort(real.test["y"][drawn.real], kind="stable")]
+    as_generated, as_real = measure(real.test["image"][order]), measure.real()
+    assert list(as_real) == list(as_generated) == list(quality.COLUMNS)
+    for name in quality.COLUMNS:
         assert_close(as_generated[name], as_real[name], 1e-6)
-    assert as_generated["precision"] == as_generated["recall"] == 1.0  # of a set beside itself
-    wrong = quality.Measure(real, (labels + 1) % 10, seed=0, steps=20, sharding=layouts.over_examples())
-    assert 0 <= wrong(real.test["image"])["accuracy"] <= 1 - as_real["accuracy"]
+    assert as_real["accuracy"] == 1.0
+    assert measure_of(real, 1 - labels)(real.test["image"][order])["accuracy"] == 0.0
 
 
-def test_each_class_has_so_many_labels(run):
-    labels = quality.labels_of(run.model(None), 3)
-    assert np.bincount(labels).tolist() == [3] * 10
+def test_the_judge_never_sees_an_image_it_compares(judges):
+    real = quality.Real(batch(400, 0), batch(100, 1))
+    labels = quality.labels_of(real, 2, 50)
+    measure_of(real, labels)
+    drawn = comparison.draw(real.train["y"], real.test["y"], labels)
+    seen = {image.tobytes() for image in judges[0].trained_on}
+    assert len(seen) == 200
+    assert not seen & {image.tobytes() for image in real.train["image"][drawn.reference]}
 
 
-def test_too_few_images_to_compare_are_refused(run):
-    with pytest.raises(ValueError, match="per_label: 3 images and 359 held-out real ones"):
-        quality.read(run.open_split, 3)
+@pytest.mark.parametrize(
+    ("counts", "expected"), [((90, 10), (36, 4)), ((99, 1), (39, 1)), ((50, 50), (20, 20))]
+)
+def test_labels_have_the_frequencies_of_real_images(counts, expected):
+    test = batch(100, 1, y=np.repeat(np.arange(2, dtype=np.int32), counts))
+    train = batch(400, 0, y=np.repeat(np.arange(2, dtype=np.int32), [4 * count for count in counts]))
+    labels = quality.labels_of(quality.Real(train, test), 2, 20)
+    assert np.bincount(labels).tolist() == list(expected)
+
+
+def test_too_few_images_to_compare_are_rejected():
+    with pytest.raises(ValueError, match="2 generated images: expected at least 4"):
+        quality.labels_of(quality.Real(batch(400, 0), batch(100, 1)), 2, 1)
+
+
+def test_with_nothing_held_out_the_judge_alone_has_not_seen_what_is_compared(judges):
+    images = batch(300, 0)
+    dataset = Dataset.from_arrays(images["image"], images["y"], names=("dark", "bright"))
+    opened = []
+
+    def split(name):
+        opened.append(name)
+        return dataset
+
+    real = quality.read(split, held_out=False)
+    assert opened == ["train"]
+    assert isinstance(dataset.codec, Classes)
+    assert (len(real.train["y"]), len(real.test["y"])) == (270, 30)
+    assert np.bincount(real.test["y"]).tolist() == [15, 15]
+    measure = measure_of(real, quality.labels_of(real, 2, 20))
+    assert measure.label == "training"
+    assert "hold_out = 0" in measure.warnings[0]
+
+
+def test_memory_grows_by_less_than_four_bytes_for_each_byte_of_the_images(judges, monkeypatch):
+    """Of what NumPy allocates, over and above the images themselves."""
+    monkeypatch.setattr(comparison, "MOST_REAL", 100)
+
+    def peak(n):
+        y = (np.arange(n) % 2).astype(np.int32)
+        images = np.random.default_rng(0).integers(0, 256, (n, 32, 32, 3), np.uint8)
+        real = quality.Real({"image": images, "y": y}, {"image": images[:100], "y": y[:100]})
+        labels = np.tile(np.arange(2, dtype=np.int32), 20)
+        tracemalloc.start()
+        measure_of(real, labels).real()
+        try:
+            return tracemalloc.get_traced_memory()[1], images.nbytes
+        finally:
+            tracemalloc.stop()
+
+    (small, few), (large, many) = peak(1500), peak(4500)
+    assert (large - small) / (many - few) < 3

@@ -1,0 +1,82 @@
+"""What `evaluate` and `sweep` check before they read or compile anything."""
+
+import dataclasses
+
+import pytest
+
+from experiments import evaluate, sweep
+from experiments.report import quality
+from experiments.report.plots import scale_name
+
+HUGE = 10**9
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"w": ()}, "w = "),
+        ({"w": (1.0,) * 250}, "number of --w = 250: must be at most 100"),
+        ({"per_label": 0}, "per_label = 0"),
+        ({"captions": HUGE}, "captions = 1000000000: must be at most"),
+        ({"judge_steps": HUGE}, "judge_steps = 1000000000: must be at most"),
+        ({"seed": -1}, "seed = -1"),
+    ],
+)
+def test_evaluate_rejects_options_out_of_range(options, says):
+    with pytest.raises(ValueError, match=says):
+        evaluate.check(evaluate.Arguments(model="run", **options))
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"sigma": ()}, "sigma = "),
+        ({"w": tuple(range(250))}, "number of --w = 250: must be at most 100"),
+        ({"sigma": (0.5,) * 101}, "number of --sigma = 101"),
+        ({"rules": ("interval",) * 200}, "number of --rules = 200"),
+        ({"w": (1.0, 2.0), "chunk": HUGE}, "chunk = 1000000000: must be at most 2"),
+        ({"judge_steps": HUGE}, "judge_steps = 1000000000: must be at most"),
+        ({"sigma": (-1.0,)}, "sigma = -1"),
+    ],
+)
+def test_sweep_rejects_options_out_of_range(options, says):
+    with pytest.raises(ValueError, match=says):
+        sweep.check(sweep.Arguments(model="run", **options))
+
+
+@dataclasses.dataclass
+class Space:
+    image_shape: tuple = (8, 8, 1)
+
+
+@dataclasses.dataclass
+class Model:
+    classes: tuple = ("a", "b")
+    space: Space = dataclasses.field(default_factory=Space)
+
+
+@dataclasses.dataclass
+class Opened:
+    model: Model = dataclasses.field(default_factory=Model)
+
+
+def test_more_images_than_fit_the_memory_are_rejected():
+    with pytest.raises(ValueError, match="per_label x classes = 1000000000 x 2 images take"):
+        evaluate.check_images(Opened(), HUGE)
+    with pytest.raises(ValueError, match="per_label x classes x w x sigma"):
+        sweep.check_images(sweep.Arguments(model="run", per_label=HUGE), Opened())
+
+
+def test_settings_that_print_alike_with_six_digits_are_told_apart():
+    rows = [{"rule": "interval", "w": w, "sigma": 0.0} for w in (1.000001, 1.000002)]
+    assert len({sweep.setting(row) for row in rows}) == 2
+    assert scale_name(1.000001) in sweep.setting(rows[0])
+
+
+def test_a_rule_given_twice_is_swept_once():
+    arguments = sweep.Arguments(model="run", rules=("interval", "rescaled", "interval"))
+    assert sweep.rules_of(arguments, None) == ("interval", "rescaled")
+
+
+def test_the_columns_of_a_sweep_are_those_of_its_figures():
+    assert quality.COLUMNS == ("accuracy", "frechet", "frechet pixels", "precision", "recall", "nearest")

@@ -1,0 +1,22 @@
+import json
+
+import numpy as np
+import pytest
+
+from experiments.report.tables import print_table, write_json
+
+
+def test_json_has_null_for_what_is_not_finite(tmp_path):
+    write_json(tmp_path / "x.json", {"a": [1.0, float("nan")], "b": {"c": float("inf")}, "d": ("x", None, 3)})
+    result = json.loads((tmp_path / "x.json").read_text(), parse_constant=pytest.fail)
+    assert result == {"a": [1.0, None], "b": {"c": None}, "d": ["x", None, 3]}
+
+
+def test_a_table_of_classes_fits_a_terminal(capsys):
+    figures = dict.fromkeys(
+        ("accuracy", "frechet", "frechet pixels", "precision", "recall", "nearest"), 1.234e-05
+    )
+    print_table("w", [*figures], [("1.000001", figures), ("real", figures | {"recall": np.nan})])
+    lines = capsys.readouterr().out.splitlines()
+    assert len({len(line) for line in lines}) == 1
+    assert len(lines[0]) <= 80
