@@ -1,39 +1,39 @@
-"""Train a preset, and continue where it stopped if it was stopped.
+"""Train a preset, or resume its training.
 
     python -m experiments.train PRESET --out DIR [--steps N] [--seed S] [--data-dir DIR] [--network.width N]
     python -m experiments.train my_preset.py --out DIR
 
-Every number of the preset, its network and its path can be set; `python -m experiments.train PRESET --help`
-lists them. A file of your own, with a function `experiment()`, is a preset too.
+Every number of the preset, its network and its path is an option; `python -m experiments.train PRESET --help`
+lists them. A file of your own with a function `experiment()` is a preset too.
 """
 
-import ast
 import dataclasses
-import inspect
 import sys
-import textwrap
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import pairwise
-from pathlib import Path
 from typing import Annotated, Any
 
 import jax
 import tyro
 
-from experiments import presets
+from experiments import command_line, presets
 from experiments.cli import refusing, script
 from experiments.presets import Preset
 from experiments.report.previews import Previews
+from jaxflow.data.apart import check_apart
 from jaxflow.data.batches import batches, order
 from jaxflow.data.dataset import Dataset
+from jaxflow.data.datasets import DEFAULT_SIZE, open_dataset
 from jaxflow.devices import parallel, processes
-from jaxflow.devices.parallel import Devices
-from jaxflow.runs import folder, schema
-from jaxflow.runs.configuration import Experiment, check, fitted
-from jaxflow.runs.objective import objective, optimizer_of
+from jaxflow.devices.parallel import Devices, Placement
+from jaxflow.places import Place, place
+from jaxflow.runs import folder, limits, origin
+from jaxflow.runs.configuration import Experiment, check, described, fitted
+from jaxflow.runs.folder import open_run
+from jaxflow.runs.objective import objective, optimizer_of, schedule_of
 from jaxflow.runs.run import Run, new_run, open_data
+from jaxflow.training.checkpoint import check_path
 from jaxflow.training.lock import Lock
 from jaxflow.training.loop import Training
 from jaxflow.training.step import initial_state
@@ -41,43 +41,69 @@ from jaxflow.training.step import initial_state
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line has beside the numbers of the experiment."""
+    """The command line without the numbers of the experiment."""
 
-    out: Path
-    """The run folder."""
+    out: str
+    """The run folder, or gs://BUCKET/FOLDER."""
     devices: Annotated[Devices, tyro.conf.arg(name="")] = field(default_factory=Devices)
     data_dir: str | None = None
-    """Folder of the prepared data sets; left out, TFDS_DATA_DIR or ~/tensorflow_datasets. For `folder` that
-    of your pictures."""
+    """Folder of the prepared data sets; if omitted, TFDS_DATA_DIR or ~/tensorflow_datasets. For `folder`, the
+    folder of your images."""
     profile: bool = False
-    """Trace steps 6 to 10 from the start into DIR/profile."""
+    """Trace steps 6 to 10 of this start into DIR/profile."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a training starts from."""
+
+    run: Run
+    dataset: Dataset
+    out: Place
+    before: Run | None
+    """The run in the folder, if there is one."""
 
 
 def main(argv: list[str] | None = None) -> None:
     """Run the script."""
     with ExitStack() as held:
         with refusing():
-            preset, experiment, options = parse(sys.argv[1:] if argv is None else argv)
-            experiment, dataset = read(preset, experiment, options)
-            run = new_run(experiment, dataset, options.data_dir)
-            training = begin(run, dataset, options, held)
+            preset, experiment, options = processes.together(
+                lambda: parse(sys.argv[1:] if argv is None else argv),
+                lambda found: described(found[1]) | {"the source of the preset": found[0].source},
+            )
+            setting = processes.together(lambda: read(preset, experiment, options), _identity)
+            training = begin(setting, options, held)
         stopped = training.run()
     if stopped is not None:
-        print(f"{options.out}: stopped by {stopped.name}, all is saved; the same command continues")
+        print(f"{setting.out}: stopped by {stopped.name} and saved; the same command resumes")
         sys.exit(128 + stopped)
-    print(f"{options.out}: trained to step {max(training.start, experiment.steps)}")
+    print(f"{setting.out}: trained to step {max(training.start, experiment.steps)}")
 
 
-def begin(run: Run, dataset: Dataset, options: Options, held: ExitStack) -> Training:
-    """The training, with its folder taken, its state restored and its first batch read."""
-    experiment, out = run.experiment, options.out
-    optimizer = optimizer_of(experiment)
+def _identity(setting: Setting) -> dict[str, Any]:
+    """What must be the same in all processes."""
+    return {
+        "out": str(setting.out),
+        "the number of images": len(setting.dataset),
+        "the data (fingerprint)": setting.dataset.fingerprint,
+        "the classes or words": str(setting.dataset.codec),
+        "the run in the folder": str(setting.before and setting.before.experiment),
+    }
+
+
+def begin(setting: Setting, options: Options, held: ExitStack) -> Training:
+    """The training, with its folder locked, its state restored and its first batch read."""
+    run, out = setting.run, setting.out
+    experiment, optimizer = run.experiment, optimizer_of(run.experiment)
     shapes = jax.eval_shape(lambda: initial_state(run.initial_params(jax.random.key(0)), optimizer))
     placement = options.devices.placement(shapes)
+    sharded = placement.kind == "fsdp" or options.devices.tensor > 1
+    limits.check_state(parallel.state_bytes(shapes), sharded=sharded)
     parallel.check_divides(placement.examples, experiment.batch_size, experiment.accumulate)
-    stream = partial(batches, dataset, seed=experiment.seed, batch_size=experiment.batch_size)
-    if processes.is_first():
-        claim(out, run, dataset, held)
+    stream = partial(batches, setting.dataset, seed=experiment.seed, batch_size=experiment.batch_size)
+    describe(setting, placement, sum(leaf.size for leaf in jax.tree.leaves(shapes.params)))
+    processes.together(lambda: claim(setting, held) if processes.is_first() else None)
     training = Training(
         objective(run),
         run.initial_params,
@@ -91,33 +117,64 @@ def begin(run: Run, dataset: Dataset, options: Options, held: ExitStack) -> Trai
         checkpoint_every=experiment.checkpoint_every,
         log_every=experiment.log_every,
         placement=placement,
-        pictures=Previews(run, placement, dataset, out / "samples"),
+        pictures=Previews(run, placement, setting.dataset, out / "samples"),
         profile=options.profile,
     )
+    if setting.before is not None and 0 < training.start < experiment.steps:
+        announce(setting.before.experiment, experiment, training.start)
     return held.enter_context(training)
 
 
-def read(preset: Preset, experiment: Experiment, options: Options) -> tuple[Experiment, Dataset]:
-    """The experiment as its data complete it, and the data.
+def read(preset: Preset, experiment: Experiment, options: Options) -> Setting:
+    """The run, its data and its folder; nothing is written.
 
     Raises:
-        ValueError: a number of the experiment is out of its range, or the data do not serve it.
-        OSError: the data are not there.
+        ValueError: a number of the experiment is out of range, or the data do not suit it.
+        OSError: the data do not exist.
     """
     check(experiment)
-    if experiment.text_encoder is not None:  # a run may be continued from another folder
-        encoder = str(Path(experiment.text_encoder).expanduser().absolute())
-        experiment = replace(experiment, text_encoder=encoder)
+    limits.check_blocks(experiment.network)
+    out, data_dir = place(options.out, "out"), options.data_dir
+    check_path(out / "checkpoints")
+    if data_dir is not None:
+        data_dir = str(place(data_dir, "data_dir"))
+    if experiment.text_encoder is not None:  # a run may be resumed from another folder
+        encoder = place(experiment.text_encoder, "text_encoder").absolute()
+        experiment = replace(experiment, text_encoder=str(encoder))
+    if experiment.dataset == "folder" and preset.dataset is None and data_dir is not None:
+        check_apart(out, place(data_dir, "data_dir"))
+        side = experiment.image_size or DEFAULT_SIZE
+        limits.check_batch(experiment, (side, side, 3))
+    before = open_run(out, preset.classes) if folder.has_run(out) else None
     if preset.dataset is None:
-        dataset = open_data(experiment, "train", options.data_dir)
+        dataset = open_data(experiment, "train", data_dir)
+        dataset = replace(dataset, notes=dataset.notes or (counted(dataset, experiment, data_dir),))
     else:
         dataset = own_data(preset, experiment, options)
     order(len(dataset), experiment.seed, experiment.batch_size)
-    return fitted(experiment, dataset.codec), dataset
+    limits.check_batch(experiment, dataset.image_shape)
+    if before is not None and dataset.codec != before.codec and _same_data(before.experiment, experiment):
+        dataset = dataset.recode(before.codec)  # captions may have been corrected, or classes removed
+    run = new_run(fitted(experiment, dataset.codec), dataset, data_dir)
+    return Setting(run, dataset, out, before)
+
+
+def counted(dataset: Dataset, experiment: Experiment, data_dir: str | None) -> str:
+    """The numbers of training and test images of a prepared data set."""
+    held_out = ""
+    with suppress(ValueError):  # it has no such split
+        held_out = f", {len(open_dataset(experiment.dataset, 'test', data_dir)):,} held out as test"
+    return f"{len(dataset):,} images to train on{held_out}"
+
+
+def _same_data(before: Experiment, now: Experiment) -> bool:
+    return all(
+        getattr(before, name) == getattr(now, name) for name in ("dataset", "image_size", "text_encoder")
+    )
 
 
 def own_data(preset: Preset, experiment: Experiment, options: Options) -> Dataset:
-    """The data of a preset that brings them, of which no option speaks."""
+    """The data of a preset that brings its own, to which no option applies."""
     assert preset.dataset is not None
     given = {"data_dir": options.data_dir, "image_size": experiment.image_size}
     for name, value in (given | {"text_encoder": experiment.text_encoder}).items():
@@ -126,74 +183,63 @@ def own_data(preset: Preset, experiment: Experiment, options: Options) -> Datase
     return preset.dataset("train")
 
 
-def claim(out: Path, run: Run, dataset: Dataset, held: ExitStack) -> None:
-    """Take the folder for this run, and write what the run is into it."""
+def describe(setting: Setting, placement: Placement, parameters: int) -> None:
+    """Print the data, the devices and the network."""
+    experiment, dataset = setting.run.experiment, setting.dataset
+    for note in dataset.notes or (f"{len(dataset):,} images to train on",):
+        print(f"data: {note}")
+    devices = placement.examples.mesh.devices
+    kind = f"{devices.size} {devices.flat[0].platform.upper()} device{'s' * (devices.size > 1)}"
+    print(
+        f"network: {type(experiment.network).__name__}, {parameters:,} parameters; {kind}, {placement.kind}"
+    )
+    if experiment.warmup > experiment.steps // 10:
+        print(f"warm-up: {experiment.steps // 10} steps, not {experiment.warmup}: a tenth of the run at most")
+
+
+def announce(before: Experiment, now: Experiment, start: int) -> None:
+    """Print how the learning rate changes where a run is resumed on another schedule."""
+    old, new = (float(schedule_of(each)(start)) for each in (before, now))
+    if (before.steps, before.learning_rate) != (now.steps, now.learning_rate):
+        print(
+            f"learning rate: the schedule now ends at step {now.steps}, it ended at {before.steps}; at step"
+            f" {start} the rate is {new:.2g}, it was {old:.2g}"
+        )
+
+
+def claim(setting: Setting, held: ExitStack) -> None:
+    """Lock the folder for this run, and write the configuration into it."""
+    out = setting.out
     folder.make(out)
     held.enter_context(Lock(out))
-    folder.store(out, run)
-    if run.experiment.dataset == "folder":
+    folder.store(out, setting.run)
+    changed = origin.record(out, setting.dataset)
+    if changed is not None:
+        print(changed)
+    if setting.run.experiment.dataset == "folder":
         from experiments.report.contact_sheet import contact_sheet
 
-        contact_sheet(dataset, out / "data.png", getattr(dataset.source, "notes", ()))
-        print(f"{out / 'data.png'}: what was read")
+        contact_sheet(setting.dataset, out / "data.png", setting.dataset.notes)
+        print(f"{out / 'data.png'}: the images as read")
 
 
 def parse(argv: list[str]) -> tuple[Preset, Experiment, Options]:
-    """The preset by its name or file, and the numbers of it, its network and its path as options."""
+    """The preset by its name or file, the experiment with the given options, and the other options."""
     if not argv:
-        raise ValueError(f"PRESET is missing: there are {', '.join(presets.names())}")
+        raise ValueError(
+            f"PRESET is missing: must be one of {', '.join(presets.names())}, or NAME.py of your own"
+        )
     if argv[0] in ("-h", "--help"):
         print(f"{__doc__}\nPresets: {', '.join(presets.names())}")
         sys.exit(0)
     preset = presets.load(argv[0])
-    numbers = _options("Numbers", preset.experiment)
+    numbers = command_line.options_of("Numbers", preset.experiment)
     own: Any = ("experiment", Annotated[numbers, tyro.conf.arg(name="")], field(default_factory=numbers))
     arguments = dataclasses.make_dataclass("Arguments", [own], bases=(Options,), frozen=True, kw_only=True)
     arguments.__doc__ = Options.__doc__
     given: Any = tyro.cli(arguments, args=argv[1:], prog=f"python -m experiments.train {argv[0]}")
     options = Options(*(getattr(given, each.name) for each in dataclasses.fields(Options)))
-    return preset, _changed(preset.experiment, given.experiment), options
-
-
-def _options(name: str, value: Any) -> type:
-    """A dataclass of the numbers and texts in `value` and in its parts, with what each of them is."""
-    types, texts, fields = schema.options_of(value), _texts(type(value)), []
-    for each in schema.fields_of(type(value)):
-        part = getattr(value, each.name)
-        if each.name in types:
-            kind: Any = Annotated[types[each.name], tyro.conf.arg(help=texts.get(each.name))]
-            fields.append((each.name, kind, field(default=part)))
-        elif dataclasses.is_dataclass(part):
-            kind = _options(each.name.title(), part)
-            fields.append((each.name, kind, field(default_factory=kind)))
-    made = dataclasses.make_dataclass(name, fields, frozen=True, kw_only=True)
-    made.__doc__ = type(value).__doc__  # where a module says what its attributes are
-    return made
-
-
-def _changed(value: Any, options: Any) -> Any:
-    """`value` with the options in the place of its numbers."""
-    given = {each.name: getattr(options, each.name) for each in dataclasses.fields(options)}
-    changed = {
-        name: _changed(getattr(value, name), option) if dataclasses.is_dataclass(option) else option
-        for name, option in given.items()
-    }
-    return replace(value, **changed) if changed else value
-
-
-def _texts(kind: type) -> dict[str, str]:
-    """What stands below each field of a class."""
-    try:
-        (made,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
-    except (OSError, TypeError):  # a class that was made by a program
-        return {}
-    assert isinstance(made, ast.ClassDef)
-    return {
-        one.target.id: " ".join(str(text.value.value).split())
-        for one, text in pairwise(made.body)
-        if isinstance(one, ast.AnnAssign) and isinstance(one.target, ast.Name)
-        if isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant)
-    }
+    return preset, command_line.with_options(preset.experiment, given.experiment), options
 
 
 if __name__ == "__main__":

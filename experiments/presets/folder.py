@@ -1,6 +1,6 @@
-"""Your own pictures, in a folder: a subfolder for each class, or a caption file beside each picture.
+"""A folder of your own images: a subfolder for each class, or a caption file for each image.
 
-python -m experiments.train folder --data-dir PICTURES --out DIR [--image-size 64]
+python -m experiments.train folder --data-dir IMAGES --out DIR [--image-size 64]
 """
 
 from jaxflow import nn, paths
@@ -8,7 +8,7 @@ from jaxflow.runs.configuration import Experiment
 
 
 def experiment() -> Experiment:
-    """Diffusion transformer over patches of 4 x 4, conditioned on what the folder says of its pictures."""
+    """Diffusion transformer over patches of 4 x 4, conditioned on classes or captions."""
     return Experiment(
         dataset="folder",
         network=nn.DiT(encode=None, patch=4, width=384, depth=8, heads=6, qk_norm=True),

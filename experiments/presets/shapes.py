@@ -5,10 +5,10 @@ from jaxflow.runs.configuration import Experiment
 
 
 def experiment() -> Experiment:
-    """U-Net at 16 x 16 and 8 x 8 that attends to the caption's words; null is the empty one.
+    """U-Net at 16 x 16 and 8 x 8 with cross-attention to the caption; null is the empty caption.
 
-    What an image shows is decided early, at much noise, a plain ground before its objects. So half of the
-    times are before 0.18; and the network predicts the data, from which it need not carry the noise through.
+    The content of an image is decided early, at high noise levels: objects on a plain ground. So half of the
+    times are below 0.18, and the network predicts the data, which spares it passing the noise through.
     """
     return Experiment(
         dataset="shapes",
@@ -26,8 +26,8 @@ def experiment() -> Experiment:
         path=paths.Linear(),
         prediction="data",
         weight="velocity",
-        # That of t = 0.68. Beyond it a few examples near the data would make up the gradients of their
-        # batches, and drown what the early times teach; Hang et al. 2303.09556 bound the weight likewise.
+        # The weight at t = 0.68. Without a limit, a few examples near the data would dominate the gradient of
+        # a batch and drown the early times; Hang et al. 2303.09556 bound the weight likewise.
         weight_limit=10.0,
         time_law="logit_normal",
         time_mean=-1.5,

@@ -1,4 +1,4 @@
-"""Text to image as `shapes`, by a diffusion transformer, to be compared with its U-Net."""
+"""Text to image as in `shapes`, with a diffusion transformer to compare with its U-Net."""
 
 import dataclasses
 
@@ -8,7 +8,7 @@ from jaxflow.runs.configuration import Experiment
 
 
 def experiment() -> Experiment:
-    """All of `shapes` but the network: 64 patches of 4 x 4 pixels attend to each other and to the words."""
+    """As `shapes` but for the network: 64 patches of 4 x 4 pixels attend to each other and to the words."""
     network = nn.DiT(
         encode=None, patch=4, width=128, depth=6, heads=2, mlp_ratio=2, cross_attention=True, depthwise=True
     )

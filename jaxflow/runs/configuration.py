@@ -1,4 +1,4 @@
-"""An experiment as one frozen value: everything that a run depends on, but for its data."""
+"""An experiment as one frozen value: everything a run depends on except its data."""
 
 import dataclasses
 import json
@@ -12,12 +12,15 @@ from annotated_types import Ge, Gt, Interval
 
 from jaxflow import nn
 from jaxflow.data.codecs import Captions, Classes, Codec
+from jaxflow.data.folder import HOLD_OUT, MOST_SIZE
 from jaxflow.predictions import Prediction
 from jaxflow.ranges import SEEDS
 from jaxflow.runs import schema
 from jaxflow.typing import GaussianPath
 
 Count = Annotated[int, Interval(ge=1, le=2**31 - 1)]
+Steps = Annotated[int, Interval(ge=1, le=2**24)]
+"""Largest count that float32, in which the schedules are computed, represents exactly."""
 Share = Annotated[float, Interval(ge=0, le=1)]
 Positive = Annotated[float, Gt(0)]
 
@@ -28,100 +31,101 @@ class Network(Protocol):
 
     @property
     def init(self) -> Callable[..., Any]:
-        """Parameters before training."""
+        """The initial parameters."""
         ...
 
     @property
     def apply(self) -> Callable[..., Any]:
-        """The prediction, of x's shape."""
+        """The prediction, with the shape of x."""
         ...
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """A preset is a function that returns one."""
+    """What a preset returns."""
 
     dataset: str
     """TFDS name of the data set, or `folder`."""
     network: Network
-    """Its encoder is None where it depends on the data; `fitted` fills it in."""
+    """Its encoder is None if it depends on the data; `fitted` sets it."""
     path: GaussianPath
-    steps: Count
+    steps: Steps
     """Training steps."""
     prediction: Prediction = "velocity"
-    """What the network answers."""
+    """What the network predicts."""
     weight: Literal["own", "velocity"] = "own"
-    """Of the loss: the prediction's own, or what makes it the flow matching loss of the same model."""
+    """Of the loss: the prediction's own, or the one that makes it the flow matching loss of the velocity."""
     weight_limit: Positive | None = None
-    """Largest weight; without one the weight of the data is infinite at t = 1, of the noise at t = 0."""
+    """Largest weight. Without one, the weight of predicted data diverges at t = 1, of noise at t = 0."""
     batch_size: Count = 128
     """Examples in a step."""
     accumulate: Count = 1
-    """Parts of a batch that are computed one after the other, for batches that do not fit the memory."""
+    """Micro-batches per step, computed one by one, for batches that do not fit into memory."""
     optimizer: Literal["adamw", "muon"] = "adamw"
-    """Muon learns more in a step where most parameters are matrices, as in transformers."""
+    """Muon learns more per step if most parameters are matrices, as in transformers."""
     learning_rate: Positive = 1e-3
-    """Peak, after the warm-up; Muon's matrices have ten times it."""
-    warmup: Annotated[int, Ge(0)] = 200
-    """Steps of linear warm-up."""
+    """Peak, after the warm-up; ten times that for Muon's matrices."""
+    warmup: Annotated[int, Interval(ge=0, le=2**24)] = 200
+    """Steps of linear warm-up, at most a tenth of all steps."""
     weight_decay: Annotated[float, Ge(0)] = 0.01
     """Decoupled from the gradient."""
     clip: Positive = 1.0
     """Largest global norm of a gradient."""
     ema: Share = 0.999
-    """Decay of the moving average of the parameters, with which one samples."""
+    """Decay of the moving average of the parameters, which is used for sampling."""
     condition_dropout: Share = 0.1
     """Probability eta that an example's condition is replaced by null."""
     time_law: Literal["uniform", "logit_normal"] = "uniform"
-    """Law of t in training."""
+    """Distribution of t in training."""
     time_mean: float = 0.0
-    """Mean of logit t under the logit-normal law; below 0 for more noise."""
+    """Mean of logit t under `logit_normal`; below 0 for more noise."""
     time_deviation: Positive = 1.0
     """Standard deviation of logit t."""
-    image_size: Annotated[int, Interval(ge=1, le=2**16)] | None = None
-    """Side to which the pictures of a folder are brought; other data sets have theirs."""
+    image_size: Annotated[int, Interval(ge=1, le=MOST_SIZE)] | None = None
+    """Side in pixels to which the images of a folder are resized; other data sets have a fixed size."""
+    hold_out: Annotated[float, Interval(ge=0, lt=1)] = HOLD_OUT
+    """Share of a folder's images held out for `evaluate`; 0 to train on all. Other data sets have splits."""
     text_encoder: str | None = None
-    """Folder of a pretrained CLIP or T5 encoder for the captions; a small one is trained if left out."""
+    """Folder of a pretrained CLIP or T5 encoder for the captions; if None, a small one is trained."""
     seed: Annotated[int, Interval(ge=0, lt=SEEDS)] = 0
-    """Of the parameters, the order of the examples, times and noise."""
+    """Of the initial parameters, the order of the examples, times and noise."""
     checkpoint_every: Annotated[int, Interval(ge=2, le=2**31 - 1)] = 500
-    """Steps that a kill loses at most; a checkpoint is begun every half of them."""
+    """Largest number of steps that a kill can lose; checkpoints are started at half that interval."""
     log_every: Count = 50
     """Steps between lines of metrics.jsonl."""
     sample_every: Annotated[int, Ge(0)] = 500
-    """Steps between pictures of samples; 0 for none."""
+    """Steps between grids of samples; 0 for none."""
 
 
 def apply_of(network: Network) -> Any:
-    """The network as `fields.from_network` takes it: a Flax module itself, of another one `apply`."""
+    """The network as `fields.from_network` takes it: a Flax module itself, otherwise its `apply`."""
     return network if isinstance(network, linen.Module) else network.apply
 
 
 def check(experiment: Experiment) -> None:
-    """Raise a ValueError that names the first field out of its range, or that could not be read again."""
+    """Raise a ValueError that names the first field that is out of range or that config.json cannot hold."""
     classes = tuple(kind for kind in schema.classes_in(experiment) if kind not in schema.CLASSES)
     try:
         hash(experiment)
     except TypeError as error:
-        raise ValueError(f"network, path: they have to be frozen dataclasses: {error}") from None
+        raise ValueError(f"network, path: must be frozen dataclasses: {error}") from None
     text = json.dumps(schema.encode(experiment, classes))
     if schema.decode(json.loads(text), Experiment, classes) != experiment:
-        raise ValueError("the experiment is not what config.json would give back")
+        raise ValueError("the experiment does not survive being written to config.json and read again")
     unbounded = experiment.weight == "velocity" and experiment.prediction in ("noise", "data", "score")
     if unbounded and experiment.weight_limit is None:
         raise ValueError(
-            f"weight_limit is missing: the velocity's weight of predicted {experiment.prediction} is"
-            " infinite at an end of t; 10 is a good one"
+            f"weight_limit is missing: the velocity's weight of predicted {experiment.prediction} diverges at"
+            " an end of t; 10 works well"
         )
     if experiment.text_encoder is not None and not Path(experiment.text_encoder).expanduser().is_dir():
         raise FileNotFoundError(
-            f"text_encoder = {experiment.text_encoder}: there is no such folder; that of a CLIP or T5 is"
-            " needed"
+            f"text_encoder = {experiment.text_encoder}: no such folder; name that of a CLIP or T5 encoder"
         )
 
 
 def fitted(experiment: Experiment, codec: Codec) -> Experiment:
-    """The experiment with the encoder that its data need, where the preset leaves it open."""
+    """The experiment with the encoder that its data need, if the preset sets none."""
     network: Any = experiment.network
     if not isinstance(network, linen.Module) or getattr(network, "encode", network) is not None:
         return experiment
@@ -139,13 +143,40 @@ def fitted(experiment: Experiment, codec: Codec) -> Experiment:
 
 
 RESUMABLE = ("steps", "learning_rate", "accumulate", "checkpoint_every", "log_every", "sample_every")
-"""What may differ between a run and its continuation."""
+"""What may change when a run is resumed."""
+MOST_NAMED, LONGEST = 5, 40
+"""Most differences in a message, and most characters of a value."""
+
+
+def described(value: Any, name: str = "") -> dict[str, str]:
+    """Each number and name in a configuration, with its class where it is an object, as text.
+
+    >>> from jaxflow import paths
+    >>> described((paths.VariancePreserving(),), "path")
+    {'path[0]': 'VariancePreserving', 'path[0].beta_min': '0.1', 'path[0].beta_max': '20.0'}
+    """
+    if isinstance(value, tuple) and any(map(dataclasses.is_dataclass, value)):
+        parts = [(f"{name}[{i}]", item) for i, item in enumerate(value)]
+        return {key: text for each, item in parts for key, text in described(item, each).items()}
+    if not dataclasses.is_dataclass(value):
+        return {name: str(value)}
+    found = {name: type(value).__name__} if name else {}
+    for field in schema.fields_of(type(value)):
+        found |= described(getattr(value, field.name), f"{name}.{field.name}".lstrip("."))
+    return found
 
 
 def differences(old: Experiment, new: Experiment) -> list[str]:
-    """Fields in which two experiments differ and that a continued run must keep, as text."""
-    return [
-        f"{field.name} was {getattr(old, field.name)} and is {getattr(new, field.name)}"
-        for field in dataclasses.fields(Experiment)
-        if field.name not in RESUMABLE and getattr(old, field.name) != getattr(new, field.name)
+    """Fields that differ although resuming must not change them, as text."""
+    before, after = described(old), described(new)
+    changed = [
+        f"{name} was {_short(before.get(name, 'absent'))} and is {_short(after.get(name, 'absent'))}"
+        for name in before | after
+        if name.split(".")[0] not in RESUMABLE and before.get(name) != after.get(name)
     ]
+    more = [f"{len(changed) - MOST_NAMED} more"] if len(changed) > MOST_NAMED else []
+    return changed[:MOST_NAMED] + more
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."

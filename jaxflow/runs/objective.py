@@ -1,4 +1,4 @@
-"""What a run minimises, and by which optimiser."""
+"""The loss a run minimises, and its optimiser."""
 
 from functools import cache, partial
 from typing import Any
@@ -17,7 +17,7 @@ from jaxflow.training.step import Objective
 
 @cache
 def optimizer_of(experiment: Experiment) -> optax.GradientTransformation:
-    """The optimiser with the numbers of the experiment."""
+    """The optimiser with the experiment's numbers."""
     return {"adamw": optimizer.adamw, "muon": optimizer.muon}[experiment.optimizer](
         experiment.learning_rate,
         steps=experiment.steps,
@@ -27,8 +27,13 @@ def optimizer_of(experiment: Experiment) -> optax.GradientTransformation:
     )
 
 
+def schedule_of(experiment: Experiment) -> optax.Schedule:
+    """The learning rate by step."""
+    return optimizer.schedule(experiment.learning_rate, experiment.steps, experiment.warmup)
+
+
 def loss_of(experiment: Experiment) -> losses.Loss:
-    """The loss with its prediction, weight and law of times."""
+    """The loss with its prediction, weight and time distribution."""
     logit_normal = times.logit_normal_law(experiment.time_mean, experiment.time_deviation)
     law = {"uniform": times.uniform_law(), "logit_normal": logit_normal}[experiment.time_law]
     weight = None
@@ -40,18 +45,18 @@ def loss_of(experiment: Experiment) -> losses.Loss:
 
 @cache
 def objective(run: Run) -> Objective:
-    """(params, key, batch) -> (b,): the loss with condition dropout, a mean over the numbers of the event.
+    """(params, key, batch) -> (b,): the loss with condition dropout, averaged over pixels and channels.
 
-    Keys belong to examples, see `per_example`, but for the network's dropout.
+    Keys belong to examples, see `per_example`, except those of the network's dropout.
     """
     experiment, space, network = run.experiment, run.space, apply_of(run.experiment.network)
     loss = losses.classifier_free(loss_of(experiment), run.codec.null, experiment.condition_dropout)
 
     def of(params, key, batch):
         match_key, dropout_key = jax.random.split(key)
-        # Of the first example here: under pmap and accumulation dropout is of each part by itself.
+        # By the first example here: under pmap and accumulation each part has dropout of its own.
         rngs = {"dropout": jax.random.fold_in(dropout_key, batch["number"][0])}
-        # With the prediction left out the field is what the network says.
+        # Without `prediction` the field is the raw output of the network.
         options: Any = {"train": True, "rngs": rngs} if isinstance(network, linen.Module) else {}
         field = fields.from_network(network, params, experiment.path, **options)
         keys = per_example.numbered(match_key, batch["number"])

@@ -1,4 +1,4 @@
-"""A run: an experiment and the form of its data, all that is known of a model without its parameters."""
+"""A run: an experiment and the format of its data: everything about a model except its parameters."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -22,15 +22,15 @@ from jaxflow.training.step import Params
 
 @dataclass(frozen=True)
 class Run:
-    """An experiment on its data, as far as they are known without reading them."""
+    """An experiment and what it needs to know about its data."""
 
     experiment: Experiment
     data_dir: str
-    """Folder of the data; empty in a run that was opened from a file."""
+    """Folder of the data; empty in a run opened from an exported file."""
     space: Space
     """Where the flow lives."""
     codec: Codec
-    """What is said of the images: classes or captions."""
+    """Encodes the images' labels or captions."""
 
     def model(self, params: Params, step: int = 0) -> Model:
         """The model with these parameters."""
@@ -47,7 +47,7 @@ class Run:
         )
 
     def initial_params(self, key: jax.Array) -> Params:
-        """Parameters of the network before training."""
+        """Initial parameters of the network."""
         network = self.experiment.network
         x, t = jnp.zeros((1, *self.space.event_shape)), jnp.zeros(1)
         y = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], self.codec.null)
@@ -55,33 +55,37 @@ class Run:
         return params["params"] if isinstance(network, linen.Module) else params
 
     def shapes(self) -> Params:
-        """The parameters as shapes; nothing is computed."""
+        """Shapes of the parameters; nothing is computed."""
         return jax.eval_shape(lambda: self.initial_params(jax.random.key(0)))
 
     def open_split(self, split: str, data_dir: str | None = None) -> Dataset:
         """A split of the run's data set.
 
         Raises:
-            ValueError: the data are not those of the training: other classes, words or sizes.
+            ValueError: it has classes or words that are not in the training data, or another image size.
         """
-        data_dir = data_dir or self.data_dir or None
+        if data_dir is None:
+            data_dir = self.data_dir or None
         dataset = open_data(self.experiment, split, data_dir)
-        if not self.fits(dataset):
-            raise ValueError(
-                f"data_dir = {data_directory(data_dir)}: its {self.experiment.dataset} has other classes,"
-                " words or image sizes than the run was trained on"
-            )
-        return dataset
+        place = f"data_dir = {data_directory(data_dir)}: its {self.experiment.dataset}"
+        if dataset.image_shape != self.space.image_shape:
+            was, now = self.space.image_shape, dataset.image_shape
+            raise ValueError(f"{place} has images of the shape {now}, and the run was trained on {was}")
+        try:
+            return dataset.recode(self.codec)
+        except ValueError as error:
+            raise ValueError(f"{place}: {error}") from None
 
     def fits(self, other: Any) -> bool:
-        """Has a data set, or another run's, images of this shape of which the same is said?"""
+        """Whether a data set, or another run, has the same image shape and the same classes or words."""
         shape = other.space.image_shape if isinstance(other, Run) else other.image_shape
         return (self.codec, self.space.image_shape) == (other.codec, shape)
 
 
 def open_data(experiment: Experiment, split: str, data_dir: str | None) -> Dataset:
-    """A split of an experiment's data set, its captions as embeddings where it has a frozen text encoder."""
-    dataset = open_dataset(experiment.dataset, split, data_dir, image_size=experiment.image_size)
+    """A split of an experiment's data set, with embedded captions if it has a frozen text encoder."""
+    options: dict[str, Any] = {"image_size": experiment.image_size, "hold_out": experiment.hold_out}
+    dataset = open_dataset(experiment.dataset, split, data_dir, **options)
     if experiment.text_encoder is None:
         return dataset
     return with_embeddings(dataset, FrozenText(experiment.text_encoder), cache.directory() / "captions")
@@ -100,15 +104,15 @@ def new_run(experiment: Experiment, dataset: Dataset, data_dir: str | None) -> R
 
 
 def check_network(run: Run) -> None:
-    """Build the network and ask it once, as shapes: nothing is computed.
+    """Build the network and evaluate it once on shapes: nothing is computed.
 
     Raises:
-        ValueError: it cannot be built, or its answer has not the shape of x.
+        ValueError: it cannot be built, or its output does not have the shape of x.
     """
     try:
         model = run.model(run.shapes())
         example = (np.zeros(run.space.event_shape, np.float32), np.zeros((), np.float32), model.null)
         two = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((2, *leaf.shape), leaf.dtype), example)
         jax.eval_shape(lambda params, x, t, y: model.at(params).field(x, t, y), model.params, *two)
-    except Exception as error:  # whatever a network says of attributes that do not fit each other
+    except Exception as error:  # whatever a network raises on attributes that do not fit together
         raise ValueError(f"network: {error}") from error

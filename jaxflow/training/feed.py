@@ -1,4 +1,4 @@
-"""The batches of a training, on the devices, each like the first."""
+"""The batches of a training on its devices, all of one shape."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -12,7 +12,7 @@ Batches = Callable[[int], Iterator[Any]]
 
 
 class Feed:
-    """Batches from a step on; arrays of NumPy are laid out over the devices.
+    """Batches from a step on; NumPy arrays are sharded over the devices.
 
     Args:
         batches: from a step on.
@@ -20,7 +20,7 @@ class Feed:
         sharding: of the examples.
 
     Raises:
-        ValueError: there is no batch, or it is no tree of arrays with one leading axis, of 1 at least.
+        ValueError: there is no batch, or it is not a tree of arrays with a common, non-empty leading axis.
     """
 
     def __init__(self, batches: Batches, start: int, sharding: NamedSharding):
@@ -28,17 +28,17 @@ class Feed:
         self._stream = iter(batches(start))
         first = next(self._stream, None)
         if first is None:
-            raise ValueError(f"batches({start}) has no batch: they have to go on to the last step")
+            raise ValueError(f"batches({start}) yields no batch: it must last to the last step")
         self.size = _examples(first)
         """Examples of a batch."""
         self._like = _kinds(first)
-        self.first = self._laid(first)
+        self.first = self._placed(first)
 
     def next(self) -> Any | None:
-        """The next batch; None where they end.
+        """The next batch; None at the end.
 
         Raises:
-            ValueError: its arrays are not like those of the first.
+            ValueError: its shapes or dtypes differ from those of the first.
         """
         self._step += 1
         batch = next(self._stream, None)
@@ -46,17 +46,15 @@ class Feed:
             return None
         if _kinds(batch) != self._like:
             raise ValueError(
-                f"batch of step {self._step + 1} is {_kinds(batch)}: as the first, {self._like}, is needed"
+                f"batch of step {self._step + 1} is {_kinds(batch)}: expected {self._like}, as the first"
             )
-        return self._laid(batch)
+        return self._placed(batch)
 
-    def _laid(self, batch: Any) -> Any:
+    def _placed(self, batch: Any) -> Any:
         if all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(batch)):
             return batch
         if jax.process_count() > 1:
-            raise ValueError(
-                "batches of NumPy arrays are those of one process: lay them out over all devices"
-            )
+            raise ValueError("batches of NumPy arrays work in one process only: shard them over all devices")
         return jax.device_put(batch, self._sharding)
 
 
@@ -64,7 +62,7 @@ def _examples(batch: Any) -> int:
     lengths = {np.shape(leaf)[0] if np.ndim(leaf) else 0 for leaf in jax.tree.leaves(batch)}
     if len(lengths) != 1 or 0 in lengths:
         raise ValueError(
-            f"a batch has arrays of lengths {sorted(lengths)}: one leading axis of examples is needed, in all"
+            f"a batch has arrays of lengths {sorted(lengths)}: expected one leading axis of examples in all"
         )
     return lengths.pop()
 

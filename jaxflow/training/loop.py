@@ -2,15 +2,15 @@
 
     state = fit(objective, init, batches, optimizer=adam, seed=0, steps=1000, out="runs/mine")
 
-The same call continues where it was stopped, by Ctrl-C, SIGTERM or kill -9. What is compiled, said, kept and
-drawn between two steps is here, once, for scripts and for programs of one's own.
+The same call resumes a run that was interrupted by Ctrl-C, SIGTERM, SIGHUP or kill -9. Scripts and programs
+of your own share this loop: it compiles, logs, saves and samples previews between the steps.
 """
 
+import os
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import cache, partial
-from pathlib import Path
 from signal import SIGINT, Signals
 from typing import Any, Protocol, runtime_checkable
 
@@ -22,6 +22,7 @@ from jaxtyping import PRNGKeyArray, UInt8
 from jaxflow import ranges
 from jaxflow.devices import compiler, parallel, processes
 from jaxflow.devices.parallel import Placement, Program
+from jaxflow.places import Place, place
 from jaxflow.training import flops
 from jaxflow.training.checkpoint import Checkpoints
 from jaxflow.training.feed import Batches, Feed
@@ -32,48 +33,48 @@ from jaxflow.training.profile import Profile
 from jaxflow.training.step import Objective, Params, TrainState, initial_state, train_step
 
 Init = Callable[[PRNGKeyArray], Params]
-"""A random key -> the parameters before the first step."""
+"""A random key -> the initial parameters."""
 
 
 @runtime_checkable
 class Pictures(Protocol):
-    """What is drawn while a training goes on."""
+    """Previews sampled during training."""
 
     def are_due(self, n: int) -> bool:
-        """Is there something to draw after step n?"""
+        """Whether to sample after step n."""
         ...
 
     def are_missing(self, n: int) -> bool:
-        """Was a training stopped after step n, before it could draw?"""
+        """Whether the training was interrupted after step n, before it could sample."""
         ...
 
     def draw(self, n: int, params: Params) -> UInt8[np.ndarray, "h w *c"]:
-        """Draw by the moving average."""
+        """Sample with the moving average of the parameters."""
         ...
 
 
 class Training:
-    """A training that is ready to go on: its state restored, its first batch read. Use as a context manager.
+    """A training ready to run: its state restored, its first batch read. Use as a context manager.
 
     Args:
         objective: (params, key, batch) -> the loss of each example, (b,).
-        init: makes the parameters, if there is no checkpoint.
-        batches: from a step on.
+        init: makes the initial parameters, if there is no checkpoint.
+        batches: step -> the batches after it.
         optimizer: an optax transformation.
-        seed: of parameters and losses.
-        steps: of the whole training.
-        out: folder of checkpoints and log.
-        ema_decay: of the moving average of the parameters, with which one samples.
-        accumulate: parts of a batch that are computed one after the other.
-        checkpoint_every: steps that a kill loses at most.
+        seed: of initial parameters and losses.
+        steps: of the whole training, including those done before.
+        out: folder of checkpoints and logs.
+        ema_decay: of the moving average of the parameters, which is used for sampling.
+        accumulate: micro-batches per step, computed one by one.
+        checkpoint_every: largest number of steps that a kill can lose.
         log_every: steps between lines of the log.
-        placement: of state and batches on devices, one if left out; batches are laid out as its `examples`.
-        pictures: what is drawn meanwhile.
+        placement: of state and batches on devices; one device if None. Batches are sharded as its `examples`.
+        pictures: previews sampled during training.
         profile: trace a few steps into `out`.
 
     Raises:
-        ValueError: a number is out of its range, or the checkpoints are of another network.
-        OSError: a batch cannot be read, or the folder not be written.
+        ValueError: a number is out of range, or the checkpoints are of another network.
+        OSError: a batch cannot be read, or the folder cannot be written.
     """
 
     def __init__(
@@ -85,7 +86,7 @@ class Training:
         optimizer: optax.GradientTransformation,
         seed: int,
         steps: int,
-        out: Path,
+        out: Place,
         ema_decay: float = 0.999,
         accumulate: int = 1,
         checkpoint_every: int = 500,
@@ -95,18 +96,20 @@ class Training:
         profile: bool = False,
     ):
         ranges.at_least(1, steps=steps, accumulate=accumulate, log_every=log_every)
+        if steps >= 2**31:
+            raise ValueError(f"steps = {steps}: must be below 2**31, the steps that an int32 counts")
         ranges.at_least(2, checkpoint_every=checkpoint_every)
         ranges.share(ema_decay=ema_decay)
         ranges.seed(seed)
         self._seed, self._objective, self._optimizer = seed, objective, optimizer
         self._numbers = {"ema_decay": ema_decay, "accumulate": accumulate}
         self._steps, self._out, self._log_every, self._profile = steps, out, log_every, profile
-        # A save waits for the one before: a kill loses two of its intervals at most.
+        # A save waits for the previous one, so a kill loses at most two intervals.
         self._save_every = checkpoint_every // 2
         self._placement = parallel.placement("jit") if placement is None else placement
         self._pictures = pictures
         self._begin = partial(_initialise, init, optimizer, seed)
-        self._layout = self._placement.lay_out(jax.eval_shape(self._begin))
+        self._layout = self._placement.shard(jax.eval_shape(self._begin))
         self._checkpoints = Checkpoints(out / "checkpoints")
         self._state = self._checkpoints.restore(self._layout)
         self.start = 0 if self._state is None else int(self._state.step)
@@ -122,17 +125,17 @@ class Training:
         self._checkpoints.__exit__()
 
     def run(self) -> Signals | None:
-        """Go on to the last step, or to the step in which a signal asked for an end; returns the signal."""
+        """Train to the last step, or until a signal asks to stop; returns the signal."""
         if self.start >= self._steps:
             return None
         placement, state = self._placement, self._state
         if state is None:
             shardings = jax.tree.map(lambda leaf: leaf.sharding, self._layout)
             state = jax.jit(self._begin, out_shardings=shardings)()
-        # A signal until this has compiled ends the process at once: nothing is lost.
+        # Until this has compiled, a signal ends the process at once: nothing is lost.
         key = placement.everywhere(_keys(self._seed)[1])
         program = self._program(key)
-        self._state, state = None, placement.spread(state)
+        self._state, state = None, placement.replicate(state)
         largest = processes.largest(placement.examples)
         with (
             Interruption() as interruption,
@@ -159,9 +162,9 @@ class Training:
                 asked = largest(interruption.signal or 0)
                 with trace.step(n), jax.transfer_guard_host_to_device("disallow"):
                     previous, (state, metrics) = metrics, program(state, key, batch)
-                if previous is not None:  # of the step before, so that the device never waits for the log
+                if previous is not None:  # of the previous step, so that the device never waits for the log
                     report.record(n - 1, previous)
-                stop = int(jax.device_get(asked))  # all processes end after the same step
+                stop = int(jax.device_get(asked))  # all processes stop after the same step
                 if n < self._steps and not stop:
                     with report.waiting("waiting_for_data"):
                         batch = self._feed.next()
@@ -173,7 +176,9 @@ class Training:
                         self._checkpoints.save(placement.gather(state), report.mean_loss())
                 if ended:
                     self._checkpoints.wait()
-                    raise ValueError(f"batches end after step {n}, which is saved: steps = {self._steps}")
+                    raise ValueError(
+                        f"batches end after step {n}, which is saved: expected steps = {self._steps}"
+                    )
                 if stop and n < self._steps:
                     break
                 if self._pictures is not None and self._pictures.are_due(n):
@@ -189,7 +194,7 @@ class Training:
         return self._state
 
     def utilisation(self) -> Callable[[float], float | None]:
-        """Seconds of a step -> model FLOPs utilisation; None where the peak of the devices is not known."""
+        """Seconds of a step -> model FLOPs utilisation; None if the devices' peak is not known."""
         devices = list(self._placement.examples.mesh.devices.flat)
         if flops.peak(devices[0]) is None:
             return lambda seconds: None
@@ -203,16 +208,18 @@ class Training:
         return compiled(self._objective, self._optimizer, numbers, self._placement, *arguments)
 
 
-def fit(objective: Objective, init: Init, batches: Batches, *, out: str | Path, **options: Any) -> TrainState:
-    """Train to the last step, or continue; arguments and errors are those of `Training`.
+def fit(
+    objective: Objective, init: Init, batches: Batches, *, out: str | os.PathLike, **options: Any
+) -> TrainState:
+    """Train to the last step, or resume; arguments and errors are those of `Training`.
 
-    One training at a time holds the folder. A signal ends it after a step, with all saved: Ctrl-C as a
-    KeyboardInterrupt, SIGTERM as an exit with code 143.
+    The folder is locked by one training at a time. A signal stops it after a step and a save: Ctrl-C raises a
+    KeyboardInterrupt, SIGTERM and SIGHUP exit with code 128 and their number.
     """
-    out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
-    held = Lock(out) if processes.is_first() else nullcontext()
-    with held, Training(objective, init, batches, out=out, **options) as training:
+    folder = place(out, "out")
+    folder.mkdir(parents=True, exist_ok=True)
+    held = Lock(folder) if processes.is_first() else nullcontext()
+    with held, Training(objective, init, batches, out=folder, **options) as training:
         stopped = training.run()
         if stopped == SIGINT:
             raise KeyboardInterrupt
@@ -230,10 +237,10 @@ def compiled(
     tree: Any,
     shapes: tuple[jax.ShapeDtypeStruct, ...],
 ) -> Program:
-    """The step as a program; compiled once in a process, where a training may be continued."""
+    """The step as a program; compiled once per process, in which a training may be resumed."""
     state, key, batch = jax.tree.unflatten(tree, shapes)
     step = partial(train_step, loss=objective, optimizer=optimizer, **dict(numbers))
-    return placement.compile(step, state, key, batch, compiler.options())
+    return placement.compile(step, state, key, batch, compiler.options(placement.platform))
 
 
 def _initialise(init: Init, optimizer: optax.GradientTransformation, seed: int) -> TrainState:

@@ -1,7 +1,7 @@
-"""Optimisers over stacks: the parameters of one name and shape as one array.
+"""Optimisers over stacked parameters: those of one name and shape as one array.
 
-A network has many small parameters, Muon dozens of small matrix products for each of them. Stacked, the same
-arithmetic is a few large operations.
+A network has many small parameters, and Muon computes dozens of small matrix products for each. Stacked, the
+same arithmetic takes a few large operations.
 """
 
 from collections import defaultdict
@@ -12,11 +12,11 @@ import jax.numpy as jnp
 import optax
 
 Stacks = dict[str, jax.Array]
-"""Name and shape -> the parameters that have them, (n, *shape)."""
+"""Name and shape -> the parameters with both, (n, *shape)."""
 
 
 def over_stacks(transform: optax.GradientTransformation) -> optax.GradientTransformation:
-    """`transform`, of which each number or matrix is moved by itself, applied to the stacked parameters."""
+    """Apply `transform`, which must treat each number or matrix independently, to the stacked parameters."""
 
     def update(gradient, state, params):
         updates, state = transform.update(stack(gradient), state, stack(params))
@@ -26,7 +26,7 @@ def over_stacks(transform: optax.GradientTransformation) -> optax.GradientTransf
 
 
 def stack(tree: Any) -> Stacks:
-    """The leaves of nested dictionaries.
+    """Stack the leaves of nested dictionaries.
 
     >>> tree = {name: {"bias": jnp.zeros(2), "kernel": jnp.zeros((3, 2))} for name in "ab"}
     >>> {key: stack.shape for key, stack in stack(tree).items()}
@@ -39,7 +39,7 @@ def stack(tree: Any) -> Stacks:
 
 
 def unstack(stacks: Stacks, like: Any) -> Any:
-    """The tree of the structure of `like` whose leaves were stacked."""
+    """Undo `stack`: the tree, with the structure of `like`."""
     leaves = {key: iter(jnp.unstack(stack)) for key, stack in stacks.items()}
     return jax.tree.map_with_path(lambda path, leaf: next(leaves[_key(path, leaf)]), like)
 

@@ -1,10 +1,10 @@
 """One training step as a pure function of (state, key, batch).
 
 The state is data only; loss and optimiser are arguments. The randomness of step n is
-`fold_in(key, n)`, so that a resumed run draws what an unbroken one would have drawn.
+`fold_in(key, n)`, so that a resumed run draws the same random numbers as an uninterrupted one.
 
-A step whose loss, gradient or new parameters are not finite changes nothing but the count of steps, so
-that no state is ever other than finite.
+A step with a non-finite loss, gradient or parameter update is skipped: it counts as a step and changes
+nothing else, so the state is always finite.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,7 @@ Objective = Callable[[Params, PRNGKeyArray, Any], Float[Array, " b"]]
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class TrainState:
-    """What training carries from step to step. `ema` is what one samples with."""
+    """The state of training; sampling uses `ema`."""
 
     step: Any
     """Steps done, an int32 scalar."""
@@ -35,7 +35,7 @@ class TrainState:
 
 def initial_state(params: Params, optimizer: optax.GradientTransformation) -> TrainState:
     """The state before the first step."""
-    # A copy: a step that donates its state must not be given one buffer twice.
+    # A copy: a step that donates its state must not receive the same buffer twice.
     return TrainState(
         jnp.zeros((), jnp.int32), params, jax.tree.map(jnp.copy, params), optimizer.init(params)
     )
@@ -56,17 +56,17 @@ def train_step(
 
     Args:
         state: before the step.
-        key: of the run; the step folds its number into it.
+        key: of the run; the step number is folded in.
         batch: what `loss` takes.
         loss: (params, key, batch) -> (b,).
         optimizer: an optax transformation.
-        ema_decay: decay of the moving average; smaller in the first steps, (1 + n) / (10 + n).
-        accumulate: parts into which the batch is cut, of which one at a time is in memory.
-        axis_name: of `jax.pmap`, over whose devices the loss and the gradient are averaged.
+        ema_decay: decay of the moving average; at step n at most (1 + n) / (10 + n).
+        accumulate: micro-batches, of which one at a time is in memory.
+        axis_name: of `jax.pmap`; loss and gradient are averaged over it.
 
     Returns:
-        The state after the step, and the scalars `loss`, `gradient_norm` and `skipped` (1 where
-        something was not finite and nothing was updated).
+        The state after the step, and the scalars `loss`, `gradient_norm` and `skipped` (1 if the step was not
+        finite).
     """
 
     def mean_loss(params, part):
@@ -91,9 +91,9 @@ def train_step(
 
 
 def mean_over_parts(function: Callable[[Params, Any], Any], params: Params, batch: Any, parts: int) -> Any:
-    """The mean of `function(params, part)` over equal parts of a batch, one after the other.
+    """The mean of `function(params, part)` over equal parts of a batch, computed one by one.
 
-    Part i has the examples i, i + parts, ...: of each device as many, so that none moves.
+    Part i holds the examples i, i + parts, ..., equally many on each device, so that no example moves.
     """
     if parts == 1:
         return function(params, batch)

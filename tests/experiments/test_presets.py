@@ -1,4 +1,4 @@
-"""A file of a user's own as a preset: with a network, a path and data of its own, and with mistakes."""
+"""A user's file as a preset: with its own network, path and data, and with mistakes."""
 
 import json
 import sys
@@ -54,8 +54,8 @@ def preset(tmp_path):
     return tmp_path / "own.py"
 
 
-def refused(capsys, script, *arguments):
-    """The one line of an error."""
+def rejected(capsys, script, *arguments):
+    """The one line of the error."""
     with pytest.raises(SystemExit) as stop:
         script.main([str(argument) for argument in arguments])
     assert stop.value.code == 2
@@ -63,7 +63,7 @@ def refused(capsys, script, *arguments):
     return error
 
 
-def test_a_run_of_ones_own_is_trained_continued_exported_and_drawn(preset, tmp_path, capsys):
+def test_a_run_of_your_own_is_trained_resumed_exported_and_sampled(preset, tmp_path, capsys):
     run = tmp_path / "run"
     train.main([str(preset), "--out", str(run), "--network.channels", "4", "--path.power", "1.5"])
     train.main(
@@ -95,9 +95,9 @@ def test_a_run_of_ones_own_is_trained_continued_exported_and_drawn(preset, tmp_p
     )
     own = presets.load(str(preset))
     assert load(run, own.classes).sample(0, ["light"]).shape == (1, 4, 4, 1)
-    assert "class = 'Perceptron' is not known" in refused(capsys, sample, run)
+    assert "class = 'Perceptron' is not known" in rejected(capsys, sample, run)
     preset.write_text(OWN.replace('"dark"', '"black"'))
-    assert "has other classes" in refused(capsys, evaluate, run, "--preset", preset)
+    assert "has other classes" in rejected(capsys, evaluate, run, "--preset", preset)
 
 
 @pytest.mark.parametrize(
@@ -105,30 +105,30 @@ def test_a_run_of_ones_own_is_trained_continued_exported_and_drawn(preset, tmp_p
     [
         ("def experiment(:", "SyntaxError"),
         ("import nowhere", "ModuleNotFoundError: No module named 'nowhere'"),
-        ("x = 1", "it needs a function experiment() that returns an Experiment"),
-        ("def experiment(): return 7", "it needs a function experiment() that returns an Experiment"),
+        ("x = 1", "expected a function experiment() that returns an Experiment"),
+        ("def experiment(): return 7", "expected a function experiment() that returns an Experiment"),
         ("def experiment(): raise KeyError('a')", "KeyError: 'a'"),
-        (OWN + "\ndef dataset(split): return None", "dataset('train') gives None, not a jaxflow Dataset"),
+        (OWN + "\ndef dataset(split): return None", "dataset('train') returns None, not a jaxflow Dataset"),
         (OWN + "\ndef dataset(split): raise OSError('gone')", "OSError: gone"),
         (OWN.replace("h @ params", "params"), "network: "),
         (OWN.replace(".reshape(x.shape)\n\n", "\n\n"), "it must have the shape of x"),
-        (OWN.replace("(frozen=True)\nclass Perc", "\nclass Perc"), "they have to be frozen dataclasses"),
+        (OWN.replace("(frozen=True)\nclass Perc", "\nclass Perc"), "must be frozen dataclasses"),
     ],
 )
 def test_a_file_with_a_mistake_is_one_line(tmp_path, capsys, code, says):
     (tmp_path / "own.py").write_text(code)
-    error = refused(capsys, train, tmp_path / "own.py", "--out", tmp_path / "run")
+    error = rejected(capsys, train, tmp_path / "own.py", "--out", tmp_path / "run")
     assert says in error
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(("option", "value"), [("--image-size", "16"), ("--data-dir", "data")])
-def test_options_of_data_that_the_preset_brings_are_refused(preset, tmp_path, capsys, option, value):
-    error = refused(capsys, train, preset, "--out", tmp_path / "run", option, value)
+def test_options_for_data_that_the_preset_brings_are_rejected(preset, tmp_path, capsys, option, value):
+    error = rejected(capsys, train, preset, "--out", tmp_path / "run", option, value)
     assert "the preset brings its own data" in error
 
 
-def test_a_file_with_the_name_of_a_library_takes_the_place_of_nothing(tmp_path):
+def test_a_file_named_like_a_library_does_not_shadow_it(tmp_path):
     (tmp_path / "json.py").write_text(OWN)
     presets.load(str(tmp_path / "json.py"))
     assert sys.modules["json"] is json

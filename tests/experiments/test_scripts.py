@@ -1,4 +1,4 @@
-"""Miniature runs of the scripts as a user runs them, each in a process of its own."""
+"""Miniature runs of the scripts as a user runs them; those that are killed, in processes of their own."""
 
 import json
 import os
@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from experiments import evaluate, sample, sweep, train
 from experiments.report import quality
-from jaxflow.devices import layouts
+from jaxflow.devices import mesh
 from jaxflow.runs.folder import open_run
 from jaxflow.runs.objective import optimizer_of
 from jaxflow.training.checkpoint import Checkpoints
@@ -25,9 +26,10 @@ from jaxflow.training.lock import Lock
 from jaxflow.training.step import initial_state
 
 ROOT = Path(__file__).parents[2]
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("standard_promotion")]
 
-SMALL = ["--batch-size", "16", "--checkpoint-every", "8", "--log-every", "4", "--sample-every", "0"]
+NETWORK = ["--network.width", "32", "--network.depth", "2", "--network.heads", "2"]
+SMALL = ["--batch-size", "16", "--checkpoint-every", "8", "--log-every", "4", "--sample-every", "0", *NETWORK]
 
 
 def command(script, *arguments):
@@ -36,18 +38,31 @@ def command(script, *arguments):
     return [*pin, sys.executable, "-m", f"experiments.{script}", *map(str, arguments)]
 
 
-def run(script, *arguments, code=0):
+def run(script, *arguments):
     done = subprocess.run(command(script, *arguments), cwd=ROOT, capture_output=True, text=True, timeout=600)
-    assert done.returncode == code, done.stderr
-    return done
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def call(script, *arguments):
+    """The same in this process, which need not import JAX again."""
+    script.main([str(argument) for argument in arguments])
+
+
+def training(out, data_dir):
+    return "digits", "--out", out, "--data-dir", data_dir, "--steps", 12, *SMALL
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory, data_dir):
-    """A run of twelve steps, never interrupted."""
-    out = tmp_path_factory.mktemp("runs") / "unbroken"
-    run("train", "digits", "--out", out, "--data-dir", data_dir, "--steps", 12, *SMALL)
-    return out
+def unbroken(once, data_dir):
+    """A run of twelve steps, never interrupted; not to be written to."""
+    return once("unbroken", lambda place: run("train", *training(place, data_dir)))
+
+
+@pytest.fixture
+def trained(unbroken, tmp_path):
+    """A copy of it."""
+    return shutil.copytree(unbroken, tmp_path / "trained")
 
 
 def newest_state(folder):
@@ -58,55 +73,53 @@ def newest_state(folder):
         return checkpoints.restore(initial_state(params, optimizer_of(experiment_run.experiment)))
 
 
-def test_train_leaves_a_complete_run_folder(trained):
-    lines = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
+def test_train_leaves_a_complete_run_folder(unbroken):
+    lines = [json.loads(line) for line in (unbroken / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [4, 8, 12]
     assert all(np.isfinite(line["loss"]) and 0 <= line["waiting_for_data"] <= 1 for line in lines)
-    assert json.loads((trained / "config.json").read_text())["experiment"]["steps"] == 12
+    assert json.loads((unbroken / "config.json").read_text())["experiment"]["steps"] == 12
 
 
 @pytest.mark.requirement("R42")
-def test_sample_needs_nothing_but_the_folder(trained, tmp_path):
-    moved = tmp_path / "moved"
-    shutil.copytree(trained, moved)
-    run("sample", moved, "--w", 0, 2.5, "--labels", 3, 7, "--per-label", 2, "--steps", 2)
+def test_sample_needs_nothing_but_the_folder(trained):
+    run("sample", trained, "--w", 0, 2.5, "--labels", 3, 7, "--per-label", 2, "--steps", 2)
     for w in ("0", "2.5"):
-        arrays = np.load(moved / "samples" / f"w={w}.npz")
+        arrays = np.load(trained / "samples" / f"w={w}.npz")
         assert arrays["images"].shape == (4, 8, 8, 1)
         assert arrays["images"].dtype == np.uint8
         assert arrays["labels"].tolist() == [3, 3, 7, 7]
-    with Image.open(moved / "samples" / "grid.png") as picture:
+    with Image.open(trained / "samples" / "grid.png") as picture:
         assert min(picture.size) > 100
         assert np.asarray(picture).std() > 5
 
 
 @pytest.mark.requirement("R42")
-def test_evaluate_prints_a_table_and_draws_curves(trained):
-    done = run(
-        *("evaluate", trained, "--w", 1, 2, "--per-label", 2, "--steps", 2, "--judge-steps", 3),
+def test_evaluate_prints_a_table_and_draws_curves(trained, capsys):
+    call(
+        *(evaluate, trained, "--w", 1, 2, "--per-label", 2, "--steps", 2, "--judge-steps", 3),
         *("--solver", "dpm_solver_2m"),
     )
-    result = json.loads((trained / "evaluation.json").read_text())
+    result, table = json.loads((trained / "evaluation.json").read_text()), capsys.readouterr().out
     assert result["table"]["w"] == [1, 2]
     for column in ("accuracy", "frechet", "frechet pixels", "precision", "recall", "nearest"):
-        assert column in done.stdout
+        assert column in table
         assert len(result["table"][column]) == 2
         assert np.isfinite([*result["table"][column], result["real"][column]]).all()
     with Image.open(trained / "evaluation.png") as picture:
         assert picture.width > 100
 
 
-def test_sweep_compares_the_rules(trained, standard_promotion):
-    done = run(
-        *("sweep", trained, "--w", 1, 2, "--sigma", 0, 0.5, "--rules", "classifier_free", "classifier"),
+def test_sweep_compares_the_rules(trained, capsys):
+    call(
+        *(sweep, trained, "--w", 1, 2, "--sigma", 0, 0.5, "--rules", "classifier_free", "classifier"),
         *("autoguidance", "projected", "--together", 20, "--worse", trained, "--per-label", 2, "--steps", 2),
         *("--judge-steps", 3, "--classifier-steps", 3),
     )
-    result = json.loads((trained / "sweep.json").read_text())
+    result, table = json.loads((trained / "sweep.json").read_text()), capsys.readouterr().out
     settings = [(row["rule"], row["w"], row["sigma"]) for row in result["settings"]]
     assert len(settings) == len(set(settings)) == 4 * 2 * 2
     for rule, best in result["best"].items():
-        assert rule in done.stdout
+        assert rule in table
         assert best["frechet"] == min(r["frechet"] for r in result["settings"] if r["rule"] == rule)
     for row in result["settings"]:
         assert np.isfinite([value for name, value in row.items() if name != "rule"]).all()
@@ -116,68 +129,74 @@ def test_sweep_compares_the_rules(trained, standard_promotion):
     assert same == pytest.approx([same[0]] * 3, rel=1e-2)
     with Image.open(trained / "sweep.png") as picture:
         assert picture.width > 100
-    # The printed command makes the images of the best setting, whose figures are those of the sweep.
+    # The printed command makes the images of the best setting, with the metrics of the sweep.
     best = min(result["best"].values(), key=lambda row: row["frechet"])
-    assert done.stdout.splitlines()[-1] == f"the best of all: {result['command']}"
+    assert table.splitlines()[-1].endswith(result["command"])
     _, _, script, *arguments = shlex.split(result["command"])
-    run(script.removeprefix("experiments."), *arguments, "--out", trained / "best")
+    assert script == "experiments.sample"
+    call(sample, *arguments, "--out", trained / "best")
     images = np.load(trained / "best" / f"w={best['w']:g}.npz")
-    labels = quality.labels_of(open_run(trained).model(None), 2)
-    assert sorted(images["labels"]) == sorted(labels)
-    order = np.argsort(labels, kind="stable")
-    real = quality.read(open_run(trained).open_split, len(labels))
-    measure = quality.Measure(real, labels[order], seed=1, steps=3, sharding=layouts.on_one_device())
-    assert measure(images["images"])["frechet pixels"] == pytest.approx(best["frechet pixels"], rel=1e-3)
+    real = quality.read(open_run(trained).open_split)
+    labels = quality.labels_of(real, 10, 2)
+    counts = np.bincount(labels)
+    rows = images["images"].reshape(10, counts.max(), 8, 8, 1)
+    compared = np.concatenate([row[:count] for row, count in zip(rows, counts, strict=True)])
+    measure = quality.Measure(real, labels, seed=1, steps=3, sharding=mesh.on_one_device())
+    assert measure(compared)["frechet pixels"] == pytest.approx(best["frechet pixels"], rel=1e-3)
 
 
-def test_same_command_again_has_nothing_to_do(trained, data_dir):
+def test_same_command_again_has_nothing_to_do(trained, data_dir, capsys):
     before = (trained / "metrics.jsonl").read_text()
-    done = run("train", "digits", "--out", trained, "--data-dir", data_dir, "--steps", 12, *SMALL)
-    assert "step 12" in done.stdout
+    call(train, *training(trained, data_dir))
+    assert "trained to step 12" in capsys.readouterr().out
     assert (trained / "metrics.jsonl").read_text() == before
 
 
-def test_second_run_in_a_folder_is_refused(trained, data_dir):
+def rejected(capsys, *arguments):
+    with pytest.raises(SystemExit) as stop:
+        call(train, *arguments)
+    assert stop.value.code == 2
+    return capsys.readouterr().err
+
+
+def test_second_run_in_a_folder_is_rejected(trained, data_dir, capsys):
     with Lock(trained):
-        done = run("train", "digits", "--out", trained, "--data-dir", data_dir, "--steps", 12, *SMALL, code=2)
-    assert f"{trained} is in use by process {os.getpid()}" in done.stderr
+        error = rejected(capsys, *training(trained, data_dir))
+    assert f"{trained} is in use by process {os.getpid()}" in error
 
 
-def test_one_bit_of_the_configuration_is_noticed(trained, tmp_path):
-    moved = tmp_path / "moved"
-    shutil.copytree(trained, moved)
-    text = (moved / "config.json").read_text()
-    (moved / "config.json").write_text(text.replace('"depth": 6', '"depth": 4'))
-    assert (moved / "config.json").read_text() != text
-    with pytest.raises(ValueError, match=r"config.json is damaged.*not as it was written"):
-        open_run(moved)
+def test_one_changed_bit_of_the_configuration_is_noticed(trained):
+    text = (trained / "config.json").read_text()
+    (trained / "config.json").write_text(text.replace('"depth": 2', '"depth": 4'))
+    assert (trained / "config.json").read_text() != text
+    with pytest.raises(ValueError, match=r"config.json is damaged"):
+        open_run(trained)
 
 
-def test_folder_whose_checkpoints_are_gone_is_not_started_over(trained, data_dir, tmp_path):
-    gone = tmp_path / "gone"
-    shutil.copytree(trained, gone, ignore=shutil.ignore_patterns("checkpoints"))
-    done = run("train", "digits", "--out", gone, "--data-dir", data_dir, "--steps", 12, *SMALL, code=2)
-    assert "no checkpoint is whole; to start anew, choose another folder" in done.stderr
-    assert (gone / "metrics.jsonl").read_text() == (trained / "metrics.jsonl").read_text()
+def test_a_folder_without_its_checkpoints_is_not_started_over(trained, data_dir, capsys):
+    before = (trained / "metrics.jsonl").read_text()
+    shutil.rmtree(trained / "checkpoints")
+    assert "to start over, choose another folder" in rejected(capsys, *training(trained, data_dir))
+    assert (trained / "metrics.jsonl").read_text() == before
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_stopped_run_continues_to_the_same_bits(trained, data_dir, tmp_path, number):
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP])
+def test_an_interrupted_run_resumes_bit_identically(unbroken, data_dir, tmp_path, number):
     out = tmp_path / "broken"
-    arguments = ("digits", "--out", out, "--data-dir", data_dir, "--steps", 12, *SMALL)
     process = subprocess.Popen(
-        command("train", *arguments), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        command("train", *training(out, data_dir)),
+        **{"cwd": ROOT, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True},
     )
     deadline = time.monotonic() + 300
-    while not (out / "checkpoints" / "4").exists():  # it gets its name when it is whole
+    while not (out / "checkpoints" / "4").exists():  # it is renamed once it is complete
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.001)
     os.kill(process.pid, number)
     stdout, _ = process.communicate(timeout=300)
-    assert process.returncode == (-signal.SIGKILL if number == signal.SIGKILL else 128 + signal.SIGTERM)
-    if number == signal.SIGTERM:
-        assert "stopped by SIGTERM" in stdout
-    assert not (out / "checkpoints" / "12").exists()  # it was stopped in the middle
-    run("train", *arguments)
-    chex.assert_trees_all_equal(newest_state(out), newest_state(trained))
+    assert process.returncode == (-number if number == signal.SIGKILL else 128 + number)
+    if number != signal.SIGKILL:
+        assert f"stopped by {number.name} and saved" in stdout
+    assert not (out / "checkpoints" / "12").exists()  # it was interrupted halfway
+    run("train", *training(out, data_dir))
+    chex.assert_trees_all_equal(newest_state(out), newest_state(unbroken))

@@ -1,4 +1,4 @@
-"""Text to image end to end, in miniature: shapes by their captions, and a folder with a frozen encoder."""
+"""Text to image end to end, in miniature: shapes with captions, and a folder with a frozen encoder."""
 
 import dataclasses
 import json
@@ -39,7 +39,7 @@ def with_network(preset, **options):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A run of `shapes`, of which few scenes are drawn."""
+    """A run on a few scenes of `shapes`."""
     place = tmp_path_factory.mktemp("shapes")
     with pytest.MonkeyPatch.context() as patch, jax.numpy_dtype_promotion("standard"):
         patch.setattr(data, "SCENES", {"train": 64, "test": 24, "held_out": 24})
@@ -55,7 +55,7 @@ def test_a_run_of_captions_knows_their_words(trained):
     assert "triangle" in run.codec.words
 
 
-def test_a_run_of_captions_continues(trained, monkeypatch, capsys):
+def test_a_run_of_captions_resumes(trained, monkeypatch, capsys):
     monkeypatch.setattr(shapes, "experiment", with_network(shapes))
     data_dir = str(trained.parent / "data")
     train.main(["shapes", "--out", str(trained), "--data-dir", data_dir, *SMALL, "--steps", "6"])
@@ -64,9 +64,9 @@ def test_a_run_of_captions_continues(trained, monkeypatch, capsys):
     assert [json.loads(line)["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
 
 
-def test_a_run_of_other_data_or_another_version_is_refused(trained, tmp_path):
+def test_a_run_on_other_data_or_of_another_version_is_rejected(trained, tmp_path):
     run = open_run(trained)
-    with pytest.raises(ValueError, match="other classes, words or image sizes"):
+    with pytest.raises(ValueError, match="the data have changed, words added: "):
         dataclasses.replace(run, codec=Captions(("a",), 16)).open_split("train")
     config = json.loads((trained / "config.json").read_text())
     del config["sha256"]  # which older versions did not write
@@ -77,16 +77,16 @@ def test_a_run_of_other_data_or_another_version_is_refused(trained, tmp_path):
 
 @pytest.mark.requirement("R20")
 def test_prompts_and_negative_prompts(trained):
-    def images(*arguments):
+    def sampled(*arguments):
         sample.main([str(trained), "--w", "1", "3", "--per-label", "2", "--steps", "2", *arguments])
         return {w: dict(np.load(trained / "samples" / f"w={w}.npz")) for w in (1, 3)}
 
-    plain = images("--prompt", PROMPT, "a green cross")
+    plain = sampled("--prompt", PROMPT, "a green cross")
     assert plain[1]["images"].shape == (4, 32, 32, 3)
     assert plain[3]["prompts"].tolist() == [PROMPT, PROMPT, "a green cross", "a green cross"]
     with Image.open(trained / "samples" / "grid.png") as picture:
         assert np.asarray(picture).std() > 5
-    away = images("--prompt", PROMPT, "a green cross", "--negative", "a yellow triangle")
+    away = sampled("--prompt", PROMPT, "a green cross", "--negative", "a yellow triangle")
     np.testing.assert_array_equal(away[1]["images"], plain[1]["images"])
     assert (away[3]["images"] != plain[3]["images"]).any()
 
@@ -128,9 +128,9 @@ def test_bad_input_is_one_line_and_exit_code_2(trained, capsys, script, argument
 
 
 @pytest.fixture
-def pictures(tmp_path):
-    """Plain pictures of several sizes, each with its caption."""
-    place = tmp_path / "pictures"
+def images(tmp_path):
+    """Plain images of several sizes, each with its caption."""
+    place = tmp_path / "images"
     place.mkdir()
     for i in range(30):
         colour = ("red", "green", "blue")[i % 3]
@@ -139,13 +139,13 @@ def pictures(tmp_path):
     return place
 
 
-def test_a_folder_of_pictures_with_a_frozen_text_encoder(pictures, tmp_path, monkeypatch):
+def test_a_folder_of_images_with_a_frozen_text_encoder(images, tmp_path, monkeypatch):
     clip_folder.write(tmp_path / "clip")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(pictures_preset, "experiment", with_network(pictures_preset, qk_norm=True))
     out = tmp_path / "run"
     arguments = [
-        *("folder", "--out", str(out), "--data-dir", str(pictures), "--image-size", "16"),
+        *("folder", "--out", str(out), "--data-dir", str(images), "--image-size", "16"),
         *("--text-encoder", str(tmp_path / "clip"), *SMALL),
     ]
     train.main(arguments)
@@ -155,18 +155,46 @@ def test_a_folder_of_pictures_with_a_frozen_text_encoder(pictures, tmp_path, mon
         assert page.width > 100
     sample.main([str(out), "--w", "2", "--prompt", "a photo of the cat", "--per-label", "2", "--steps", "1"])
     assert np.load(out / "samples" / "w=2.npz")["images"].shape == (2, 16, 16, 3)
-    # The embeddings were kept, and are those of the caption.
+    # The embeddings were cached, and are those of the caption.
     (kept,) = (tmp_path / "cache" / "jaxflow" / "captions").iterdir()
     tokens = np.load(kept / "tokens.npy")
     example = run.open_split("train").source[0]
     np.testing.assert_array_equal(example["text"].tokens, tokens[0].astype(np.float32))
     expected = run.codec.encode(example["caption"]).tokens
-    np.testing.assert_allclose(example["text"].tokens, expected, atol=5e-3)  # kept in 16 bits
+    np.testing.assert_allclose(example["text"].tokens, expected, atol=5e-3)  # cached in 16 bits
+
+
+def test_a_run_resumes_after_a_caption_was_corrected(images, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(pictures_preset, "experiment", with_network(pictures_preset))
+    out = tmp_path / "run"
+
+    def trained_to(step):
+        options = ("--data-dir", str(images), "--image-size", "16", "--hold-out", "0", *SMALL)
+        train.main(["folder", "--out", str(out), *options, "--steps", str(step)])
+        return capsys.readouterr().out
+
+    caption = images / "1.txt"
+    right = caption.read_text()
+    caption.write_text(right.replace("cat", "catt"))
+    assert "data: 30 images to train on" in trained_to(2)
+    codec = open_run(out).codec
+    caption.write_text(right)
+    said = trained_to(3)
+    assert "'catt'" in said
+    assert "data: not those the run began with" in said
+    assert open_run(out).codec == codec
+    caption.write_text("a photo of the zebra")
+    with pytest.raises(SystemExit) as stop:
+        trained_to(4)
+    assert stop.value.code == 2
+    (error,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert "zebra" in error
+    assert len(error) < 400
 
 
 @pytest.mark.parametrize("place", [".", "text_encoder"])
 def test_the_kind_of_an_encoder_is_that_of_its_configuration(tmp_path, monkeypatch, place):
-    """Of one encoder's folder, and of a pipeline's."""
+    """In an encoder's folder and in a pipeline's."""
     (tmp_path / place).mkdir(exist_ok=True)
     config = tmp_path / place / "config.json"
     made, asked = object.__new__(PretrainedText), []
@@ -175,18 +203,18 @@ def test_the_kind_of_an_encoder_is_that_of_its_configuration(tmp_path, monkeypat
     assert FrozenText(str(tmp_path)).encoder is made
     assert asked == [(str(tmp_path), T5_LENGTH)]
     config.write_text("[]")
-    with pytest.raises(ValueError, match=r"config\.json holds a list: an object is needed"):
+    with pytest.raises(ValueError, match=r"config\.json holds a list: expected an object"):
         FrozenText(str(tmp_path)).encoder  # noqa: B018
 
 
-def test_a_text_encoder_needs_captions(pictures, tmp_path, capsys):
-    for caption in pictures.glob("*.txt"):
+def test_a_text_encoder_needs_captions(images, tmp_path, capsys):
+    for caption in images.glob("*.txt"):
         caption.unlink()
     clip_folder.write(tmp_path / "clip")
     with pytest.raises(SystemExit) as stop:
         train.main(
             [
-                *("folder", "--out", str(tmp_path / "run"), "--data-dir", str(pictures)),
+                *("folder", "--out", str(tmp_path / "run"), "--data-dir", str(images)),
                 *("--text-encoder", str(tmp_path / "clip")),
             ]
         )

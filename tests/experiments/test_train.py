@@ -1,4 +1,4 @@
-"""The training step of the scripts, with a real network."""
+"""The training step of the scripts with a real network."""
 
 from functools import cache, partial
 
@@ -10,7 +10,7 @@ from conftest import assert_close, compiling_nothing
 
 from jaxflow import nn, paths, spaces
 from jaxflow.data.codecs import Classes
-from jaxflow.devices import layouts, parallel
+from jaxflow.devices import mesh, parallel
 from jaxflow.runs.configuration import Experiment
 from jaxflow.runs.objective import objective, optimizer_of
 from jaxflow.runs.run import Run
@@ -74,17 +74,17 @@ def test_loss_of_an_untrained_network_is_that_of_no_motion():
 
 
 def trained(mapping, accumulate=1, steps=3):
-    """Losses of some steps and the state after them, of a network without dropout."""
+    """Losses of a few steps and the state after them, for a network without dropout."""
     run = run_with(dropout=0.0, optimizer="muon")
     optimizer = optimizer_of(run.experiment)
     step = partial(train_step, loss=objective(run), optimizer=optimizer, ema_decay=0.9, accumulate=accumulate)
     state = initial_state(run.initial_params(jax.random.key(1)), optimizer)
-    layout = mapping.lay_out(jax.eval_shape(lambda: state))
+    layout = mapping.shard(jax.eval_shape(lambda: state))
     state = jax.device_put(state, jax.tree.map(lambda leaf: leaf.sharding, layout))
     data = jax.device_put(batch(16), mapping.examples)
     key = mapping.everywhere(jax.random.key(2))
     program = mapping.compile(step, state, key, data, {})
-    state, losses = mapping.spread(state), []
+    state, losses = mapping.replicate(state), []
     for _ in range(steps):
         state, metrics = program(state, key, data)
         losses.append(metrics["loss"])
@@ -99,22 +99,22 @@ def on_one_device():
 @pytest.mark.parametrize(
     ("kind", "devices", "tensor"),
     [
-        *(("pmap", 2, 1), ("pmap", 4, 1), ("data", 4, 1), ("fsdp", 2, 1), ("fsdp", 4, 1)),
-        *(("data", 2, 2), ("data", 4, 2), ("fsdp", 4, 2), ("fsdp", 4, 4)),
+        *(("pmap", 4, 1), ("data", 2, 1), ("fsdp", 4, 1)),
+        *(("data", 4, 2), ("fsdp", 4, 4)),
     ],
 )
 @pytest.mark.requirement("R60")
 def test_every_mapping_gives_the_same_numbers(kind, devices, tensor, monkeypatch):
-    monkeypatch.setattr(layouts, "SMALL", 16)
-    examples = layouts.over_examples(jax.devices()[:devices], tensor)
+    monkeypatch.setattr(mesh, "SMALL", 16)
+    examples = mesh.over_examples(jax.devices()[:devices], tensor)
     losses, state = trained(parallel.Placement(kind, examples))
     assert_close(losses, on_one_device()[0], 1e-6)
     assert_close(state.params, on_one_device()[1].params, 1e-4)
     assert_close(state.ema, on_one_device()[1].ema, 1e-4)
 
 
-@pytest.mark.parametrize("kind", ["jit", "pmap", "fsdp"])
-def test_accumulated_parts_are_the_whole_batch(kind):
+@pytest.mark.parametrize("kind", ["jit", "pmap"])
+def test_accumulated_parts_equal_the_whole_batch(kind):
     losses, state = trained(parallel.placement(kind), accumulate=2)
     assert_close(losses, on_one_device()[0], 1e-6)
     assert_close(state.params, on_one_device()[1].params, 1e-4)

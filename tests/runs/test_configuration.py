@@ -66,6 +66,10 @@ def test_a_preset_fits_its_images(name, shape, codec):
         ("condition_dropout", float("nan")),
         ("ema", -0.1),
         ("seed", -1),
+        ("steps", 10**9),
+        ("warmup", 10**9),
+        ("image_size", 100_000),
+        ("hold_out", 1.0),
     ],
 )
 def test_numbers_out_of_range_are_named(field, value):
@@ -74,21 +78,28 @@ def test_numbers_out_of_range_are_named(field, value):
 
 
 @pytest.mark.parametrize("prediction", ["noise", "data", "score"])
-def test_a_weight_without_bound_is_refused(prediction):
+def test_an_unbounded_weight_is_rejected(prediction):
     of_velocity = dataclasses.replace(preset("digits"), prediction=prediction, weight="velocity")
     with pytest.raises(ValueError, match="weight_limit is missing: the velocity's weight of predicted"):
         check(of_velocity)
     check(dataclasses.replace(of_velocity, weight_limit=10.0))
 
 
-def test_only_what_a_continued_run_must_keep_is_a_difference():
+def test_differences_are_the_fields_that_a_resumed_run_must_keep():
     old = preset("digits")
     new = dataclasses.replace(old, steps=1, batch_size=7, learning_rate=0.5)
     assert differences(old, new) == [f"batch_size was {old.batch_size} and is 7"]
+    wider = dataclasses.replace(old, network=old.network.clone(width=8), path=paths.Cosine())
+    assert differences(old, wider) == ["network.width was 128 and is 8", "path was Linear and is Cosine"]
+
+
+def test_differences_are_short_however_many_there_are():
+    old, new = preset("digits"), preset("shapes")
+    assert len("; ".join(differences(old, dataclasses.replace(new, dataset="d" * 1000)))) < 400
 
 
 class Constant(linen.Module):
-    """The same answer everywhere."""
+    """A constant output."""
 
     encode: None = None
 
@@ -111,8 +122,8 @@ def run_of(**numbers):
 
 
 @pytest.mark.parametrize("prediction", Prediction.__args__)
-def test_the_loss_of_a_prediction_is_that_of_the_velocity_it_stands_for(prediction, standard_promotion):
-    """Up to the largest weight; beyond it, it is smaller."""
+def test_the_loss_of_a_prediction_equals_that_of_the_velocity_it_implies(prediction, standard_promotion):
+    """Up to the largest weight; beyond it, the loss is smaller."""
     run = run_of(prediction=prediction, weight="velocity", weight_limit=10.0)
     params = {"value": jnp.full((2, 2, 1), 0.3)}
     loss = objective(run)(params, jax.random.key(5), BATCH)
@@ -133,8 +144,8 @@ def test_the_loss_of_a_prediction_is_that_of_the_velocity_it_stands_for(predicti
     assert bool(jnp.all(jnp.where(within, True, loss <= expected * 1.001)))
 
 
-def test_a_network_in_plain_jax_is_as_welcome_as_a_flax_module(standard_promotion):
-    """The same numbers, and so the same loss and the same field."""
+def test_a_network_in_plain_jax_works_like_a_flax_module(standard_promotion):
+    """With the same parameters, loss and field are the same."""
 
     @dataclasses.dataclass(frozen=True)
     class Plain:

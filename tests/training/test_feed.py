@@ -1,4 +1,4 @@
-"""What `fit` does with the batches that it is given."""
+"""How `fit` uses the batches it gets."""
 
 import jax
 import jax.numpy as jnp
@@ -33,14 +33,14 @@ def fit(out, batches, steps=4):
 OPTIMIZER = optax.sgd(0.5)
 
 
-def test_arrays_of_numpy_are_batches(tmp_path):
+def test_numpy_arrays_are_batches(tmp_path):
     state = fit(tmp_path, lambda start: iter([numbers()] * 4))
     assert_close(state.ema["mean"], jnp.array(3.0), 1e-6)
-    # A training that is over reads no batch.
+    # A finished training reads no batch.
     assert int(fit(tmp_path, lambda start: iter([])).step) == 4
 
 
-def test_what_was_done_before_the_batches_ended_is_saved(tmp_path):
+def test_the_steps_before_the_batches_end_are_saved(tmp_path):
     with pytest.raises(ValueError, match="batches end after step 3, which is saved: steps = 4"):
         fit(tmp_path, lambda start: iter([numbers()] * 3))
     assert Checkpoints(tmp_path / "checkpoints").steps == [3]
@@ -50,20 +50,20 @@ def test_what_was_done_before_the_batches_ended_is_saved(tmp_path):
 @pytest.mark.parametrize(
     ("batches", "says"),
     [
-        ([], "has no batch"),
-        ([{}], r"arrays of lengths \[\]: one leading axis of examples"),
+        ([], "yields no batch"),
+        ([{}], r"arrays of lengths \[\]: expected one leading axis"),
         ([{"x": np.zeros((), np.float32)}], r"arrays of lengths \[0\]"),
         ([numbers(0)], r"arrays of lengths \[0\]"),
         ([{"x": np.zeros(2), "y": np.zeros(3)}], r"arrays of lengths \[2, 3\]"),
-        ([numbers(), numbers(4)], "batch of step 2 is .*float32 .4,.*: as the first, .*float32 .8,"),
+        ([numbers(), numbers(4)], "batch of step 2 is .*float32 .4,.*: expected .*float32 .8,"),
     ],
 )
-def test_batches_that_cannot_be_used_are_named(tmp_path, batches, says):
+def test_invalid_batches_are_named(tmp_path, batches, says):
     with pytest.raises(ValueError, match=says):
         fit(tmp_path, lambda start: iter(batches))
 
 
-def test_the_loss_is_over_several_devices_too(tmp_path):
+def test_numpy_arrays_are_sharded_over_devices(tmp_path):
     from jaxflow.devices import parallel
 
     placement = parallel.placement("data")

@@ -100,8 +100,10 @@ def test_all_devices_of_a_mapped_function():
     assert flops.count(jax.pmap(dense), shape(4, ROWS, WIDTH)) == 4 * DENSE
 
 
-def test_products_in_a_while_loop_are_refused():
-    with pytest.raises(ValueError, match="while with products inside: how often they are done is not in"):
+def test_products_in_a_while_loop_are_an_error():
+    with pytest.raises(
+        ValueError, match="while contains matrix products: the program does not say how often"
+    ):
         flops.count(lambda x: jax.lax.while_loop(lambda x: x[0, 0] > 0, dense, x), X)
 
 
@@ -119,7 +121,7 @@ def test_fused_attention_counts_as_its_two_products(monkeypatch):
 
 
 def test_convolution_of_16_bits_counts_as_one():
-    """Whatever products a CPU computes it with."""
+    """Whichever products a CPU computes it by."""
     x, kernel = shape(2, 8, 8, 4, dtype=jnp.bfloat16), shape(3, 3, 4, 6, dtype=jnp.bfloat16)
     assert flops.count(lambda *args: convolve(*args, 2), x, kernel) == 2 * (2 * 4 * 4 * 6) * (9 * 4)
 

@@ -1,6 +1,7 @@
-"""Runs within this process: what is compiled, what is drawn, and what a signal leaves."""
+"""Runs in this process: what is compiled, drawn and left by a signal."""
 
 import os
+import re
 import signal
 import time
 
@@ -24,9 +25,7 @@ def digits(out, data_dir, *options):
     train.main(["digits", "--out", str(out), "--data-dir", str(data_dir), *SMALL, *map(str, options)])
 
 
-def test_a_run_that_is_continued_in_its_process_compiles_its_step_once(
-    data_dir, tmp_path, monkeypatch, capsys
-):
+def test_a_run_that_resumes_in_its_process_compiles_its_step_once(data_dir, tmp_path, monkeypatch, capsys):
     small_digits.use(monkeypatch)
     record = log.Log.record
 
@@ -65,8 +64,8 @@ def test_no_step_runs_further_ahead_of_the_checkpoints_than_a_kill_may_lose(data
         program = compiled(*arguments)
 
         def step(state, key, batch):
-            whole = [0, *Checkpoints(tmp_path / "run" / "checkpoints").steps]
-            lost.append(int(state.step) + 1 - whole[-1])
+            complete = [0, *Checkpoints(tmp_path / "run" / "checkpoints").steps]
+            lost.append(int(state.step) + 1 - complete[-1])
             return program(state, key, batch)
 
         return step
@@ -78,7 +77,7 @@ def test_no_step_runs_further_ahead_of_the_checkpoints_than_a_kill_may_lose(data
     assert max(lost) <= 4
 
 
-def test_a_picture_that_a_stop_came_before_is_drawn_when_the_run_goes_on(data_dir, tmp_path, monkeypatch):
+def test_a_grid_that_an_interruption_prevented_is_drawn_on_resuming(data_dir, tmp_path, monkeypatch):
     small_digits.use(monkeypatch)
     drawn, kept = [], [True]
 
@@ -98,7 +97,7 @@ def test_a_picture_that_a_stop_came_before_is_drawn_when_the_run_goes_on(data_di
     assert drawn == [4, 5, 5, 6]
 
 
-def test_utilisation_is_said_where_the_peak_is_known(data_dir, tmp_path, monkeypatch):
+def test_utilisation_is_logged_if_the_peak_is_known(data_dir, tmp_path, monkeypatch):
     monkeypatch.setitem(flops.PEAKS, jax.devices()[0].device_kind, 1e12)
     begin, begun = train.begin, []
     monkeypatch.setattr(train, "begin", lambda *a: begun.append(begin(*a)) or begun[0])
@@ -108,12 +107,12 @@ def test_utilisation_is_said_where_the_peak_is_known(data_dir, tmp_path, monkeyp
     line = log.read(tmp_path / "run")[-1]
     assert 0 < line["utilisation"] < 1
     assert_close(of_seconds(2.0) * 2, of_seconds(1.0), 1e-12)
-    # A transformer's operations are about 6 for each parameter and token; 16 tokens, 16 images.
+    # A transformer takes about 6 FLOPs per parameter and token; 16 tokens, 16 images.
     parameters = sum(leaf.size for leaf in jax.tree.leaves(run.shapes()))
     assert 0.5 < of_seconds(1.0) * 1e12 / (6 * parameters * 16 * 16) < 1
 
 
-def test_a_loss_that_is_not_finite_ends_the_run_and_leaves_what_was_whole(data_dir, tmp_path, monkeypatch):
+def test_a_non_finite_loss_ends_the_run_and_leaves_the_checkpoint_intact(data_dir, tmp_path, monkeypatch):
     small_digits.use(monkeypatch)
     out = tmp_path / "run"
     digits(out, data_dir, "--steps", 2, "--sample-every", 0)
@@ -125,3 +124,22 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_leaves_what_was_whole(data_d
     step, params = newest_params(out, open_run(out))
     assert step > before[0]
     assert_close(params, before[1], 0.0)
+
+
+def test_a_run_says_what_it_trains_and_when_its_schedule_changes(data_dir, tmp_path, monkeypatch, capsys):
+    small_digits.use(monkeypatch)
+    digits(tmp_path / "run", data_dir, "--steps", 2, "--sample-every", 0)
+    first = capsys.readouterr().out
+    assert re.search(r"data: 1,4\d\d images to train on, 3\d\d held out", first)
+    assert "parameters; 1 CPU device, jit" in first
+    assert "learning rate" not in first
+    assert "not those the run began with" not in first
+    # Another fingerprint, as if the files had been exchanged.
+    (tmp_path / "run" / "data.json").write_text('{"images": 7, "fingerprint": "00"}')
+    digits(tmp_path / "run", data_dir, "--steps", 4, "--sample-every", 0)
+    second = capsys.readouterr().out
+    assert (
+        "learning rate: the schedule now ends at step 4, it ended at 2; at step 2 the rate is 0.001" in second
+    )
+    assert "it was 0\n" in second
+    assert "data: not those the run began with (7 images then, 1,4" in second

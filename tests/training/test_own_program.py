@@ -1,4 +1,4 @@
-"""The program of docs/training.md, as it stands there: trained, stopped, continued, sampled."""
+"""The program of docs/training.md verbatim: trained, stopped, resumed, sampled."""
 
 import re
 from pathlib import Path
@@ -19,7 +19,7 @@ def ran(program):
     return names
 
 
-def test_the_program_of_the_page_trains_continues_and_samples(tmp_path, monkeypatch):
+def test_the_program_of_the_page_trains_resumes_and_samples(tmp_path, monkeypatch):
     assert sum(bool(line.strip()) for line in PROGRAM.splitlines()) <= 25
     monkeypatch.chdir(tmp_path)
     first = ran(PROGRAM.replace("steps=60, out", "steps=20, out"))
@@ -27,7 +27,7 @@ def test_the_program_of_the_page_trains_continues_and_samples(tmp_path, monkeypa
     whole = ran(PROGRAM)
     assert int(whole["state"].step) == 60
     assert [line["step"] for line in log.read(Path("runs/mine"))] == [20, 40, 60]
-    again = ran(PROGRAM)  # there is nothing left to train
+    again = ran(PROGRAM)  # nothing is left to train
     np.testing.assert_array_equal(again["pictures"], whole["pictures"])
     dark, light = whole["pictures"].astype(float)
-    assert light.mean() - dark.mean() > 25  # 60 steps see most of the 120 between them
+    assert light.mean() - dark.mean() > 25  # 60 steps learn most of the difference of 120

@@ -7,7 +7,7 @@ import optax
 import pytest
 from conftest import assert_close, compiling_nothing
 
-from jaxflow.devices import layouts, parallel
+from jaxflow.devices import mesh, parallel
 from jaxflow.training.optimizer import adamw
 from jaxflow.training.step import initial_state, train_step
 
@@ -63,7 +63,7 @@ def test_each_step_draws_its_own_randomness():
 
 
 @pytest.mark.parametrize("bad", [jnp.nan, jnp.inf])
-def test_a_step_that_is_not_finite_changes_nothing(bad):
+def test_non_finite_steps_are_skipped(bad):
     optimizer = adamw(1e-3, steps=10, warmup=2, weight_decay=0.01, clip=1.0)
     state = initial_state(PARAMS, optimizer)
     after, metrics = step(optimizer, lambda params, key, batch: loss(params, key, batch) * bad)(
@@ -76,8 +76,8 @@ def test_a_step_that_is_not_finite_changes_nothing(bad):
     )
 
 
-def test_parameters_that_would_overflow_are_not_taken():
-    optimizer = optax.sgd(1e39)  # the gradient is finite, what it leads to is not
+def test_parameter_updates_that_overflow_are_skipped():
+    optimizer = optax.sgd(1e39)  # the gradient is finite, the update is not
     state = initial_state(PARAMS, optimizer)
     after, metrics = step(optimizer)(state, KEY, BATCH)
     assert jnp.isfinite(metrics["gradient_norm"])
@@ -89,9 +89,9 @@ def test_same_numbers_on_one_device_and_on_four():
     optimizer = adamw(1e-2, steps=10, warmup=2, weight_decay=0.01, clip=1.0)
     jitted = jax.jit(step(optimizer))
     alone = spread = initial_state(PARAMS, optimizer)
-    examples = layouts.over_examples()
+    examples = mesh.over_examples()
     assert examples.num_devices == 4
-    spread = jax.device_put(spread, layouts.replicated(examples))
+    spread = jax.device_put(spread, mesh.replicated(examples))
     for _ in range(3):
         alone, one = jitted(alone, KEY, BATCH)
         spread, four = jitted(spread, KEY, jax.device_put(BATCH, examples))
@@ -99,12 +99,12 @@ def test_same_numbers_on_one_device_and_on_four():
     assert_close(jax.device_get(spread.params), jax.device_get(alone.params), 1e-6)
 
 
-def test_batch_that_does_not_split_evenly_is_refused():
-    with pytest.raises(ValueError, match="batch_size = 6: a multiple of 4 is needed, for 4 shares"):
-        parallel.check_divides(layouts.over_examples(), 6)
-    with pytest.raises(ValueError, match="batch_size = 12: a multiple of 8 is needed"):
-        parallel.check_divides(layouts.over_examples(), 12, 2)
-    parallel.check_divides(layouts.over_examples(), 16, 2)
+def test_a_batch_that_does_not_divide_evenly_is_rejected():
+    with pytest.raises(ValueError, match="batch_size = 6: must be a multiple of 4, for 4 shares"):
+        parallel.check_divides(mesh.over_examples(), 6)
+    with pytest.raises(ValueError, match="batch_size = 12: must be a multiple of 8"):
+        parallel.check_divides(mesh.over_examples(), 12, 2)
+    parallel.check_divides(mesh.over_examples(), 16, 2)
 
 
 def test_gradient_is_clipped_and_the_rate_ends_at_zero():
