@@ -1,8 +1,7 @@
-"""What the scripts that draw share: which run they open, on which devices, and how they draw from it."""
+"""Common to the scripts that sample: opening a run on devices, and its generator."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import Annotated, Any
 
 import jax
@@ -16,6 +15,7 @@ from jaxflow.data.codecs import Classes
 from jaxflow.data.dataset import Dataset
 from jaxflow.devices.parallel import Devices, Placement
 from jaxflow.guidance import LogProb
+from jaxflow.places import Place, place
 from jaxflow.runs import folder, rules
 from jaxflow.runs.generation import Generator, check_scale
 from jaxflow.runs.model import Model
@@ -26,14 +26,14 @@ from jaxflow.training.noisy_classifier import train_noisy_classifier
 
 @dataclass(frozen=True)
 class Source:
-    """The run, its data, and the devices."""
+    """Options of the run, its data and the devices."""
 
     preset: str | None = None
-    """The preset's file, for a run of one with networks, paths or data of its own; its code is run."""
+    """The preset's file, if the run has networks, paths or data of its own; its code is executed."""
     data_dir: str | None = None
-    """Folder of the prepared data sets; left out, the one of the training, for a file TFDS_DATA_DIR or
-    ~/tensorflow_datasets."""
-    worse: Path | None = None
+    """Folder of the prepared data sets, or of your images; if omitted, that of the training, and for an
+    exported file TFDS_DATA_DIR or ~/tensorflow_datasets."""
+    worse: str | None = None
     """A less trained run on the same data, for autoguidance."""
     classifier_steps: int = 1500
     """Training steps of the classifier of noisy images, for classifier guidance."""
@@ -42,13 +42,14 @@ class Source:
 
 @dataclass(frozen=True)
 class Opened:
-    """A run, its model laid out over the devices, and a worse one if there is."""
+    """A run and its model, placed on devices; and a worse model, if there is one."""
 
-    place: Path
+    place: Place
     run: Run
     model: Model
     placement: Placement
     source: Source
+    worse_place: Place | None
     worse_run: Run | None
     worse: Model | None
     own_dataset: Callable[[str], Dataset] | None
@@ -66,12 +67,12 @@ class Opened:
         return dataset
 
     def described(self, sampler: Sampler, rule: str, sigma: float, seed: int) -> dict[str, Any]:
-        """How images were made, for the file of their figures."""
+        """How images were sampled, to be stored with their metrics."""
         solver = sampler.solver_name(self.model.prediction, sigma)
         return {**asdict(sampler), "solver": solver, "rule": rule, "sigma": sigma, "seed": seed}
 
     def check(self, sampler: Sampler, rule: str, sigma: float, scales: Sequence[float]) -> None:
-        """Raise a ValueError that names what the model cannot be sampled with."""
+        """Raise a ValueError that names an option with which the model cannot be sampled."""
         ranges.at_least(1, classifier_steps=self.source.classifier_steps)
         sampler.check(self.model.path, self.model.prediction, sigma)
         for w in scales:
@@ -79,58 +80,64 @@ class Opened:
         rules.check(rule, worse=self.worse is not None, log_prob=isinstance(self.model.codec, Classes))
 
     def read(self) -> "Opened":
-        """With the newest parameters in the place of their shapes.
+        """With the latest parameters instead of their shapes.
 
         Raises:
-            ValueError: no checkpoint is whole.
+            ValueError: no checkpoint is intact.
             FileNotFoundError: there is none yet.
         """
         worse = None
-        if self.worse is not None and self.worse_run is not None and self.source.worse is not None:
-            worse = _read(self.source.worse, self.worse_run, self.worse)
+        if self.worse is not None and self.worse_run is not None and self.worse_place is not None:
+            worse = _read(self.worse_place, self.worse_run, self.worse)
         return replace(self, model=_read(self.place, self.run, self.model), worse=worse)
 
     def generator(self, sampler: Sampler, rule: str, sigma: float, log_prob: LogProb | None) -> Generator:
-        """Images of the model."""
+        """The generator of the model's images."""
         return Generator(self.model, sampler, self.placement.examples, rule, sigma, self.worse, log_prob)
 
     def classifier(self, rule: str, seed: int) -> LogProb | None:
-        """A classifier of noisy events, trained now, for the rule that needs one."""
+        """A classifier of noisy events, trained now, if the rule needs one."""
         if rule != "classifier":
             return None
         train = load(self.split("train"))
         return train_noisy_classifier(
             jax.random.fold_in(jax.random.key(seed), 1),
             self.model.path,
-            self.model.space.encode(jnp.asarray(train["image"])),
+            jnp.asarray(train["image"]),
             jnp.asarray(train["y"]),
             len(self.model.classes),
+            encode=self.model.space.encode,
             steps=self.source.classifier_steps,
         )
 
 
-def open_model(place: Path, source: Source) -> Opened:
-    """The model of a run folder or exported file, its parameters as shapes; `read` reads them.
+def open_model(model: Place, source: Source) -> Opened:
+    """The model of a run folder or an exported file, with shapes as parameters until `read`.
 
     Raises:
-        ValueError: it cannot be read, or the worse model is of other data.
-        OSError: it is not there.
+        ValueError: it cannot be read, or the worse model was trained on other data.
+        OSError: it does not exist.
     """
+    if source.data_dir is not None:
+        source = replace(source, data_dir=str(place(source.data_dir, "data_dir")))
+    worse_place = None if source.worse is None else place(source.worse, "worse")
     preset = None if source.preset is None else presets.load(source.preset)
     classes = () if preset is None else preset.classes
-    run = folder.open_run(place, classes)
+    run = folder.open_run(model, classes)
     placement = source.devices.placement(run.shapes())
-    worse_run = None if source.worse is None else folder.open_run(source.worse, classes)
+    worse_run = None if worse_place is None else folder.open_run(worse_place, classes)
     if worse_run is not None and not run.fits(worse_run):
         raise ValueError(
-            f"worse = {source.worse}: it was trained on other data, {worse_run.experiment.dataset}"
+            f"worse = {source.worse}: it was trained on other data, {worse_run.experiment.dataset}; it must"
+            " have the classes or words, and the image size, of the model"
         )
     return Opened(
-        place=place,
+        place=model,
         run=run,
         model=_abstract(run, placement),
         placement=placement,
         source=source,
+        worse_place=worse_place,
         worse_run=worse_run,
         worse=None if worse_run is None else _abstract(worse_run, placement),
         own_dataset=None if preset is None else preset.dataset,
@@ -138,9 +145,9 @@ def open_model(place: Path, source: Source) -> Opened:
 
 
 def _abstract(run: Run, placement: Placement) -> Model:
-    return run.model(placement.lay_out(run.shapes()))
+    return run.model(placement.shard(run.shapes()))
 
 
-def _read(place: Path, run: Run, model: Model) -> Model:
-    step, params = folder.newest_params(place, run, model.params)
+def _read(where: Place, run: Run, model: Model) -> Model:
+    step, params = folder.newest_params(where, run, model.params)
     return run.model(params, step)

@@ -49,7 +49,7 @@ __all__ = [*FROM_RUNS, *MODULES]
 
 
 def __getattr__(name: str):
-    # Imported at first use, so that `import jaxflow` loads neither optimisers nor data libraries.
+    # Lazy, so that `import jaxflow` loads neither optimisers nor data libraries.
     if name in MODULES:
         return import_module(f"jaxflow.{name}")
     if name in FROM_RUNS:

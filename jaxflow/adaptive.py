@@ -1,7 +1,7 @@
-"""The ODE with steps chosen to a tolerance, and its solution at any time, by diffrax.
+"""Adaptive integration of the ODE to a tolerance, with dense output, by diffrax.
 
-A fixed grid is faster where the cost is a network and the eye judges; this is the reference, and the
-way to a likelihood or a trajectory of stated accuracy.
+For images a fixed grid is faster and accurate enough; this is the reference, and gives trajectories of stated
+accuracy.
 
 Source: Kidger, "On Neural Differential Equations", 2202.02435.
 """
@@ -26,27 +26,27 @@ def sample_ode(
     start: Number = 0.0,
     end: Number = 1.0,
     tolerance: Number = 1e-5,
-    most_steps: int = 4096,
+    max_steps: int = 4096,
 ) -> Float[Array, "b *event"]:
-    """Carry `noise` along the field from `start` to `end`, or back, by Dormand and Prince's pair of order 5.
+    """Integrate the field from `noise`, from `start` to `end` or back, by the Dormand-Prince pair of order 5.
 
     Args:
         field: (x, t) -> dx/dt.
-        noise: where to start, (b, *event).
+        noise: starting point, (b, *event).
         start: time of `noise`.
-        end: time of the answer.
-        tolerance: error of one step, relative and absolute; one step size serves the whole batch.
-        most_steps: steps after which it gives up.
+        end: time of the result.
+        tolerance: relative and absolute error per step; the whole batch shares one step size.
+        max_steps: largest number of steps.
 
     Raises:
-        ValueError: tolerance is not positive, start or end is outside [0, 1], most_steps is below 1; the
-            field has memory, or answers with another shape than that of x.
-        RuntimeError: more than `most_steps` steps would be needed.
+        ValueError: tolerance is not positive, start or end is outside [0, 1], or max_steps is below 1; the
+            field is stateful, or does not return the shape of x.
+        RuntimeError: `max_steps` steps do not suffice.
 
     >>> round(sample_ode(lambda x, t: -x, jnp.ones((1, 1))).item(), 4)
     0.3679
     """
-    values = _solve(field, noise, start, end, tolerance, most_steps, diffrax.SaveAt(t1=True)).ys
+    values = _solve(field, noise, start, end, tolerance, max_steps, diffrax.SaveAt(t1=True)).ys
     assert values is not None
     return values[0].astype(noise.dtype)
 
@@ -58,15 +58,15 @@ def solution(
     start: Number = 0.0,
     end: Number = 1.0,
     tolerance: Number = 1e-5,
-    most_steps: int = 4096,
+    max_steps: int = 4096,
 ) -> Callable[[Float[Array, ""]], Float[Array, "b *event"]]:
-    """The trajectory as a function of t between `start` and `end` (dense output); arguments as `sample_ode`.
+    """The trajectory as a function of t between `start` and `end` (dense output); arguments: `sample_ode`.
 
     >>> trajectory = solution(lambda x, t: -x, jnp.ones((1, 1)))
     >>> round(trajectory(jnp.array(0.5)).item(), 4)
     0.6065
     """
-    solved = _solve(field, noise, start, end, tolerance, most_steps, diffrax.SaveAt(dense=True))
+    solved = _solve(field, noise, start, end, tolerance, max_steps, diffrax.SaveAt(dense=True))
     return lambda t: solved.evaluate(t).astype(noise.dtype)
 
 
@@ -76,13 +76,13 @@ def _solve(
     start: Number,
     end: Number,
     tolerance: Number,
-    most_steps: int,
+    max_steps: int,
     save: diffrax.SaveAt,
 ) -> diffrax.Solution:
-    per_example.without_memory(field, "adaptive steps are tried and taken back; use jaxflow.sampling")
+    per_example.without_memory(field, "adaptive steps may be rejected; use jaxflow.sampling")
     ranges.positive(tolerance=tolerance)
     ranges.share(start=start, end=end)
-    ranges.at_least(1, most_steps=most_steps)
+    ranges.at_least(1, max_steps=max_steps)
     narrow, dtype = x.dtype, precision(x.dtype)
 
     def slope(t, x, _):
@@ -101,5 +101,5 @@ def _solve(
             y0=x.astype(dtype),
             saveat=save,
             stepsize_controller=diffrax.PIDController(rtol=tolerance, atol=tolerance),
-            max_steps=most_steps,
+            max_steps=max_steps,
         )

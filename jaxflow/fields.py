@@ -1,7 +1,7 @@
-"""Fields: a network with its parameters as a plain function, and a field seen as another one.
+"""Fields: a network and its parameters as a plain function, and fields made from other fields.
 
-Published networks count time and sign in their own ways. With their sigma = 1 - t on the straight path, and
-DDPM's step k, of n, at our t = 1 - (k + 1) / n:
+Published networks have their own conventions of time and sign. Their sigma is 1 - t on the straight path, and
+step k of a DDPM with n steps is at our t = 1 - (k + 1) / n:
 
     network              prediction    path            time                      sign
     SD3, Flux            velocity      Linear          1 - t (or 1000 times it)  -1: data to noise
@@ -38,26 +38,26 @@ def from_network(
     train: bool = False,
     rngs: dict[str, Key[Array, ""]] | None = None,
 ) -> GuidedField:
-    """The velocity (x, t, y) -> (b, *event) of a network with its parameters.
+    """The velocity field (x, t, y) -> (b, *event) of a network and its parameters.
 
-    Where the network predicts something else than the velocity, its answer is converted: a network of the
-    noise or the score has no velocity at t = 0, one of the data none at t = 1. A network in training needs no
-    conversion: with `prediction` left out the field is what the network says, which is what
-    `losses.flow_matching` compares.
+    Any other prediction is converted to the velocity, which a network predicting the noise or the score does
+    not determine at t = 0, nor one predicting the data at t = 1. Training needs no conversion: without
+    `prediction` the field returns the network's output as is, which `losses.flow_matching` compares with its
+    target.
 
     Args:
         network: a Flax module (x, t, y, *, train), or any function (params, x, t, y).
         params: its parameters.
-        path: the Gaussian path that it was trained on.
+        path: the Gaussian path on which it was trained.
         prediction: what it predicts.
-        time: from our t (b,) to the network's time; t itself if left out.
-        sign: of what it predicts, 1 or -1.
-        train: whether a Flax module is in training, with dropout.
-        rngs: the keys of a Flax module in training, by name.
+        time: maps our t (b,) to the network's time; the identity by default.
+        sign: sign of its output, 1 or -1.
+        train: whether a Flax module runs in training mode, with dropout.
+        rngs: random keys of a Flax module in training mode, by name.
 
     Raises:
-        ValueError: sign is neither 1 nor -1; train or rngs for a plain function; or, while tracing, the
-            network's answer has another shape than x.
+        ValueError: sign is neither 1 nor -1; train or rngs is given for a plain function; or, while tracing,
+            the network's output does not have the shape of x.
 
     >>> from jaxflow import paths
     >>> network = lambda params, x, sigma, y: params * expand(sigma, x)
@@ -66,7 +66,7 @@ def from_network(
     -0.75
     """
     if sign not in (1, -1):
-        raise ValueError(f"sign = {sign}: 1 or -1 is needed")
+        raise ValueError(f"sign = {sign}: must be 1 or -1")
     apply = _apply(network, train=train, rngs=rngs)
 
     def field(x: Array, t: Array, y: Condition) -> Array:
@@ -84,14 +84,14 @@ def _apply(network: linen.Module | Apply, *, train: bool, rngs: dict[str, Array]
         )
     if train or rngs:
         raise ValueError(
-            f"train = {train}, rngs of {list(rngs or ())}: network is a plain function (params, x, t, y), "
-            "which takes neither; fill them in there"
+            f"train = {train}, rngs = {list(rngs or ())}: a plain function (params, x, t, y) takes neither; "
+            "bind them in the function"
         )
     return network
 
 
 def given(field: GuidedField, y: Condition) -> VectorField:
-    """The guided field with its condition filled in: the field at w = 1.
+    """The guided field with its condition bound: the field at w = 1.
 
     >>> toward = lambda x, t, y: expand(y, x) - x
     >>> given(toward, jnp.array([2.0]))(jnp.zeros((1, 1)), jnp.zeros(1)).item()
@@ -101,9 +101,9 @@ def given(field: GuidedField, y: Condition) -> VectorField:
 
 
 def score(field: AnyField, path: GaussianPath) -> AnyField:
-    """The score grad log p_t(x) of a velocity field on a Gaussian path; none at t = 1.
+    """The score grad log p_t(x) of a velocity field on a Gaussian path; undefined at t = 1.
 
-    A field with memory has a score with memory.
+    The score of a stateful field is stateful.
 
     >>> from jaxflow import paths
     >>> falling = lambda x, t: -x / expand(1 - t, x)  # all data are 0: p_t = N(0, (1 - t)^2)
@@ -111,19 +111,19 @@ def score(field: AnyField, path: GaussianPath) -> AnyField:
     -4.0
     """
 
-    def seen(look: _Look, x: Array, t: Array) -> tuple[Array, Any]:
-        value, memory = look(x, t)
+    def to_score(evaluate: _Evaluate, x: Array, t: Array) -> tuple[Array, Any]:
+        value, memory = evaluate(x, t)
         return convert(path, x, t, value, source="velocity", target="score"), memory
 
-    return _through(seen, field)
+    return _transformed(to_score, field)
 
 
 def change_path(field: AnyField, trained: GaussianPath, sampled: GaussianPath) -> AnyField:
-    """The field on the path `sampled` of a field trained on the path `trained`; the data stay the same.
+    """The field on the path `sampled`, from a field trained on the path `trained`; the data stay the same.
 
-    Where the two mix data and noise in the same ratio their points are the same but for a factor, and
-    so the predicted data and noise are. Guidance commutes with it: change the guided field, with memory or
-    without. What is noisier than `trained` ever is it sees at t = 0, where flow_matching goes on to t < 0.
+    Where the two paths mix data and noise in the same ratio, their points are equal up to scale and the
+    predicted data and noise are equal. It commutes with guidance: apply it to the guided field, stateful or
+    not. Points noisier than `trained` ever is are evaluated at t = 0; flow_matching extrapolates to t < 0.
 
     Source: Karras et al. 2206.00364, section 4; Pokle et al. 2310.04432, lemma 2.
 
@@ -134,28 +134,32 @@ def change_path(field: AnyField, trained: GaussianPath, sampled: GaussianPath) -
     -1.5708
     """
 
-    def seen(look: _Look, x: Array, t: Array) -> tuple[Array, Any]:
+    def on_other_path(evaluate: _Evaluate, x: Array, t: Array) -> tuple[Array, Any]:
         alpha, beta = sampled.alpha(t), sampled.beta(t)
         s = time_of(trained, alpha, beta)
-        size = jnp.sqrt((trained.alpha(s) ** 2 + trained.beta(s) ** 2) / (alpha**2 + beta**2))
-        same = expand(size, x) * x
-        value, memory = look(same, s)
-        return velocity(sampled, parts(trained, same, s, value), t).astype(x.dtype), memory
+        scale = jnp.sqrt((trained.alpha(s) ** 2 + trained.beta(s) ** 2) / (alpha**2 + beta**2))
+        scaled = expand(scale, x) * x
+        value, memory = evaluate(scaled, s)
+        return velocity(sampled, parts(trained, scaled, s, value), t).astype(x.dtype), memory
 
-    return _through(seen, field)
+    return _transformed(on_other_path, field)
 
 
-_Look = Callable[[Array, Array], tuple[Array, Any]]
+_Evaluate = Callable[[Array, Array], tuple[Array, Any]]
 """(x, t) -> (velocity, memory)."""
 
 
-def _through(seen: Callable[[_Look, Array, Array], tuple[Array, Any]], field: AnyField) -> AnyField:
-    """A field seen through (look, x, t) -> (value, memory), with memory where it has one itself."""
+_Transform = Callable[[_Evaluate, Array, Array], tuple[Array, Any]]
+"""(evaluate, x, t) -> (value, memory)."""
+
+
+def _transformed(transform: _Transform, field: AnyField) -> AnyField:
+    """The field (x, t) -> transform(evaluate, x, t), where `evaluate` calls `field`; stateful if that is."""
     if isinstance(field, StatefulField):
         inner = field
         return StatefulField(
             inner.name,
             inner.start,
-            lambda x, t, memory: seen(lambda x, t: inner.call(x, t, memory), x, t),
+            lambda x, t, memory: transform(lambda x, t: inner.call(x, t, memory), x, t),
         )
-    return lambda x, t: seen(lambda x, t: (field(x, t), ()), x, t)[0]
+    return lambda x, t: transform(lambda x, t: (field(x, t), ()), x, t)[0]

@@ -1,9 +1,9 @@
-r"""Likelihood along the ODE: the change of variables, integrated backwards from the data.
+r"""Likelihood under the ODE: the change of variables, integrated backwards from the data.
 
     log p_1(x_1) = log N(x_0; 0, I) - int_0^1 div u(x_t, t) dt,    dx/dt = u(x, t)
 
 The divergence is exact, by one Jacobian-vector product for each of the d dimensions of an event, or
-estimated without bias by Hutchinson's E[e . J e] with random signs e, one product for each probe.
+an unbiased estimate, Hutchinson's E[e . J e] with random signs e, by one product per probe.
 
 Source: Chen et al. 1806.07366; Grathwohl et al. 1810.01367; Song et al. 2011.13456, section 4.3.
 """
@@ -20,19 +20,21 @@ from jaxflow.solvers import Solver, rk4
 from jaxflow.times import Grid, grid, precision
 from jaxflow.typing import Keys, VectorField
 
-_ALONE = "a likelihood is that of a field which x and t determine, such as guidance.classifier_free"
+_REMEDY = "use one determined by x and t alone, such as guidance.classifier_free"
+
+MOST_PROBES = 2**16
 
 
 def divergence(field: VectorField, x: Float[Array, "b *event"], t: Float[Array, " b"]) -> Float[Array, " b"]:
-    """Exact divergence of the field in x, (b,), by d Jacobian-vector products.
+    """The exact divergence of the field in x, (b,), by d Jacobian-vector products.
 
     >>> divergence(lambda x, t: 2 * x, jnp.ones((1, 3)), jnp.zeros(1)).tolist()
     [6.0]
 
     Raises:
-        ValueError: the field has memory, or answers with another shape than that of x; so in this module.
+        ValueError: the field is stateful, or does not return the shape of x, here and throughout this module.
     """
-    per_example.without_memory(field, _ALONE)
+    per_example.without_memory(field, _REMEDY)
     d = math.prod(x.shape[1:])
     directions = jnp.eye(d, dtype=x.dtype).reshape(d, 1, *x.shape[1:])
 
@@ -46,7 +48,7 @@ def estimated_divergence(
     field: VectorField, x: Float[Array, "b *event"], t: Float[Array, " b"], probes: Float[Array, "p b *event"]
 ) -> Float[Array, " b"]:
     """Hutchinson's estimate, the mean of e . J e over the probes e (p, b, *event), (b,)."""
-    per_example.without_memory(field, _ALONE)
+    per_example.without_memory(field, _REMEDY)
     return jnp.mean(jax.lax.map(lambda probe: _quadratic_form(field, x, t, probe), probes), axis=0)
 
 
@@ -61,33 +63,32 @@ def log_prob(
 ) -> Float[Array, " b"]:
     """Log-likelihood of `data` under the flow, (b,), in nats.
 
-    A sum over the event, in nats; flow_matching estimates with one probe unless `exact_divergence`.
+    Summed over the event; flow_matching estimates it with one probe unless `exact_divergence` is set.
 
     Args:
-        field: velocity (x, t) -> dx/dt, unguided or conditional; noise standard normal at t = 0.
+        field: velocity (x, t) -> dx/dt, unguided or conditional; the noise at t = 0 is standard normal.
         data: (b, *event).
-        times: grid from 0 to 1, walked backwards, so that the field must be finite at t = 1; or a number of
-            equal steps.
-        solver: a method of `jaxflow.solvers` that walks both ways; rk4 if left out.
-        key: left out, the divergence is exact; given, it is estimated with signs drawn from it, the
-            same along the whole trajectory, one key for all or one per example.
-        probes: number of signs per example in the estimate.
+        times: grid from 0 to 1, integrated backwards, so that the field must be finite at t = 1; or a number
+            of equal steps.
+        solver: method from `jaxflow.solvers` that integrates both ways; rk4 by default.
+        key: if None, the divergence is exact. Otherwise it is estimated with random signs drawn from the key,
+            one for all or one per example, and fixed along the trajectory.
+        probes: sign vectors per example in the estimate.
 
     Raises:
-        TypeError: solver is none.
-        ValueError: probes is below 1, the grid does not run from 0 to 1, or the solver walks towards the data
-            only.
+        TypeError: solver is not a Solver.
+        ValueError: probes is below 1, the grid does not run from 0 to 1, or the solver integrates from noise
+            to data only.
 
     >>> shrink = lambda x, t: -x  # data N(0, exp(-2))
     >>> round(log_prob(shrink, jnp.zeros((1, 1)), 10).item(), 4)
     0.0811
     """
-    per_example.without_memory(field, _ALONE)
-    ranges.at_least(1, probes=probes)
+    per_example.without_memory(field, _REMEDY)
+    ranges.at_least(1, MOST_PROBES, probes=probes)
     method, steps = rk4() if solver is None else solver, grid(times)
     check_reversible(method)
-    whole = "the whole way is needed, from 0 to 1"
-    ranges.check(lambda t: (t[0] == 0) & (t[-1] == 1), whole, times=steps)
+    ranges.check(lambda t: (t[0] == 0) & (t[-1] == 1), "must run from 0 to 1", times=steps)
     b, *event = data.shape
     flat = data.reshape(b, -1).astype(precision(data.dtype))
     signs = None if key is None else _signs(key, probes, data)
@@ -109,8 +110,8 @@ def bits_per_dimension(
 ) -> Float[Array, " b"]:
     """-log2 p per dimension, (b,).
 
-    With `levels`, of discrete data in that many levels (256 for images): the density of
-    (2 level + 2 u) / levels - 1, u uniform in [0, 1), times the width 2 / levels of a level.
+    With `levels`, the value for discrete data of that many levels (256 for images): the density of
+    (2 level + 2 u) / levels - 1, with u uniform in [0, 1), times the width 2 / levels of a level.
 
     >>> bits_per_dimension(jnp.array([0.0]), 10, levels=256).tolist()
     [7.0]

@@ -1,24 +1,24 @@
-r"""Losses of single examples, and the dropping of the condition that makes one network do both.
+r"""Per-example losses, and the conditioning dropout that trains one network for both fields.
 
-Flow matching regresses the field on the velocity of the path that led to x_t,
+Flow matching regresses the field on the velocity of the conditional path at x_t,
 
     L = E |u(x_t, t | y) - (alpha' data + beta' noise)|^2,   x_t = alpha data + beta noise.
 
-The target never sees y: only the pairs (data, y) do. With y replaced by null with probability
-eta, independently of all else, L is exactly (1 - eta) L_guided + eta L_unguided, so that one
-network learns u(x | y) and u(x).
+The target does not depend on y; y enters only through the pairs (data, y). With y replaced by
+null with probability eta, independently of everything else, L is exactly
+(1 - eta) L_guided + eta L_unguided, so that one network learns u(x | y) and u(x).
 
-The other predictions have the same losses but for a weight: at one (x, t, noise)
+The losses of the other predictions differ by a weight: at any (x, t, noise)
 
     |u_th - u|^2 = b^2 |s_th - s|^2 = (b / beta)^2 |noise_th - noise|^2
                  = (b alpha / beta^2)^2 |data_th - data|^2
-                 = (b alpha / beta (alpha^2 + beta^2))^2 |v_th - v|^2
+                 = (b alpha / (beta (alpha^2 + beta^2)))^2 |v_th - v|^2
 
 The squared norm is a sum over the event; the caller averages over examples.
 
 Source: "Building an Image Generator", sections on guided flow matching and classifier-free
-guidance. Its Algorithm 5 prints the target with data and noise exchanged; its score-matching loss writes
-the drop twice.
+guidance. Its Algorithm 5 prints the target with data and noise swapped; its score-matching loss applies
+the dropout twice.
 """
 
 from collections.abc import Callable
@@ -41,7 +41,7 @@ Loss = Callable[[Keys, GuidedField, GaussianPath | GeneralPath, Array, Condition
 UNIFORM = uniform_law()
 
 Weight = Callable[[Array], Array]
-"""t (b,) -> the weight of each example's loss, (b,)."""
+"""t (b,) -> loss weights, (b,)."""
 
 Rate = float | int | Float[Array, ""]
 """The probability of dropping the condition, in [0, 1]."""
@@ -53,11 +53,11 @@ def drop_condition(key: Keys, y: Condition, null: Condition, rate: Rate) -> Cond
     Args:
         key: one key, or one key per example (b,).
         y: condition, a pytree with a leading axis of b examples.
-        null: the same structure for one example, or for b of them.
-        rate: the probability eta, in [0, 1].
+        null: null condition, in the same structure, for one example or for b.
+        rate: probability eta, in [0, 1].
 
     Raises:
-        ValueError: rate outside [0, 1].
+        ValueError: rate is outside [0, 1].
 
     >>> drop_condition(jax.random.key(0), jnp.array([3, 4]), jnp.array(10), 1.0).tolist()
     [10, 10]
@@ -66,23 +66,23 @@ def drop_condition(key: Keys, y: Condition, null: Condition, rate: Rate) -> Cond
     b, share = jax.tree.leaves(y)[0].shape[0], jnp.asarray(rate, float)
     dropped = jax.vmap(lambda key: jax.random.bernoulli(key, share))(per_example.keys(key, b))
 
-    def replace(leaf, nothing):
+    def replace(leaf, null_leaf):
         mask = dropped.reshape((b,) + (1,) * (leaf.ndim - 1))
-        return jnp.where(mask, nothing, leaf)
+        return jnp.where(mask, null_leaf, leaf)
 
     return jax.tree.map(replace, y, per_example.null_like(y, null))
 
 
 def classifier_free(loss: Loss, null: Condition, rate: Rate) -> Loss:
-    """The loss with the condition dropped at random: L_CFG = (1 - rate) L_guided + rate L_unguided.
+    """The loss with conditioning dropout: L_CFG = (1 - rate) L_guided + rate L_unguided.
 
     Args:
-        loss: `flow_matching`, its options filled in by `functools.partial`, or another.
-        null: the condition that says nothing, for one example.
-        rate: the probability eta, in [0, 1].
+        loss: `flow_matching`, its options bound by `functools.partial`, or another loss.
+        null: null condition, for one example.
+        rate: probability eta, in [0, 1].
 
     Raises:
-        ValueError: rate outside [0, 1].
+        ValueError: rate is outside [0, 1].
     """
     ranges.share(rate=rate)
 
@@ -107,9 +107,9 @@ def flow_matching(
     weight: Weight | None = None,
     time_law: Law = UNIFORM,
 ) -> Float[Array, " b"]:
-    """Squared error of what the field predicts at a random point of each example's path, (b,).
+    """Squared error of the prediction at a random time on each example's path, (b,).
 
-    A sum over the event, where flow_matching and diffusers take the mean, `mse_loss`.
+    The error is summed over the event; flow_matching and diffusers average it (`mse_loss`).
 
         prediction    error                                         default weight
         velocity      u_th - (alpha' data + beta' noise)            1; dpsi/dt on a general path
@@ -118,26 +118,26 @@ def flow_matching(
         v             v_th - (alpha noise - beta data)              1
         score         s_th + noise / beta                           beta^2, that is |beta s_th + noise|^2
 
-    The score of a point is infinite at t = 1: without its weight the mean would be. `weight` multiplies;
-    `velocity_weight` makes any of them the loss of the velocity.
+    The conditional score is infinite at t = 1, and without its weight so would be the mean loss. `weight`
+    multiplies the default; `velocity_weight` turns any of these into the loss of the velocity.
 
     Args:
-        key: one key, or one key per example (b,); t and noise of an example have keys of their own.
-        field: network (x, t, y) -> its prediction, (b, *event), in training.
+        key: one key, or one key per example (b,); t and noise are drawn with separate keys.
+        field: network (x, t, y) -> prediction, (b, *event), in training mode.
         path: a Gaussian path, or a general one.
         data: (b, *event).
-        y: condition of each example; it reaches the field and nothing else.
+        y: condition of each example; only the field sees it.
         prediction: what the field predicts.
-        noise: where the paths begin, (b, *event); standard normal if left out, a batch of another data
+        noise: starting points of the paths, (b, *event); standard normal by default, a batch of another data
             set for a bridge.
-        weight: function of t (b,) that multiplies the loss; 1 if left out.
-        time_law: law of t, of `jaxflow.times`, with its own weights; under a stratified law what an example
-            draws depends on its place in the batch.
+        weight: function of t (b,) that multiplies the loss; 1 by default.
+        time_law: distribution of t, from `jaxflow.times`, with its own weights; if it is stratified, the draw
+            of an example depends on its index in the batch.
 
     Raises:
         ValueError: prediction is none of these; the shapes of data and noise differ; or, while tracing, the
-            field's answer has another shape than x.
-        TypeError: the score or v is asked for on a path that is not Gaussian.
+            field's output does not have the shape of x.
+        TypeError: prediction is score or v, and the path is not Gaussian.
 
     >>> from jaxflow import paths
     >>> known = lambda x, t, y: (y - x) / expand(1 - t, x)  # the velocity to one point, y
@@ -151,7 +151,7 @@ def flow_matching(
     if noise is None:
         noise = per_example.normal(noise_keys, tuple(event), data.dtype)
     elif noise.shape != data.shape:
-        raise ValueError(f"noise of shape {noise.shape} for data of shape {data.shape}: they must be alike")
+        raise ValueError(f"noise of shape {noise.shape} for data of shape {data.shape}: they must be equal")
     t, weights = _times(time_keys, time_law, weight, precision(data.dtype))
     x = interpolate(path, data, noise, t)
     value = per_example.answer(field(x, t, y), x)
@@ -162,18 +162,18 @@ def flow_matching(
 def velocity_weight(
     path: GaussianPath | GeneralPath, prediction: Prediction, *, limit: float | Float[Array, ""] | None = None
 ) -> Weight:
-    """The weight with which `flow_matching` of a prediction is that of the velocity, at most `limit`.
+    """The weight that turns the loss of a prediction into that of the velocity, capped at `limit`.
 
-    Infinite at t = 0 for the noise and the score, at t = 1 for the data; finite for v wherever the slopes of
-    the path are. A few examples near that end then make up the gradients of their batches, and what the
-    other times teach drowns: give a limit (10 for the data, say, which is reached at t = 0.68 on the
-    straight path), or a law of times that keeps away.
+    It is infinite at t = 0 for the noise and the score and at t = 1 for the data; for v it is finite wherever
+    the slopes of the path are. Near that end a few examples would dominate the gradient of their batch: set a
+    limit (for the data 10, say, which is reached at t = 0.68 on the straight path), or choose a time
+    distribution that avoids the end.
 
     Raises:
-        ValueError: limit is not positive and finite, or prediction is none that there is.
+        ValueError: limit is not positive and finite, or prediction is unknown.
         TypeError: the path is not Gaussian.
 
-    Source: Hang et al. 2303.09556, who bound it likewise.
+    Source: Hang et al. 2303.09556, who cap it likewise.
 
     >>> from jaxflow import paths
     >>> velocity_weight(paths.Linear(), "data", limit=10.0)(jnp.array([0.0, 0.5, 1.0])).tolist()
@@ -182,12 +182,12 @@ def velocity_weight(
     _check(prediction)
     if limit is not None:
         ranges.positive(limit=limit)
-    # Of the score beta^2 is in the loss already: what is left is the weight of the noise.
+    # The loss of the score already has the factor beta^2, which leaves the weight of the noise.
     source: Prediction = "noise" if prediction == "score" else prediction
 
     def weight(t: Array) -> Array:
         square = predictions.gain(path, t, source=source, target="velocity") ** 2
-        # Where alpha' or beta' vanishes at the end at which the weight is infinite: 0 times inf.
+        # 0 times inf, if alpha' or beta' vanishes at the end where the weight is infinite.
         square = jnp.where(jnp.isnan(square), jnp.inf, square)
         return square if limit is None else jnp.minimum(square, jnp.asarray(limit, t.dtype))
 
@@ -196,7 +196,7 @@ def velocity_weight(
 
 def _check(prediction: str) -> None:
     if prediction not in get_args(Prediction):
-        raise ValueError(f"prediction = {prediction!r}: allowed are {', '.join(get_args(Prediction))}")
+        raise ValueError(f"prediction = {prediction!r}: must be one of {', '.join(get_args(Prediction))}")
 
 
 def _error(
@@ -207,7 +207,7 @@ def _error(
     t: Array,
     prediction: Prediction,
 ) -> Array:
-    """The error whose square is the loss: that of the score times beta."""
+    """The error whose square is the loss; for the score, beta times its error."""
     match prediction:
         case "velocity":
             return value - conditional_velocity(path, data, noise, t)
@@ -222,12 +222,12 @@ def _error(
 
 
 def _times(keys: Array, time_law: Law, weight: Weight | None, dtype: jnp.dtype) -> tuple[Array, Array]:
-    """A time for each example, and the weight of its loss, (b,)."""
+    """The time and loss weight of each example, (b,) each."""
     t, weights = time_law(jax.vmap(lambda key: jax.random.uniform(key, dtype=dtype))(keys))
     return t, weights if weight is None else weights * jnp.broadcast_to(weight(t), t.shape)
 
 
 def _split(key: Keys, b: int) -> tuple[Array, Array]:
-    """Two keys for each example."""
+    """Two keys per example."""
     first, second = jnp.moveaxis(jax.vmap(jax.random.split)(per_example.keys(key, b)), 1, 0)
     return first, second

@@ -1,4 +1,4 @@
-r"""Labelled Gaussian mixtures, where every quantity of the chapter has a closed form.
+r"""Labelled Gaussian mixtures, for which every quantity of the chapter has a closed form.
 
 p(data | y = k) = N(m_k, C_k) with weights pi_k. On a Gaussian path, with S_k = alpha^2 C_k +
 beta^2 I and r_k = x - alpha m_k,
@@ -6,14 +6,14 @@ beta^2 I and r_k = x - alpha m_k,
     log p_t(x | k) = log N(x; alpha m_k, S_k)     E[data | x, k]  = m_k + alpha C_k S_k^-1 r_k
     score_k = -S_k^-1 r_k                         E[noise | x, k] = beta S_k^-1 r_k
 
-and the velocity is alpha' E[data] + beta' E[noise]. Without a label the answers are averages
+and the velocity is alpha' E[data] + beta' E[noise]. Without a label each quantity is averaged
 over the posterior of k, which is the exact classifier softmax_k(log pi_k + log p_t(x | k)).
 
-A label y is an integer per example. The label k (one past the last component) is the null
-label: it says nothing, and the answer is the one without a label; so is that of any other number.
-Times are one for each example, or one for all.
+A label y is an integer per example. The number of components (one past the last label) is the null
+label, which gives the unconditional quantity, as does any other number that is not a label.
+`t` is one time per example, or one for all.
 
-S_k is inverted through the eigenvectors of C_k, so that the cost per point is matrix products.
+S_k is inverted in the eigenbasis of C_k, so that each point costs matrix products only.
 """
 
 from dataclasses import dataclass
@@ -76,7 +76,7 @@ def _average(weights: Float[Array, "b k"], values: Float[Array, "b k d"]) -> Poi
 
 
 def velocity(mixture: Mixture, path: GaussianPath, x: Points, t: Times, y: Labels = None) -> Points:
-    """Marginal velocity u_t(x), or guided velocity u_t(x | y), (b, d).
+    """The marginal velocity u_t(x), or the guided velocity u_t(x | y), (b, d).
 
     >>> from jaxflow import paths
     >>> normal = Mixture(jnp.ones(1), jnp.zeros((1, 2)), jnp.eye(2)[None])
@@ -105,7 +105,7 @@ def denoise(mixture: Mixture, path: GaussianPath, x: Points, t: Times, y: Labels
 def log_prob(
     mixture: Mixture, path: GaussianPath, x: Points, t: Times, y: Labels = None
 ) -> Float[Array, " b"]:
-    """Log p_t(x), or log p_t(x | y), in nats, (b,)."""
+    """The log-density log p_t(x), or log p_t(x | y), in nats, (b,)."""
     components = _posterior(mixture, path, x, t).log_prob
     marginal = jax.nn.logsumexp(jnp.log(mixture.weights)[None] + components, axis=-1)
     if y is None:
@@ -121,11 +121,11 @@ def class_log_prob(mixture: Mixture, path: GaussianPath, x: Points, t: Times) ->
 
 
 def bridge_velocity(source: Mixture, target: Mixture, x: Points, t: Times) -> Points:
-    """Marginal velocity of straight lines from one mixture at t = 0 to another at t = 1, (b, d).
+    """The marginal velocity of straight lines from one mixture at t = 0 to another at t = 1, (b, d).
 
-    Points are paired independently. For components i and j, with S = (1 - t)^2 C_i + t^2 C_j and
+    The points are paired independently. For components i and j, with S = (1 - t)^2 C_i + t^2 C_j and
     r = x - (1 - t) m_i - t m_j, it is m_j - m_i + (t C_j - (1 - t) C_i) S^-1 r, averaged over the posterior
-    of (i, j). The covariances of the source must be positive definite, those of the target for t = 1.
+    of (i, j). The source covariances must be positive definite; so must those of the target at t = 1.
 
     >>> left, right = (Mixture(jnp.ones(1), jnp.full((1, 1), m), jnp.ones((1, 1, 1))) for m in (-1.0, 1.0))
     >>> bridge_velocity(left, right, jnp.array([[0.0]]), jnp.array([0.5])).tolist()
@@ -155,11 +155,11 @@ def bridge_velocity(source: Mixture, target: Mixture, x: Points, t: Times) -> Po
 
 
 def sample(key: PRNGKeyArray, mixture: Mixture, n: int) -> tuple[Float[Array, "n d"], Int[Array, " n"]]:
-    """Draw points of the mixture, (n, d), and their labels, (n,)."""
+    """Sample points of the mixture, (n, d), and their labels, (n,)."""
     label_key, point_key = jax.random.split(key)
     labels = jax.random.categorical(label_key, jnp.log(mixture.weights), shape=(n,))
     eigenvalues, vectors = jnp.linalg.eigh(mixture.covariances)
-    factors = vectors * jnp.sqrt(jnp.maximum(eigenvalues, 0))[:, None, :]  # points have no Cholesky factor
+    factors = vectors * jnp.sqrt(jnp.maximum(eigenvalues, 0))[:, None, :]  # no Cholesky for point masses
     normal = jax.random.normal(point_key, (n, mixture.means.shape[1]), mixture.means.dtype)
     offsets = jnp.einsum("nde,ne->nd", factors[labels], normal, precision="highest")
     return mixture.means[labels] + offsets, labels

@@ -5,16 +5,16 @@ data point, the velocity that carries x_t along the path and the score of x_t ar
 
     u_t(x | data) = alpha'(t) data + beta'(t) noise,     grad log p_t(x | data) = -noise / beta(t).
 
-A path is a frozen dataclass of numbers with the methods `alpha` and `beta`; a new one takes
-two lines. Its numbers are leaves of a pytree, so that a sweep over them is a `jax.vmap`.
-Derivatives are taken by forward-mode autodiff and never written by hand.
+A path is a frozen dataclass of numbers with the methods `alpha` and `beta`; defining one takes
+two lines. Its numbers are pytree leaves, so that `jax.vmap` sweeps over them. Derivatives are
+taken by forward-mode autodiff, never written by hand.
 
-A general path psi(noise, data, t) need not mix the two linearly, nor start from a Gaussian
-(`Straight`, `from_map`). It has a velocity, dpsi/dt, and no score.
+A general path psi(noise, data, t) need not be linear in the two, nor start from a Gaussian
+(`Straight`, `from_map`). It has a velocity, dpsi/dt, but no score.
 
 Source: "Building an Image Generator", section on Gaussian conditional probability paths
 (arXiv 2506.02070). Its Algorithm 5 prints alpha' noise + beta' data as the training target;
-the two are exchanged there.
+the two are swapped there.
 """
 
 from collections.abc import Callable
@@ -53,8 +53,8 @@ class Linear:
 class Cosine:
     """alpha = sin(pi t / 2), beta = cos(pi t / 2): alpha^2 + beta^2 = 1 at constant angular speed.
 
-    Both are computed from the nearer end of t, where they and their slopes are then exact to the last
-    digits, and 0 at the ends to the bit.
+    Both are computed from the nearer end of t, which keeps them and their slopes accurate to the last digits
+    there, and exactly 0 where they vanish.
 
     Source: Nichol and Dhariwal 2102.09672, Albergo and Vanden-Eijnden 2209.15571.
     """
@@ -73,9 +73,9 @@ class Cosine:
 class SquareRoot:
     """alpha = t, beta = sqrt(1 - t).
 
-    The slope of beta is infinite at t = 1: use solvers that stop short of it (Euler, midpoint).
+    The slope of beta is infinite at t = 1: use solvers that never evaluate the field there (Euler, midpoint).
 
-    The LinearVP of flow_matching is another path, with beta = sqrt(1 - t^2).
+    LinearVP of flow_matching is a different path, with beta = sqrt(1 - t^2).
     """
 
     def alpha(self, t: Array) -> Array:
@@ -93,8 +93,8 @@ class VariancePreserving:
     """DDPM's process in continuous time s = 1 - t, with noise rate beta_min + s (beta_max - beta_min).
 
     alpha(t) = exp(-s^2 (beta_max - beta_min) / 4 - s beta_min / 2) and beta = sqrt(1 - alpha^2).
-    It does not quite reach the noise: alpha(0) = exp(-(beta_max + beta_min) / 4), which is 0.0066
-    for the usual numbers. The slope of beta is infinite at t = 1, as for `SquareRoot`.
+    It does not quite reach pure noise: alpha(0) = exp(-(beta_max + beta_min) / 4), which is 0.0066
+    with the defaults. The slope of beta is infinite at t = 1, as for `SquareRoot`.
 
     Source: Song et al. 2011.13456, equation 33.
     """
@@ -118,13 +118,13 @@ class VariancePreserving:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class DDPM:
-    """The variance-preserving path through a DDPM's table of noise rates (n,), the first for the least noise.
+    """The variance-preserving path of a DDPM's table of noise rates (n,), least noise first.
 
-    At t = 1 - i / n, alpha^2 is the product of 1 - betas over the first i; between two levels alpha is
-    linear. alpha(0) is not quite 0, but for a table whose last rate is 1 (zero terminal SNR: Lin et al.
-    2305.08891), on which it is. Example: `DDPM(jnp.linspace(1e-4, 0.02, 1000))`.
+    At t = 1 - i / n, alpha^2 is the product of 1 - betas over the first i; between these levels alpha is
+    linear. alpha(0) is small but not 0, unless the last rate is 1 (zero terminal SNR: Lin et al. 2305.08891).
+    Example: `DDPM(jnp.linspace(1e-4, 0.02, 1000))`.
 
-    Timestep k of diffusers is t = 1 - (k + 1) / n; between two levels it interpolates beta / alpha, not
+    Timestep k of diffusers is t = 1 - (k + 1) / n; between levels diffusers interpolates beta / alpha, not
     alpha.
 
     Source: Ho et al. 2006.11239, section 2.
@@ -142,7 +142,7 @@ class DDPM:
         return jnp.sqrt(missing * (2 - missing))
 
     def _weights(self, t: Array) -> tuple[Array, Array]:
-        """Alpha and 1 - alpha: at the last level with less noise, and what is lost from there on."""
+        """Alpha and 1 - alpha, from alpha at the last level with less noise and its decrease since then."""
         n, logs = len(self.betas), jnp.log1p(-self.betas.astype(t.dtype)) / 2
         s = (1 - t) * n
         level = jnp.clip(jnp.floor(s).astype(int), 0, n - 1)
@@ -163,10 +163,10 @@ def from_functions(alpha: Callable[[Array], Array], beta: Callable[[Array], Arra
 
     Raises:
         ValueError: they do not run from alpha = 0, beta = 1 to alpha = 1, beta = 0 (within 0.01,
-            since diffusions stop a little short of the noise).
+            since diffusions stop a little short of pure noise).
 
-    Where both slopes vanish, as at t = 0 in the example, the velocity says nothing about the data: a sampler
-    that needs them has to begin a little later.
+    Where both slopes vanish, as at t = 0 in the example, the velocity does not determine the data: samplers
+    that need the data must start a little later.
 
     >>> path = from_functions(lambda t: t**2, lambda t: 1 - t**2)
     >>> float(coefficients(path, jnp.array(0.5)).d_alpha)
@@ -176,17 +176,17 @@ def from_functions(alpha: Callable[[Array], Array], beta: Callable[[Array], Arra
         for t, end in zip((0.0, 1.0), ends, strict=True):
             value = function(jnp.asarray(t))
             if not isinstance(value, jax.core.Tracer) and not abs(float(value) - end) <= 0.01:
-                raise ValueError(f"{name}({t:g}) = {float(value):g}: a path has {name}({t:g}) = {end:g}")
+                raise ValueError(f"{name}({t:g}) = {float(value):g}: must be {end:g}, within 0.01")
     return _Functions(alpha, beta)
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Straight:
-    """Straight lines between any two laws: psi = (1 - t) noise + t data, with pairs as they come.
+    """Straight lines between any two distributions: psi = (1 - t) noise + t data, paired as given.
 
-    The same lines as `Linear`, without the promise that `noise` is Gaussian: asking for a score is
-    an error. Source: Liu et al. 2209.03003, Albergo and Vanden-Eijnden 2209.15571.
+    The same lines as `Linear`, but `noise` need not be Gaussian, so that requesting a score is an
+    error. Source: Liu et al. 2209.03003, Albergo and Vanden-Eijnden 2209.15571.
     """
 
     def psi(self, noise: Array, data: Array, t: Array) -> Array:
@@ -212,7 +212,7 @@ def from_map(psi: Callable[[Array, Array, Array], Array]) -> GeneralPath:
 
 
 class Coefficients(NamedTuple):
-    """A path and its speed at given times."""
+    """The coefficients of a path and their time derivatives."""
 
     alpha: Array
     beta: Array
@@ -240,8 +240,8 @@ def _gaussian(path: GaussianPath | GeneralPath) -> GaussianPath:
     if isinstance(path, GaussianPath):
         return path
     raise TypeError(
-        f"path = {path}: only a Gaussian path, with alpha and beta, has a score and conversions; "
-        "this one has a velocity alone"
+        f"path = {path}: must be a Gaussian path, with alpha and beta; a general path has a velocity, but no "
+        "score or conversions"
     )
 
 
@@ -251,9 +251,9 @@ def interpolate(
     noise: Float[Array, "b *event"],
     t: Times,
 ) -> Float[Array, "b *event"]:
-    """The point of the path: x_t = alpha(t) data + beta(t) noise, or psi(noise, data, t).
+    """The point x_t = alpha(t) data + beta(t) noise, or psi(noise, data, t), of the path.
 
-    `t` is one time for each example, or one for all; so everywhere in this module.
+    Here and throughout this module, `t` is one time per example, or one for all.
 
     >>> interpolate(Linear(), jnp.array([[4.0]]), jnp.array([[0.0]]), jnp.array([0.25])).item()
     1.0
@@ -271,7 +271,7 @@ def conditional_velocity(
     noise: Float[Array, "b *event"],
     t: Times,
 ) -> Float[Array, "b *event"]:
-    """Speed of x_t given the data point, the target of flow matching.
+    """The velocity of x_t given the data point: the target of flow matching.
 
     alpha'(t) data + beta'(t) noise on a Gaussian path, dpsi/dt on a general one.
 
@@ -301,7 +301,7 @@ def conditional_score(
 
 
 def time_of(path: GaussianPath, alpha: Float[Array, "..."], beta: Float[Array, "..."]) -> Float[Array, "..."]:
-    """The time at which the path mixes data and noise as alpha : beta, by bisection to the spacing of floats.
+    """The time at which the path mixes data and noise as alpha : beta, by bisection to float spacing.
 
     >>> time_of(Linear(), jnp.array(3.0), jnp.array(1.0)).item()
     0.75

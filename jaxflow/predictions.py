@@ -1,20 +1,19 @@
-r"""What a network may predict, and one conversion between all of it.
+r"""The quantities that a network may predict, and one conversion between them all.
 
-A Gaussian path mixes data and noise linearly, so that x and the velocity u are
+On a Gaussian path x and the velocity u are linear in data and noise:
 
     [x]   [alpha   beta ] [data ]
     [u] = [alpha'  beta'] [noise],        score = -noise / beta,        v = alpha noise - beta data.
 
-Each prediction, together with x, determines data and noise; each target is read off them. The
-map is affine in the prediction with weights that add up to one where w and 1 - w do: guidance
-commutes with it.
+Any prediction determines data and noise, given x, and any target follows from these. The conversion
+is affine in the prediction, so that it commutes with guidance, whose weights 1 - w and w add up to one.
 
-Finite wherever the prediction determines the target. What is not finite: data and velocity from the
-noise or the score at t = 0, where x is the noise already; noise and velocity from the data at t = 1;
-the score at t = 1, where data on a manifold have none. The velocity determines data and noise at
+The result is finite wherever the prediction determines the target. It is not for data and velocity from the
+noise or the score at t = 0, where x is the noise alone; for noise and velocity from the data at t = 1; and
+for the score at t = 1, which does not exist for data on a manifold. The velocity determines data and noise at
 both ends, and the score at t = 0; v does so on every path, and at all times. Where both slopes of
-a path vanish the velocity determines nothing, but at t = 0 the noise, which is x / beta there; the data
-are nan, and samplers that need them refuse such times (`check_determined`).
+a path vanish, the velocity determines nothing except, at t = 0, the noise, which is x / beta there; the
+data are nan, and samplers that need them reject such times (`check_determined`).
 
 Source: "Building an Image Generator", section on scores and velocities; v is the prediction of Salimans and
 Ho 2202.00512, whose alpha^2 + beta^2 is 1.
@@ -36,7 +35,7 @@ Prediction = Literal["velocity", "score", "noise", "data", "v"]
 
 
 class Parts(NamedTuple):
-    """What x is mixed of, alpha data + beta noise, as far as a prediction knows."""
+    """The data and noise of x = alpha data + beta noise, as implied by a prediction."""
 
     data: Array
     noise: Array
@@ -50,9 +49,9 @@ def parts(
     *,
     source: Prediction = "velocity",
 ) -> Parts:
-    """Data and noise that the prediction `value` of kind `source` stands for, in float32 or wider.
+    """The data and noise implied by the prediction `value` of kind `source`, in float32 or wider.
 
-    `t` is one time for each example, or one for all; so in `convert`.
+    Here and in `convert`, `t` is one time per example, or one for all.
 
     >>> from jaxflow import paths
     >>> x, t, velocity = jnp.array([[1.0]]), jnp.array([0.25]), jnp.array([[2.0]])
@@ -65,7 +64,7 @@ def parts(
         case "velocity":
             determinant = alpha * d_beta - d_alpha * beta
             data = (d_beta * x - beta * value) / determinant
-            # At alpha = 0 x is the noise alone, whatever the velocity and the slopes.
+            # At alpha = 0, x is the noise alone, whatever the velocity and the slopes.
             multiple = jnp.where(alpha == 0, x, alpha * value - d_alpha * x)
             return Parts(data, multiple / jnp.where(alpha == 0, beta, determinant))
         case "v":
@@ -86,9 +85,9 @@ def convert(
     source: Prediction,
     target: Prediction,
 ) -> Float[Array, "b *event"]:
-    """Turn the prediction `value` of kind `source` at (x, t) into the kind `target`.
+    """Convert the prediction `value` at (x, t) from the kind `source` to the kind `target`.
 
-    Computed in float32 or wider, whatever the dtype of `value`, and returned in that dtype.
+    Computed in float32 or wider and returned in the dtype of `value`.
 
     >>> from jaxflow import paths
     >>> x, velocity = jnp.array([[1.0]]), jnp.array([[2.0]])
@@ -96,12 +95,12 @@ def convert(
     2.5
 
     Raises:
-        ValueError: `source` or `target` is none of velocity, score, noise, data, v.
+        ValueError: `source` or `target` is not one of velocity, score, noise, data, v.
         TypeError: the path is not Gaussian.
     """
     for name, kind in (("source", source), ("target", target)):
         if kind not in get_args(Prediction):
-            raise ValueError(f"{name} = {kind!r}: allowed are {', '.join(get_args(Prediction))}")
+            raise ValueError(f"{name} = {kind!r}: must be one of {', '.join(get_args(Prediction))}")
     if source == target:
         return value
     t = times(t, x)
@@ -122,7 +121,7 @@ def convert(
 
 
 def velocity(path: GaussianPath | GeneralPath, of: Parts, t: Float[Array, " b"]) -> Float[Array, "b *event"]:
-    """The velocity alpha' data + beta' noise along which the parts move."""
+    """The velocity alpha' data + beta' noise of the parts."""
     c = _coefficients(path, of.data, t)
     return c.d_alpha * of.data + c.d_beta * of.noise
 
@@ -134,9 +133,9 @@ def gain(
     source: Prediction,
     target: Prediction,
 ) -> Float[Array, "..."]:
-    """Error of the prediction `target` for an error of one in `source` at the same x, of t's shape.
+    """The error in `target` caused by a unit error in `source` at the same x, of t's shape.
 
-    The square of it is the weight between two losses: |u_th - u|^2 = gain(score, velocity)^2 |s_th - s|^2.
+    Its square relates their losses: |u_th - u|^2 = gain(score, velocity)^2 |s_th - s|^2.
 
     >>> from jaxflow import paths
     >>> gain(paths.Linear(), 0.25, source="noise", target="velocity").item()
@@ -149,7 +148,7 @@ def gain(
 
 
 def score_weight(path: GaussianPath | GeneralPath, t: Float[Array, "..."]) -> Float[Array, "..."]:
-    """The b of u = a x + b score: (alpha' beta^2 - beta' beta alpha) / alpha, infinite at t = 0, t's shape.
+    """The b of u = a x + b score: (alpha' beta^2 - beta' beta alpha) / alpha, infinite at t = 0; t's shape.
 
     >>> from jaxflow import paths
     >>> score_weight(paths.Linear(), jnp.array([0.25, 1.0])).tolist()
@@ -160,12 +159,12 @@ def score_weight(path: GaussianPath | GeneralPath, t: Float[Array, "..."]) -> Fl
 
 
 def check_determined(path: GaussianPath, times: Float[Array, " n"], part: Literal["data", "noise"]) -> None:
-    """Refuse a grid with steps that begin where a velocity on the path does not determine the data, or noise.
+    """Reject a grid with steps that start where the path's velocity does not determine the data, or noise.
 
-    That is where both slopes vanish. At t = 0 the noise is x all the same; begin later where data are needed.
+    It does not where both slopes vanish, except that the noise at t = 0 is x / beta all the same.
 
     Raises:
-        ValueError: there are such times, among those that are known.
+        ValueError: the grid has such times; traced times pass unchecked.
     """
     with jax.ensure_compile_time_eval():
         t = times[:-1]
@@ -178,19 +177,19 @@ def check_determined(path: GaussianPath, times: Float[Array, " n"], part: Litera
     first = np.asarray(t)[np.asarray(undetermined)][0]
     raise ValueError(
         f"t = {first:g} on path = {path}: alpha' = beta' = 0 there, so that the velocity does not determine"
-        f" the {part}; let times begin later, at {first + 1e-3:g}"
+        f" the {part}; start times later, at {first + 1e-3:g}"
     )
 
 
 def _finite_slope(path: GaussianPath | GeneralPath, t: Array) -> Coefficients:
-    """Where beta' is infinite, at t = 1, those a rounding before it: inf * 0 and inf / inf have limits."""
+    """The coefficients, one float before t = 1 where beta' is infinite: inf * 0 and inf / inf have limits."""
     here, before = (coefficients(path, time) for time in (t, jnp.minimum(t, 1 - jnp.finfo(t.dtype).epsneg)))
     finite = jnp.isfinite(here.d_beta)
     return Coefficients(*(jnp.where(finite, *values) for values in zip(here, before, strict=True)))
 
 
 def _coefficients(path: GaussianPath | GeneralPath, x: Array, t: Array) -> Coefficients:
-    """Of the rank of x."""
+    """The coefficients, in the rank of x."""
     return Coefficients(*(expand(value, _widen(x)) for value in _finite_slope(path, t)))
 
 

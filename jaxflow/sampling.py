@@ -4,18 +4,17 @@ r"""Sampling: integrate a field from noise (t = 0) to data (t = 1).
     SDE    dX = [u(X, t) + sigma(t)^2 / 2 grad log p_t(X)] dt + sigma(t) dW
     DDPM   X_next = alpha_next E[data | X] + sqrt(beta_next^2 - s^2) E[noise | X] + s noise
 
-The first two have the marginals p_t, for any sigma >= 0; the score comes from the same field, since
-the two are an affine function of each other on a Gaussian path. A guided field therefore brings its
-guided score with it, with the same w in both. The third draws the exact reversal of the forward
-process given the predicted data; as the steps get finer it becomes the SDE with sigma^2 = 2b
-(eta = 1) or the ODE (eta = 0, DDIM).
+The first two have the marginals p_t, for any sigma >= 0. The score is computed from the same field, since
+on a Gaussian path each is an affine function of the other; a guided field therefore gives the guided score
+of the same w. The third samples the exact reversal of the forward process given the predicted data; in the
+limit of fine steps it is the SDE with sigma^2 = 2b (eta = 1) or the ODE (eta = 0, DDIM).
 
 `times` is an increasing grid, or a number of equal steps. The noise of example i in step n comes
-from `fold_in(fold_in(key, i), n)`: a sample is the same alone and in any batch.
+from `fold_in(fold_in(key, i), n)`, so that a sample does not depend on its batch.
 
 Source: "Building an Image Generator", sections on sampling with guidance and on SDEs; Song et al.
 2010.02502, equation 16. An Euler-Maruyama step that adds noise without the score term, or scales
-its noise twice, does not keep the marginals.
+its noise twice, does not preserve the marginals.
 """
 
 from collections.abc import Callable
@@ -33,7 +32,7 @@ from jaxflow.typing import GaussianPath, Keys, StatefulField, VectorField
 
 Field = VectorField | StatefulField
 Drift = Callable[[Array, Array, Array], Array]
-"""(u, x, t (b,)) -> the drift of an SDE, made of the velocity u."""
+"""(u, x, t (b,)) -> the drift of an SDE, given the velocity u."""
 
 
 def sample_ode(
@@ -44,19 +43,19 @@ def sample_ode(
     solver: Solver | None = None,
     trajectory: bool = False,
 ) -> Float[Array, "..."]:
-    """Carry `noise` along the field through `times`.
+    """Integrate the field from `noise`, along the grid `times`.
 
     Args:
         field: (x, t) -> dx/dt; a stateful field is called in the order of the solver's stages.
-        noise: where to start, (b, *event), at times[0].
+        noise: starting point, (b, *event), at times[0].
         times: grid, (n + 1,), or a number of equal steps; decreasing to go from data to noise (`invert_ode`).
-        solver: a method of `jaxflow.solvers` that draws no noise; midpoint if left out.
-        trajectory: return all points, (n + 1, b, *event), and not just the last.
+        solver: deterministic method from `jaxflow.solvers`; midpoint by default.
+        trajectory: return all points, (n + 1, b, *event), not just the last.
 
     Raises:
-        TypeError: solver is none.
-        ValueError: it draws noise; the times are outside [0, 1], or it cannot walk along them; the field
-            answers with another shape than that of x.
+        TypeError: solver is not a Solver.
+        ValueError: solver draws noise; the times are outside [0, 1], or the solver cannot integrate along
+            them; the field does not return the shape of x.
 
     >>> decay = lambda x, t: -x
     >>> from jaxflow import solvers
@@ -65,9 +64,9 @@ def sample_ode(
     """
     method = solvers.check(solvers.midpoint() if solver is None else solver)
     if method.random:
-        raise ValueError(f"solver = {method.name}: it draws noise, for which `sample_sde` has a key")
+        raise ValueError(f"solver = {method.name}: must be deterministic; it draws noise, use `sample_sde`")
     steps = grid(times, increasing=method.forward_only)
-    return _walk(method, field, noise, steps, trajectory)
+    return _integrate(method, field, noise, steps, trajectory)
 
 
 def invert_ode(
@@ -78,14 +77,14 @@ def invert_ode(
     solver: Solver | None = None,
     trajectory: bool = False,
 ) -> Float[Array, "..."]:
-    """The noise that the ODE carries to `data`: the same walk through `times` from its end to its start.
+    """The noise from which the ODE leads to `data`: `sample_ode` along the reversed grid.
 
-    It looks at the field at the last of the times first. Where the velocity is infinite at t = 1, as on
-    `SquareRoot` and the variance-preserving paths, let the grid end short of it.
+    The first evaluation of the field is at the last of the times. Where the velocity is infinite at t = 1, as
+    on `SquareRoot` and the variance-preserving paths, end the grid a little earlier.
 
     Raises:
-        TypeError: solver is none.
-        ValueError: it walks towards the data only.
+        TypeError: solver is not a Solver.
+        ValueError: solver integrates from noise to data only.
 
     >>> from jaxflow import solvers
     >>> decay, rk4 = lambda x, t: -x, solvers.rk4()
@@ -112,21 +111,21 @@ def sample_sde(
 ) -> Float[Array, "..."]:
     """Sample the SDE with the field's marginals; a step that ends at t = 1 adds no noise.
 
-    That step should be short (`times.cosine`): the variance that its noise would have brought is missing.
+    Make that step short (`times.cosine`), since the variance of its noise is missing from the samples.
 
     Args:
         key: one key, or one key per example (b,).
         field: velocity (x, t) -> (b, *event), guided or not.
-        path: the Gaussian path of the field, from which its score follows.
-        noise: where to start, (b, *event), at times[0].
+        path: the Gaussian path of the field, by which the score is computed from the velocity.
+        noise: starting point, (b, *event), at times[0].
         times: increasing grid, (n + 1,), or a number of equal steps.
-        sigma: diffusion coefficient, a number >= 0 or a function of the scalar t; 0 is the ODE.
+        sigma: diffusion coefficient, a number >= 0 or a function of the scalar t; 0 gives the ODE.
         solver: function from sigma to a random method, `solvers.euler_maruyama` or `solvers.stochastic_heun`.
-        score: the score (x, t) -> (b, *event) of a model of its own, if not that of the field.
-        trajectory: return all points, (n + 1, b, *event), and not just the last.
+        score: score (x, t) -> (b, *event) of a separate model; by default that of the field.
+        trajectory: return all points, (n + 1, b, *event), not just the last.
 
     Raises:
-        TypeError: solver is no function from sigma to a random method.
+        TypeError: solver is not a function from sigma to a random method.
         ValueError: sigma is negative or not finite at one of the times, they do not increase within [0, 1],
             or the velocity does not determine the score there.
     """
@@ -137,8 +136,8 @@ def sample_sde(
         check_determined(path, steps, "noise")
 
     def step(drift, x, t, t_next, memory, key):
-        quiet = lambda s: jnp.where(t_next == 1, 0, solvers.at(sigma, s, x))  # noqa: E731
-        return solver(quiet).step(drift, x, t, t_next, memory, key)
+        noiseless_end = lambda s: jnp.where(t_next == 1, 0, solvers.at(sigma, s, x))  # noqa: E731
+        return solver(noiseless_end).step(drift, x, t, t_next, memory, key)
 
     def drift(u, x, t):
         if score is None:
@@ -148,7 +147,7 @@ def sample_sde(
         return u + solvers.at(sigma, t[0], x) ** 2 / 2 * own
 
     keys = per_example.keys(key, noise.shape[0])
-    return _walk(method._replace(step=step), field, noise, steps, trajectory, keys, drift)
+    return _integrate(method._replace(step=step), field, noise, steps, trajectory, keys, drift)
 
 
 def simulate_sde(
@@ -163,13 +162,13 @@ def simulate_sde(
 ) -> Float[Array, "..."]:
     """Any dX = drift(X, t) dt + sigma(t) dW, with noise in every step.
 
-    Brownian motion has no drift, an Ornstein-Uhlenbeck process the drift -theta x, Langevin dynamics
-    sigma^2 / 2 times the score of the law that it keeps.
+    The drift of Brownian motion is 0, that of an Ornstein-Uhlenbeck process -theta x, and that of Langevin
+    dynamics sigma^2 / 2 times the score of its stationary distribution.
     """
     steps = grid(times)
     method = solvers.of_sigma(solver, sigma)
     solvers.check_sigma(sigma, steps)
-    return _walk(method, drift, start, steps, trajectory, per_example.keys(key, start.shape[0]))
+    return _integrate(method, drift, start, steps, trajectory, per_example.keys(key, start.shape[0]))
 
 
 def sample_ddpm(
@@ -182,12 +181,12 @@ def sample_ddpm(
     eta: float | int | Float[Array, ""] = 1.0,
     trajectory: bool = False,
 ) -> Float[Array, "..."]:
-    """Ancestral sampling: from t to t_next draw x given the predicted data (`solvers.ancestral`).
+    """Ancestral sampling: each step samples x at t_next given the predicted data (`solvers.ancestral`).
 
     eta = 1 is DDPM, whose limit of fine steps is the SDE with sigma^2 = 2b (`reversal_sigma`); eta = 0 is
     DDIM, whose limit is the ODE.
 
-    EulerDiscrete of diffusers is eta = 0 and its EulerAncestral eta = 1, of samples x / alpha.
+    EulerDiscrete of diffusers is eta = 0 and its EulerAncestral eta = 1, in terms of x / alpha.
 
     Raises:
         ValueError: eta is outside [0, 1], the times do not increase within [0, 1], or the velocity does not
@@ -195,14 +194,14 @@ def sample_ddpm(
     """
     method = solvers.ancestral(path, eta)
     steps = grid(times, increasing=True)
-    return _walk(method, field, noise, steps, trajectory, per_example.keys(key, noise.shape[0]))
+    return _integrate(method, field, noise, steps, trajectory, per_example.keys(key, noise.shape[0]))
 
 
 def reversal_sigma(path: GaussianPath) -> Callable[[Array], Array]:
     """The sigma(t) = sqrt(2 b) with which the SDE reverses the forward process, as DDPM does.
 
-    b = (alpha' beta^2 - beta' beta alpha) / alpha is infinite at t = 0: begin the grid of `sample_sde`
-    later, or use `sample_ddpm`, which does not need it.
+    b = (alpha' beta^2 - beta' beta alpha) / alpha is infinite at t = 0: start the grid of `sample_sde`
+    later, or use `sample_ddpm`, which does not need b.
 
     >>> from jaxflow import paths
     >>> round(float(reversal_sigma(paths.Linear())(jnp.array(0.2))), 4)
@@ -212,20 +211,20 @@ def reversal_sigma(path: GaussianPath) -> Callable[[Array], Array]:
 
 
 def check_reversible(solver: Any) -> None:
-    """Refuse what does not walk from data to noise.
+    """Reject a solver that cannot integrate from data to noise.
 
     Raises:
-        TypeError: solver is none.
-        ValueError: it walks towards the data only.
+        TypeError: solver is not a Solver.
+        ValueError: solver integrates from noise to data only.
     """
     method = solvers.check(solver)
     if method.random or method.forward_only:
         raise ValueError(
-            f"solver = {method.name}: it walks towards the data only; back walk euler, midpoint, heun, rk4"
+            f"solver = {method.name}: must integrate from data to noise too, as euler, midpoint, heun, rk4 do"
         )
 
 
-def _walk(
+def _integrate(
     method: Solver,
     field: Field,
     start: Array,
@@ -240,22 +239,22 @@ def _walk(
     dtype = start.dtype
 
     def advance(carry, interval):
-        x, memory, remembered = carry
+        x, memory, field_memory = carry
         n, t, t_next = interval
-        calls = _Calls(stateful, remembered, dtype, drift)
+        calls = _StepField(stateful, field_memory, dtype, drift)
         key = None if keys is None else per_example.fold_in(keys, n)
         x, memory = method.step(calls, x, t, t_next, memory, key)
         return (x, memory, calls.memory), x.astype(dtype) if trajectory else None
 
-    # In float32 or wider: in bfloat16 a short step would vanish beside x.
+    # In float32 or wider: in bfloat16 a short step would be lost to rounding.
     x = start.astype(precision(dtype))
     intervals = jnp.arange(times.shape[0] - 1), times[:-1], times[1:]
     (end, *_), points = jax.lax.scan(advance, (x, method.start(x), stateful.start(start)), intervals)
     return end.astype(dtype) if points is None else jnp.concatenate([start[None], points])
 
 
-class _Calls:
-    """The field of one step, which hands its memory from each call to the next while the step is traced."""
+class _StepField:
+    """The field within one step: threads the memory of a stateful field through its calls during tracing."""
 
     def __init__(self, field: StatefulField, memory: Any, dtype: Any, drift: Drift):
         self._field = field

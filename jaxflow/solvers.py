@@ -1,9 +1,9 @@
 r"""One step of one method, for dx/dt = u(x, t) and for dX = f(X, t) dt + sigma(t) dW.
 
-An explicit Runge-Kutta method is its Butcher tableau: stage i looks at time c_i between t and
-t_next, from the point x + h sum_j a_ij k_j, and the step is x + h sum_i b_i k_i. A multistep method
-looks once, and remembers what it saw in the step before. A random method draws noise with the key of
-its step. Numbers of a solver, sigma and eta, may be traced.
+An explicit Runge-Kutta method is given by its Butcher tableau: stage i evaluates the field at
+x + h sum_j a_ij k_j and the fraction c_i of the way from t to t_next, and the step is x + h sum_i b_i k_i.
+A multistep method evaluates it once, and remembers the value of the previous step. A random method draws
+noise with the key of the step. The numbers of a solver, sigma and eta, may be traced.
 
 Source: Hairer, Norsett and Wanner, Solving Ordinary Differential Equations I, II.1 and III.1;
 Kloeden and Platen, Numerical Solution of Stochastic Differential Equations, 10.2 and 15.1.
@@ -23,29 +23,29 @@ from jaxflow.predictions import check_determined, parts
 from jaxflow.typing import GaussianPath
 
 Memory = Any
-"""What a multistep method keeps of earlier steps: a pytree of arrays, () for a one-step method."""
+"""What a multistep method keeps from earlier steps: a pytree of arrays, () for a one-step method."""
 
 Step = Callable[[Callable[[Array, Array], Array], Array, Array, Array, Memory, Any], tuple[Array, Memory]]
-"""(field, x, t, t_next, memory, key) -> (x at t_next, memory), with scalar times and the key of each example
-in this step (b,), which a deterministic method ignores."""
+"""(field, x, t, t_next, memory, key) -> (x at t_next, memory), with scalar times and one key per example (b,)
+for this step, which a deterministic method ignores."""
 
 Sigma = float | int | Float[Array, ""] | Callable[[Array], Array]
 """A diffusion coefficient: a number >= 0, or a function of the scalar t."""
 
 
 class Solver(NamedTuple):
-    """A method.
+    """An integration method.
 
     Attributes:
-        name: of the function of this module that makes it.
+        name: name of the function of this module that makes it.
         step: one step.
-        order: of convergence; the weak one, of means, where the method is random.
-        evaluations: calls of the field in one step.
-        start: its memory before the first step, from x.
-        looks_ahead: whether a step that ends at t = 1 asks for the field there.
+        order: order of convergence; for a random method the weak order, that of means.
+        evaluations: calls of the field per step.
+        start: x -> the memory before the first step.
+        looks_ahead: whether a step that ends at t = 1 evaluates the field there.
         random: whether it draws noise, and needs a key.
-        forward_only: whether it walks towards the data only.
-        check: raises a ValueError for known times (n + 1,) that it cannot walk along.
+        forward_only: whether it integrates from noise to data only.
+        check: raises a ValueError for known times (n + 1,) along which it cannot integrate.
     """
 
     name: str
@@ -60,43 +60,43 @@ class Solver(NamedTuple):
 
 
 def check(solver: Any) -> Solver:
-    """The solver itself.
+    """`solver`, checked to be one.
 
     Raises:
-        TypeError: it is none, but a name or a function that makes one.
+        TypeError: it is not a Solver, but a name, say, or a function that makes one.
     """
     if isinstance(solver, Solver):
         return solver
     name = solver if isinstance(solver, str) else getattr(solver, "__name__", "")
     remedy = f"solvers.{name}{_parameters(name)}" if _parameters(name) else "such as solvers.heun()"
-    raise TypeError(f"solver = {_shown(solver)}: a Solver is needed, {remedy}")
+    raise TypeError(f"solver = {_describe(solver)}: expected a Solver, {remedy}")
 
 
 def of_sigma(solver: Any, sigma: Sigma) -> Solver:
-    """The random solver that `solver`, a function of sigma, makes.
+    """The random solver `solver(sigma)`.
 
     Raises:
-        TypeError: it is no such function.
+        TypeError: `solver` is not a function from sigma to a random solver.
     """
     if callable(solver) and len(inspect.signature(solver).parameters):
         method = solver(sigma)
         if isinstance(method, Solver) and method.random and not method.forward_only:
             return method
     raise TypeError(
-        f"solver = {_shown(solver)}: a function from sigma to a random Solver is needed, such as"
+        f"solver = {_describe(solver)}: expected a function from sigma to a random Solver, such as"
         " solvers.euler_maruyama or solvers.stochastic_heun, not called"
     )
 
 
 def _parameters(name: str) -> str:
-    """What the method of this name is made of, in parentheses; nothing if there is none."""
+    """The parameters of the method of this name, in parentheses; empty if there is no such method."""
     make = globals().get(name)
     if not inspect.isfunction(make) or inspect.signature(make).return_annotation is not Solver:
         return ""
     return f"({', '.join(inspect.signature(make).parameters)})"
 
 
-def _shown(solver: Any) -> str:
+def _describe(solver: Any) -> str:
     if isinstance(solver, Solver):
         return solver.name
     return repr(solver) if isinstance(solver, str) else getattr(solver, "__name__", repr(solver))
@@ -111,7 +111,7 @@ def runge_kutta(
         h = t_next - t
         slopes: list[Array] = []
         for row, node in zip(a, c, strict=True):
-            # Weighted ends rather than t + c h: the last stage is at t_next to the bit, never past 1.
+            # Not t + c h, which may round past t_next: the last stage is exactly at t_next, never past 1.
             stage_time = (1 - node) * t + node * t_next
             slopes.append(field(_advance(x, h, row, slopes), stage_time))
         return _advance(x, h, b, slopes), memory
@@ -125,27 +125,27 @@ def _advance(x: Array, h: Array, weights: tuple[float, ...], slopes: list[Array]
 
 
 def euler() -> Solver:
-    """Order 1, one call of the field in a step; never looks at t = 1."""
+    """Order 1, one call of the field per step; never evaluates it at t = 1."""
     return runge_kutta("euler", a=((),), b=(1.0,), c=(0.0,), order=1)
 
 
 def midpoint() -> Solver:
-    """Order 2, two calls of the field in a step; never looks at t = 1."""
+    """Order 2, two calls of the field per step; never evaluates it at t = 1."""
     return runge_kutta("midpoint", a=((), (0.5,)), b=(0.0, 1.0), c=(0.0, 0.5), order=2)
 
 
 def heun() -> Solver:
-    """Order 2, two calls of the field in a step, the second at t_next.
+    """Order 2, two calls of the field per step, the second at t_next.
 
-    FlowMatchHeun of diffusers takes Euler's step at the end.
+    FlowMatchHeun of diffusers ends with an Euler step.
     """
     return runge_kutta("heun", a=((), (1.0,)), b=(0.5, 0.5), c=(0.0, 1.0), order=2)
 
 
 def rk4() -> Solver:
-    """The classical method of order 4, four calls of the field in a step.
+    """The classical method of order 4, four calls of the field per step.
 
-    The rk4 of torchdiffeq is the 3/8 rule, of the same order.
+    rk4 of torchdiffeq is the 3/8 rule, of the same order.
     """
     return runge_kutta(
         "rk4",
@@ -157,7 +157,7 @@ def rk4() -> Solver:
 
 
 def adams_bashforth2() -> Solver:
-    """Order 2 with one call of the field in a step, on any grid; the first step is Euler's.
+    """Order 2 with one call of the field per step, on any grid; the first is an Euler step.
 
     x + h ((1 + r / 2) k_n - r / 2 k_{n-1}), r = h_n / h_{n-1}.
     """
@@ -176,17 +176,17 @@ def adams_bashforth2() -> Solver:
 
 
 def dpm_solver_2m(path: GaussianPath) -> Solver:
-    """DPM-Solver++ (2M): order 2 with one call in a step, and exact where E[data | x] is constant.
+    """DPM-Solver++ (2M): order 2 with one call per step, and exact where E[data | x] is constant.
 
     With lambda = log(alpha / beta), h its increase over the step, and D_n the predicted data,
 
         x_next = beta_next / beta x + (alpha_next - alpha beta_next / beta) D,
-        D = D_n + (D_n - D_{n-1}) h_n / 2 h_{n-1}.
+        D = D_n + (D_n - D_{n-1}) h_n / (2 h_{n-1}).
 
-    Where h_n or h_{n-1} is infinite or there is no D_{n-1}, in the first two and the last step of a grid from
-    0 to 1, it is the first-order DDIM step. It walks towards the data only: at t = 1 beta is 0.
+    Where h_n or h_{n-1} is infinite or there is no D_{n-1} (the first two steps and the last of a grid from
+    0 to 1), D = D_n, the first-order DDIM step. It integrates from noise to data only: beta is 0 at t = 1.
 
-    The grids of diffusers begin where lambda is finite, so that only their first and last steps are of
+    In diffusers lambda is finite at the start of the grid, so that only the first and the last step are of
     first order.
 
     Source: Lu et al. 2211.01095, algorithm 2.
@@ -211,7 +211,7 @@ def dpm_solver_2m(path: GaussianPath) -> Solver:
 
 
 def euler_maruyama(sigma: Sigma) -> Solver:
-    """X + h f(x, t) + sigma(t) sqrt(h) normal: weak order 1, one call of the drift in a step."""
+    """X + h f(x, t) + sigma(t) sqrt(h) normal: weak order 1, one call of the drift per step."""
     check_sigma(sigma)
 
     def step(field, x, t, t_next, memory, key):
@@ -223,13 +223,13 @@ def euler_maruyama(sigma: Sigma) -> Solver:
 
 
 def stochastic_heun(sigma: Sigma) -> Solver:
-    """Heun's step of the drift, its two looks with the same noise: weak order 2, two calls in a step.
+    """Heun's method with the same noise in both stages: weak order 2, two calls of the drift per step.
 
     x + h / 2 (f(x, t) + f(x + h f(x, t) + noise, t_next)) + noise,
     noise = sqrt(h (sigma(t)^2 + sigma(t_next)^2) / 2) normal.
 
-    The order is that of noise which does not depend on x. A step that ends at t = 1, where scores are
-    infinite, has the drift at its start alone, as Euler's; one such step leaves the order as it is.
+    The order holds for noise that does not depend on x. A step that ends at t = 1, where scores are
+    infinite, uses the drift at its start only, as Euler's does; one such step does not lower the order.
 
     Source: Kloeden and Platen, 15.1, where it is the explicit scheme of weak order 2 for additive noise.
     """
@@ -247,13 +247,13 @@ def stochastic_heun(sigma: Sigma) -> Solver:
 
 
 def ancestral(path: GaussianPath, eta: float | int | Float[Array, ""] = 1.0) -> Solver:
-    """The step of DDPM (eta = 1) and DDIM (eta = 0), stable on any grid: order 1, one call in a step.
+    """The step of DDPM (eta = 1) and DDIM (eta = 0), stable on any grid: order 1, one call per step.
 
-    x_next = alpha_next data + sqrt(beta_next^2 - s^2) noise + s normal, of the predicted data and noise, with
-    s = eta beta_next sqrt(1 - (alpha beta_next / alpha_next beta)^2). It walks towards the data only.
+    x_next = alpha_next data + sqrt(beta_next^2 - s^2) noise + s normal, with the predicted data and noise and
+    s = eta beta_next sqrt(1 - (alpha beta_next / (alpha_next beta))^2). From noise to data only.
 
-    eta = 1 is the DDPM of diffusers with its `fixed_small` variance, which clips the predicted data
-    unless `clip_sample=False`; `fixed_large` is not among these.
+    eta = 1 is DDPM of diffusers with `fixed_small` variance, which clips the predicted data unless
+    `clip_sample=False`; no eta gives `fixed_large`.
 
     Raises:
         ValueError: eta is outside [0, 1].
@@ -282,10 +282,10 @@ def at(sigma: Sigma, t: Array, x: Array) -> Array:
 
 
 def check_sigma(sigma: Sigma, times: Array | None = None) -> None:
-    """Refuse a diffusion coefficient that is negative or not finite, as a number or where a step begins.
+    """Reject a diffusion coefficient that is negative or not finite, as a number or where a step starts.
 
     Raises:
-        ValueError: it is so at one of the times (n + 1,), as far as they and it are known.
+        ValueError: it is so, for a function at one of the times (n + 1,); traced values pass unchecked.
     """
     if not callable(sigma):
         return ranges.not_negative(sigma=sigma)
@@ -295,12 +295,12 @@ def check_sigma(sigma: Sigma, times: Array | None = None) -> None:
         values = jax.vmap(sigma)(times[:-1])
     if isinstance(values, jax.core.Tracer):
         return None
-    later = "a finite number from 0 is needed; where it is infinite at t = 0 let times begin later"
+    requirement = "must be non-negative and finite; if it is infinite at t = 0, start times later"
     for t, value in zip(np.asarray(times)[:-1], np.asarray(values), strict=True):
-        ranges.check(lambda v: (v >= 0) & np.isfinite(v), later, **{f"sigma({t:g})": value})
+        ranges.check(lambda v: (v >= 0) & np.isfinite(v), requirement, **{f"sigma({t:g})": value})
     return None
 
 
 def _determined(path: GaussianPath) -> Callable[[Array], None]:
-    """The check of a solver that needs the predicted data where each step begins."""
+    """The check of a solver that uses the predicted data at the start of each step."""
     return lambda times: check_determined(path, times, "data")

@@ -1,9 +1,9 @@
-"""Where the flow lives: images on one side, the events that it moves on the other.
+"""The space in which the flow runs: the map between images and the events that the field moves.
 
     encode: uint8 images (b, h, w, c) -> events (b, *event)      decode: events (b, *event) -> uint8 images
 
-In `Pixels` an event is the image itself, x = i / 127.5 - 1 for the grey levels i = 0 ... 255. Another space,
-of latents or of clips, is another class with the same four members.
+In `Pixels` an event is the image itself, x = i / 127.5 - 1 for grey levels i = 0 ... 255. Any other space, of
+latents or of clips say, is a class with the same four members.
 """
 
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ from annotated_types import Interval
 from jaxtyping import Array, Float, UInt8
 
 Side = Annotated[int, Interval(ge=1, le=2**16)]
-"""Pixels along a side, or channels."""
+"""Height, width, or number of channels."""
 
 
 @runtime_checkable
 class Space(Protocol):
-    """The shapes of images and events, and the way from one to the other."""
+    """The shapes of images and events, and the maps between them."""
 
     @property
     def image_shape(self) -> tuple[int, ...]:
@@ -30,21 +30,21 @@ class Space(Protocol):
 
     @property
     def event_shape(self) -> tuple[int, ...]:
-        """Shape of what the field moves, for one image."""
+        """Shape of one event, which the field moves."""
         ...
 
     def encode(self, images: UInt8[Array, "b *image"]) -> Float[Array, "b *event"]:
-        """The events of images."""
+        """Images to events."""
         ...
 
     def decode(self, events: Float[Array, "b *event"]) -> UInt8[Array, "b *image"]:
-        """The images of events."""
+        """Events to images."""
         ...
 
 
 @dataclass(frozen=True)
 class Pixels:
-    """The events are the images, their grey levels brought to [-1, 1].
+    """The events are the images, their grey levels scaled to [-1, 1].
 
     Attributes:
         image_shape: (h, w, c).
@@ -67,18 +67,18 @@ class Pixels:
         """0 ... 255 -> [-1, 1], float32.
 
         Raises:
-            ValueError: the images are of another shape or dtype.
+            ValueError: the images have the wrong shape or dtype.
         """
         self._check("images", images)
         if images.dtype != jnp.uint8:
-            raise ValueError(f"images are {images.dtype}: uint8 is needed, 0 to 255")
+            raise ValueError(f"images are {images.dtype}: expected uint8, 0 to 255")
         return jnp.asarray(images).astype(jnp.float32) / 127.5 - 1
 
     def decode(self, events: Float[Array | np.ndarray, "b h w c"]) -> UInt8[Array, "b h w c"]:
-        """[-1, 1] -> 0 ... 255, rounded; what lies outside is clipped. The inverse of `encode`.
+        """[-1, 1] -> 0 ... 255, rounded and clipped. The inverse of `encode`.
 
         Raises:
-            ValueError: the events are of another shape.
+            ValueError: the events have the wrong shape.
         """
         self._check("events", events)
         levels = jnp.clip(jnp.asarray(events) * 127.5 + 127.5, 0, 255)
@@ -86,4 +86,4 @@ class Pixels:
 
     def _check(self, name: str, batch: Array | np.ndarray) -> None:
         if batch.shape[1:] != self.image_shape:
-            raise ValueError(f"{name} have the shape {batch.shape}: (b, *{self.image_shape}) is needed")
+            raise ValueError(f"{name} have the shape {batch.shape}: expected (b, *{self.image_shape})")

@@ -1,9 +1,9 @@
-"""Times: the grids that samplers walk along, and the laws that training draws from.
+"""Time grids for sampling, and time distributions for training.
 
-A grid is an increasing array from 0 (noise) to 1 (data); its length less one is the number of
-steps. A law is given by its quantile function Q, from uniform numbers in [0, 1) to times. Its
-density at Q(u) is 1 / Q'(u), so that Q' is the weight with which a loss under the law estimates
-without bias the one under uniform times.
+A grid is an increasing array from 0 (noise) to 1 (data), one longer than its number of steps. A time
+distribution (`Law`) is given by its quantile function Q, from uniform numbers in [0, 1) to times. Its
+density at Q(u) is 1 / Q'(u): weighting the loss by Q' makes it an unbiased estimate of the loss under
+uniform times.
 """
 
 import math
@@ -20,21 +20,24 @@ from jaxflow import ranges
 from jaxflow.paths import time_of
 from jaxflow.typing import GaussianPath
 
+MOST_STEPS = 10_000_000
+"""Steps of a grid; float32 has as many distinct times near 1."""
+
 Number = float | int | Float[Array, ""]
-"""A number, which may be traced."""
+"""A number, possibly traced."""
 
 Grid = Float[Array, " n"] | int
-"""Times (n + 1,), or a number n of equal steps from 0 to 1."""
+"""Times (n + 1,), or the number n of equal steps from 0 to 1."""
 
 Quantile = Callable[[jax.Array], jax.Array]
 """Uniform numbers in [0, 1) -> times in [0, 1], same shape."""
 
 Law = Callable[[jax.Array], tuple[jax.Array, jax.Array]]
-"""Uniform numbers (b,) -> (times, weights of the losses there), each (b,)."""
+"""Uniform numbers (b,) -> (times, loss weights), each (b,)."""
 
 
 def precision(dtype: jnp.dtype) -> jnp.dtype:
-    """The dtype of times beside data of `dtype`: float32 at least, since 1 - t vanishes in bfloat16.
+    """The dtype of times for data of `dtype`: at least float32, since 1 - t vanishes in bfloat16.
 
     >>> precision(jnp.dtype("bfloat16")), precision(jnp.dtype("float64"))
     (dtype('float32'), dtype('float64'))
@@ -45,53 +48,53 @@ def precision(dtype: jnp.dtype) -> jnp.dtype:
 def uniform(n: int) -> Float[Array, " steps"]:
     """Grid of n equal steps from 0 to 1, (n + 1,): entry i is the float nearest to i / n.
 
-    A grid whose numbers are known is known inside `jax.jit` as well, where samplers can check it.
+    Grids built from concrete numbers stay concrete inside `jax.jit`, so that samplers can check them there.
 
     >>> uniform(4).tolist()
     [0.0, 0.25, 0.5, 0.75, 1.0]
 
     Raises:
-        ValueError: n is below 1, as for all grids.
+        ValueError: n is below 1 or above `MOST_STEPS`; the other grids raise it too.
     """
-    ranges.at_least(1, n=n)
+    ranges.at_least(1, MOST_STEPS, n=n)
     with jax.ensure_compile_time_eval():
-        # In float64, from which one more rounding is the right one.
+        # Divided in float64, then rounded once more: this gives the nearest float.
         return jnp.asarray((np.arange(n + 1) / n).astype(jax.dtypes.canonicalize_dtype(float)))
 
 
 def grid(times: Any, *, increasing: bool = False) -> Float[Array, " steps"]:
-    """The grid (n + 1,) that samplers walk along: `times` itself, or that many equal steps.
+    """The time grid (n + 1,) of a sampler: `times` itself, or that many equal steps.
 
     Raises:
-        ValueError: it has no step, leaves [0, 1], or does not increase where it has to.
+        ValueError: times has no step, leaves [0, 1], or does not increase although `increasing` is set.
 
     >>> grid(2).tolist()
     [0.0, 0.5, 1.0]
     """
     if isinstance(times, (int, np.integer)):
-        ranges.at_least(1, times=times)
+        ranges.at_least(1, MOST_STEPS, times=times)
         return uniform(int(times))
     with jax.ensure_compile_time_eval():
         steps = times if isinstance(times, jax.Array) else jnp.asarray(times, float)
     if steps.ndim != 1 or steps.shape[0] < 2:
-        raise ValueError(f"times has the shape {steps.shape}: a grid (n + 1,) or a number of steps is needed")
-    ranges.check(lambda t: (t >= 0) & (t <= 1), "all lie in [0, 1], from noise to data", times=steps)
+        raise ValueError(f"times has the shape {steps.shape}: expected a grid (n + 1,) or a number of steps")
+    ranges.check(lambda t: (t >= 0) & (t <= 1), "must be in [0, 1], from noise to data", times=steps)
     if increasing:
-        ranges.check(lambda t: np.diff(t) > 0, "they must increase, on a walk to the data", times=steps)
+        ranges.check(lambda t: np.diff(t) > 0, "must increase, from noise to data", times=steps)
     return steps
 
 
 def shifted(times: Any, shift: Number) -> Float[Array, " steps"]:
-    """A grid, or n equal steps, with more noise: s = 1 - t becomes shift s / (1 + (shift - 1) s), (n + 1,).
+    """A grid, or n equal steps, shifted to more noise: s = 1 - t -> shift s / (1 + (shift - 1) s), (n + 1,).
 
-    Larger images need more noise to lose as much of what they show: shift = sqrt(m / m0) for m pixels
-    where m0 did with the uniform grid. Source: Esser et al. 2403.03206, section 5.3.2.
+    Larger images need more noise to lose the same information: use shift = sqrt(m / m0) for m pixels if the
+    uniform grid suits m0. Source: Esser et al. 2403.03206, section 5.3.2.
 
     >>> shifted(2, 3.0).tolist()
     [0.0, 0.25, 1.0]
 
-    FlowMatchEuler of diffusers does the same when given the levels from 1 to 1 / n; left alone it goes to
-    1 / 1000 in n - 1 steps, and shifts that end twice.
+    FlowMatchEuler of diffusers does the same if given the noise levels from 1 to 1 / n; by default it takes
+    n - 1 steps to 1 / 1000, and shifts that end twice.
 
     Raises:
         ValueError: shift is not positive and finite.
@@ -110,7 +113,7 @@ def cosine(n: int) -> Float[Array, " steps"]:
     """
     with jax.ensure_compile_time_eval():
         i = uniform(n)
-        # From the nearer end: sin^2 near 1 would leave the last step to rounding.
+        # Computed from the nearer end: near 1, the step of sin^2 would be lost to rounding.
         return jnp.where(i < 0.5, jnp.sin(jnp.pi / 2 * i) ** 2, 1 - jnp.sin(jnp.pi / 2 * (1 - i)) ** 2)
 
 
@@ -119,7 +122,7 @@ def karras(
 ) -> Float[Array, " steps"]:
     """Grid of n steps with sigma^(1 / rho) uniform, sigma = beta / alpha the noise-to-data ratio, (n + 1,).
 
-    The first time is 0 and the last 1, in place of the ratios sigma_max and 0.
+    The first time is 0, not that of sigma_max, and the last is 1.
 
     Source: Karras et al. 2206.00364, equation 5.
 
@@ -127,16 +130,16 @@ def karras(
     >>> [round(t, 3) for t in karras(4, paths.Linear()).tolist()]
     [0.0, 0.093, 0.68, 0.998, 1.0]
 
-    As in diffusers, but for the first time.
+    As in diffusers, except for the first time.
 
     Raises:
-        ValueError: rho is not positive, or not 0 < sigma_min < sigma_max.
+        ValueError: rho is not positive, or 0 < sigma_min < sigma_max does not hold.
     """
     ranges.positive(sigma_min=sigma_min, sigma_max=sigma_max, rho=rho)
     if not isinstance(sigma_min, jax.core.Tracer) and not isinstance(sigma_max, jax.core.Tracer):
         ranges.check(
-            lambda least: least < sigma_max,
-            f"less than sigma_max = {sigma_max} is needed",
+            lambda value: value < sigma_max,
+            f"must be less than sigma_max = {sigma_max}",
             sigma_min=sigma_min,
         )
     with jax.ensure_compile_time_eval():
@@ -149,13 +152,13 @@ def karras(
 
 
 def law(quantile: Quantile, *, stratified: bool = False, unbiased: bool = False) -> Law:
-    """The law of times with a quantile function.
+    """The time distribution with a given quantile function.
 
     Args:
         quantile: increasing, from [0, 1) to times.
-        stratified: the i-th of b times from the i-th of b equally likely parts, (i + u_i) / b, for a loss of
-            less variance.
-        unbiased: weights 1 / density = Q', instead of 1.
+        stratified: draw the i-th of b times from the i-th of b equally likely strata, (i + u_i) / b, which
+            lowers the variance of the loss.
+        unbiased: weights 1 / density = Q' instead of 1.
 
     >>> t, weight = law(lambda u: u**2, stratified=True, unbiased=True)(jnp.array([0.0, 0.0]))
     >>> t.tolist(), weight.tolist()
@@ -165,7 +168,7 @@ def law(quantile: Quantile, *, stratified: bool = False, unbiased: bool = False)
     def draw(u: Float[Array, " b"]) -> tuple[Float[Array, " b"], Float[Array, " b"]]:
         if stratified:
             u = (jnp.arange(u.shape[0], dtype=u.dtype) + u) / u.shape[0]
-            u = jnp.minimum(u, 1 - jnp.finfo(u.dtype).epsneg)  # the sum may be rounded up to 1
+            u = jnp.minimum(u, 1 - jnp.finfo(u.dtype).epsneg)  # the sum may round up to 1
         t, slope = jax.jvp(quantile, (u,), (jnp.ones_like(u),))
         return t, slope if unbiased else jnp.ones_like(t)
 
@@ -182,16 +185,16 @@ def logit_normal_law(
 ) -> Law:
     """Logit-normal times: t = sigmoid(mean + deviation z), z standard normal.
 
-    t = 1 is data, and a positive mean trains more near the data. Esser et al. state the law for noise levels
-    1 - t: our mean is minus theirs, with the same deviation.
+    Since t = 1 is data, a positive mean puts more weight near the data. Esser et al. state the distribution
+    in noise levels 1 - t: our mean is minus theirs, the deviation is the same.
 
-    Its density vanishes at both ends so fast that unbiased weights have no finite variance; `mode_law` is
-    the one for them.
+    The density vanishes so fast at both ends that unbiased weights have infinite variance; `mode_law` suits
+    them better.
 
     Source: Esser et al. 2403.03206, section 3.1.
 
     Raises:
-        ValueError: mean is not finite, or deviation not positive.
+        ValueError: mean is not finite, or deviation is not positive.
 
     >>> logit_normal_law()(jnp.array([0.5]))[0].tolist()
     [0.5]
@@ -209,15 +212,15 @@ def logit_normal_law(
 def mode_law(scale: Number = 1.29, *, stratified: bool = False, unbiased: bool = False) -> Law:
     """Times t = u + s (u - sin^2(pi u / 2)): more in the middle for s > 0, at the ends for s < 0.
 
-    Its density is bounded from below, so that unbiased weights are bounded, by 1 + s for s > 0.
+    The density is bounded from below, so that unbiased weights are bounded: by 1 + s for s > 0.
 
-    Source: Esser et al. 2403.03206, equation 20 (for noise levels; the law is symmetric).
+    Source: Esser et al. 2403.03206, equation 20 (in noise levels; the distribution is symmetric).
 
     Raises:
-        ValueError: scale outside [-1, 2 / (pi - 2)], where the function would not be monotone.
+        ValueError: scale is outside [-1, 2 / (pi - 2)], where the quantile function is not monotone.
     """
     most = 2 / (math.pi - 2)
-    ranges.check(lambda s: (s >= -1) & (s <= most), f"a number in [-1, {most:.4g}] is needed", scale=scale)
+    ranges.check(lambda s: (s >= -1) & (s <= most), f"must be in [-1, {most:.4g}]", scale=scale)
 
     def quantile(u: Array) -> Array:
         return u + jnp.asarray(scale, u.dtype) * (u - jnp.sin(jnp.pi / 2 * u) ** 2)

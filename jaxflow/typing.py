@@ -1,4 +1,4 @@
-"""The words of the library as types.
+"""Types shared by the whole library.
 
 Axis names in annotations: `b` examples, `*event` the shape of one example, `h w c`
 an image (NHWC), `d` a vector, `k` the components of a mixture, `n` steps.
@@ -14,24 +14,24 @@ Time = Float[Array, " b"]
 """One time per example, in [0, 1]: 0 is noise, 1 is data."""
 
 Condition = Any
-"""What guides: any pytree of arrays with a leading axis of examples; `null` has the same
-structure for one example."""
+"""The condition y, any pytree of arrays with a leading axis of examples. The null (unconditional) condition
+has the same structure without that axis."""
 
 Keys = Key[Array, ""] | Key[Array, " b"]
-"""One random key, or one for each of b examples."""
+"""One random key, or one per example."""
 
 VectorField = Callable[[jax.Array, jax.Array], jax.Array]
 """(x, t) -> dx/dt, with x (b, *event) and t (b,)."""
 
 GuidedField = Callable[[jax.Array, jax.Array, Condition], jax.Array]
-"""(x, t, y) -> dx/dt of the data that have the condition y."""
+"""(x, t, y) -> dx/dt given the condition y."""
 
 
 class StatefulField(NamedTuple):
-    """A field that remembers: a sampler carries its memory from one call to the next."""
+    """A field with memory, which the sampler carries from one call to the next."""
 
     name: str
-    """What it is, for whoever has to refuse it."""
+    """Shown in error messages of functions that cannot take a stateful field."""
 
     start: Callable[[jax.Array], Any]
     """x -> the memory before the first call, a pytree of arrays."""
@@ -44,7 +44,7 @@ Scale = float | int | Float[Array, "..."] | Callable[[jax.Array], jax.Array]
 
 
 Rule = Callable[[GuidedField, Condition, Condition, Scale], VectorField | StatefulField]
-"""A guidance rule, its options filled in: (field, y, null, w) -> the guided field."""
+"""A guidance rule with its options bound: (field, y, null, w) -> the guided field."""
 
 
 @runtime_checkable
@@ -62,8 +62,8 @@ class GaussianPath(Protocol):
 
 @runtime_checkable
 class GeneralPath(Protocol):
-    """Any path from a noise to a data point; it has a velocity, and in general no score."""
+    """Any path from a noise sample to a data point; it has a velocity and, in general, no score."""
 
     def psi(self, noise: jax.Array, data: jax.Array, t: jax.Array) -> jax.Array:
-        """The point at the scalar time t, for one example: noise at t = 0, data at t = 1."""
+        """The point of one example at scalar time t: noise at t = 0, data at t = 1."""
         ...

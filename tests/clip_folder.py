@@ -1,11 +1,11 @@
-"""CLIP folders as `transformers` and `diffusers` write them, small and with random weights."""
+"""Small CLIP folders with random weights, as `transformers` and `diffusers` save them."""
 
 import json
 
-import torch
-import transformers
+from conftest import Lazy
 from tokenizers.pre_tokenizers import ByteLevel
 
+torch, transformers = Lazy("torch"), Lazy("transformers")
 START, END = "<|startoftext|>", "<|endoftext|>"
 MERGES = [
     *(
@@ -102,7 +102,7 @@ def write_tokenizer(folder, name="stable_diffusion_1"):
 
 
 def disturbed(model):
-    """All weights random: the biases and scales of an initialisation would hide a wrong name."""
+    """Random weights throughout: initial biases and scales would hide a wrong name."""
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -111,7 +111,7 @@ def disturbed(model):
 
 
 def write(folder, kind="CLIPTextModel", tokenizer="stable_diffusion_1", **changes):
-    """A folder as `transformers` writes it, and its model."""
+    """A folder as `transformers` saves it, and its model."""
     text = TEXT | changes
     if kind == "CLIPModel":
         config = transformers.CLIPConfig(text_config=text, vision_config=VISION, projection_dim=20)

@@ -1,16 +1,22 @@
-"""Every test runs with four CPU devices, strict dtypes and no silent broadcasting of ranks.
+"""All tests run on four CPU devices, with strict dtype promotion and without rank promotion.
 
     pytest --requirements
 
-prints at its end a line for each requirement of the chapter: the tests that hold it (marked
-`requirement("R7")`), their largest measured error and its bound; and a line for each statistical
-test: how often it would fail by chance with another seed, and what difference it detects.
+ends with each requirement of docs/requirements.md, the tests marked `requirement("R7")` with it, their
+largest measured error and its bound; then each statistical test, how often it would fail by chance under
+a new seed, and the smallest difference it detects.
 """
 
 import os
+import re
+import shutil
 import tempfile
 from collections import defaultdict
 from contextlib import contextmanager
+from importlib import import_module
+from math import erfc, prod
+from pathlib import Path
+from statistics import NormalDist
 from typing import NamedTuple
 
 import chex
@@ -18,18 +24,26 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy.stats import norm
+from filelock import FileLock
 
-# Most tests compile for longer than they compute; the scripts that they start inherit what is set here.
+# Most tests spend longer compiling than computing; scripts that they start inherit these settings.
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "true"
-if jax.__version_info__ < (0, 11):  # XLA's former emitter of loops, which compiles twice as fast
+if jax.__version_info__ < (0, 11):  # the older loop emitter compiles twice as fast
     os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_cpu_use_fusion_emitters=false"
 jax.config.update("jax_platforms", os.environ.get("JAX_PLATFORMS", "cpu"))
 jax.config.update("jax_num_cpu_devices", 4)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
+# All processes of a session, scripts too, share compiled programs where `jaxflow/runs/cache.py` keeps them.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    CACHE = tempfile.TemporaryDirectory()
+    os.environ["XDG_CACHE_HOME"] = CACHE.name
+jax.config.update("jax_compilation_cache_dir", f"{os.environ['XDG_CACHE_HOME']}/jaxflow/programs")
+
 from jaxflow import mixtures, paths  # noqa: E402
+
+REQUIREMENTS = Path(__file__).parents[1] / "docs" / "requirements.md"
 
 PATHS = {
     "linear": paths.Linear(),
@@ -46,13 +60,6 @@ def path(request):
     return request.param
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _compile_fast(request):
-    """XLA leaves out optimisations, but in files marked `optimized`."""
-    unless = request.node.get_closest_marker("optimized")
-    jax.config.update("jax_disable_most_optimizations", unless is None)
-
-
 @pytest.fixture
 def float64():
     with jax.enable_x64(True):
@@ -61,20 +68,82 @@ def float64():
 
 @pytest.fixture
 def standard_promotion():
-    """For what runs optax, whose schedules multiply floats by integers."""
+    """For tests that run optax, whose schedules multiply floats by integers."""
     with jax.numpy_dtype_promotion("standard"):
         yield
 
 
 @pytest.fixture(scope="session")
-def data_dir(tmp_path_factory):
-    """Where data sets are prepared, once for all tests of a process."""
-    return str(tmp_path_factory.mktemp("data"))
+def once(tmp_path_factory):
+    """once(name, make): a folder filled by make(folder), once for all test processes. Do not write to it."""
+    root = tmp_path_factory.getbasetemp()
+    root = root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
+
+    def folder(name, make):
+        place, done = root / name, root / f"{name}.done"
+        with FileLock(root / f"{name}.lock"):
+            if not done.exists():
+                shutil.rmtree(place, ignore_errors=True)  # of a process whose make failed
+                place.mkdir()
+                make(place)
+                done.touch()
+        return place
+
+    return folder
+
+
+@pytest.fixture(scope="session")
+def data_dir(once):
+    """A folder with the data set `digits`, prepared once for all test processes."""
+    from jaxflow.data.datasets import open_dataset  # which imports TFDS
+
+    return str(once("data", lambda place: open_dataset("digits", "train", place)))
+
+
+class Lazy:
+    """A package imported on first use: all test processes collect this file, and few run its tests."""
+
+    def __init__(self, name):
+        self._name = name
+
+    def __getattr__(self, attribute):
+        if attribute.startswith("__"):  # asked for by pytest, of every name in a module
+            raise AttributeError(attribute)
+        return getattr(import_module(self._name), attribute)
+
+
+def normal(*shape, seed=0):
+    """Standard normal numbers, float64 under the fixture of that name; by NumPy, which compiles nothing."""
+    return jnp.asarray(np.random.default_rng(seed).standard_normal(shape), float)
+
+
+def linspace(start, stop, n):
+    """`jnp.linspace` by NumPy."""
+    return jnp.asarray(np.linspace(start, stop, n), float)
+
+
+def by_path(f, *arrays):
+    """f(path, *arrays) for each path, by name.
+
+    Not compiled as a whole: formulas on the mixture take long to compile, while most of their operations
+    are the same for all paths and tests of a file, and compile once.
+    """
+    return {name: f(path, *arrays) for name, path in PATHS.items()}
+
+
+def by_path_compiled(f, *arrays):
+    """`by_path` in one program, for short formulas and for loops."""
+    return jax.jit(lambda *arrays: by_path(f, *arrays))(*arrays)
+
+
+def assert_pairs(pairs, bound):
+    """`assert_close` for pairs (actual, expected) by name; a failure names the first that differs."""
+    assert_close(*({name: pair[i] for name, pair in pairs.items()} for i in range(2)), bound)
 
 
 @contextmanager
 def compiling_nothing():
-    """Fails where XLA compiles anything inside."""
+    """Fails if XLA compiles anything in the block."""
     seen = []
     listener = lambda name, _, **__: seen.append(name)  # noqa: E731
     jax.monitoring.register_event_duration_secs_listener(listener)
@@ -86,7 +155,7 @@ def compiling_nothing():
 
 
 def three_components() -> mixtures.Mixture:
-    """Three labelled components in two dimensions, no two covariances alike."""
+    """Three labelled components in two dimensions with distinct covariances."""
     return mixtures.Mixture(
         weights=jnp.array([0.5, 0.3, 0.2]),
         means=jnp.array([[1.0, 0.0], [-1.0, 1.0], [0.5, -1.5]]),
@@ -97,11 +166,23 @@ def three_components() -> mixtures.Mixture:
 
 
 def disturbed(params, size=0.1):
-    """Parameters away from the zeros of their initialisation."""
-    leaves, tree = jax.tree.flatten(params)
-    keys = jax.random.split(jax.random.key(2), len(leaves))
-    pairs = zip(leaves, keys, strict=True)
-    return jax.tree.unflatten(tree, [leaf + size * jax.random.normal(key, leaf.shape) for leaf, key in pairs])
+    """Parameters perturbed away from their zero initialisation; by NumPy, which compiles nothing."""
+    random = np.random.default_rng(2)
+    noise = lambda leaf: (size * random.standard_normal(leaf.shape)).astype(leaf.dtype)  # noqa: E731
+    return jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf) + noise(leaf)), params)
+
+
+def random_params(module, *inputs, size=0.2):
+    """Random parameters without compiling an initialisation: unit gains, scales near 1, biases of `size`."""
+    random = np.random.default_rng(2)
+
+    def draw(path, leaf):
+        deviation = size if leaf.ndim < 2 else prod(leaf.shape[:-1]) ** -0.5
+        mean = float(path[-1].key == "scale")
+        return jnp.asarray(mean + deviation * random.standard_normal(leaf.shape), leaf.dtype)
+
+    shapes = jax.eval_shape(module.init, jax.random.key(0), *inputs)["params"]
+    return jax.tree_util.tree_map_with_path(draw, shapes)
 
 
 class Measured(NamedTuple):
@@ -122,7 +203,7 @@ class Statistic(NamedTuple):
 
 @pytest.fixture(autouse=True)
 def _recording(record_property):
-    """What a test records travels in its report, also from one process to another."""
+    """Measurements travel in the test's report, also between processes."""
     global record
     record = record_property
 
@@ -146,13 +227,13 @@ def _error(actual, expected) -> float:
 
 
 def assert_below(value, bound):
-    """A number that has to be small, such as a residual or a distance."""
+    """A number that must be small, such as a residual or a distance."""
     record("measured", (float(value), float(bound)))
     assert float(value) <= bound
 
 
 def assert_expected(samples, expected, errors):
-    """The mean of independent samples (n, ...) lies within so many standard errors of what is expected."""
+    """The mean of independent samples (n, ...) is within `errors` standard errors of the expectation."""
     samples, expected = np.asarray(samples, float), np.asarray(expected, float)
     standard_error = samples.std(axis=0, ddof=1) / len(samples) ** 0.5
     z = float(np.max(np.abs(samples.mean(axis=0) - expected) / standard_error))
@@ -163,16 +244,9 @@ def assert_expected(samples, expected, errors):
 
 
 def assert_moments(x, mean, variance, errors):
-    """A sample (n,) has its mean, and its variance as the mean square about that mean."""
+    """A sample (n,) has this mean, and this variance as its mean square about it."""
     assert_expected(x, mean, errors)
     assert_expected((np.asarray(x) - mean) ** 2, variance, errors)
-
-
-def pytest_configure(config):
-    """What scripts keep for later runs, compiled programs and embeddings, is kept for these tests alone."""
-    if not hasattr(config, "workerinput"):
-        config.cache_home = tempfile.TemporaryDirectory()
-        os.environ["XDG_CACHE_HOME"] = config.cache_home.name
 
 
 def pytest_addoption(parser):
@@ -181,7 +255,17 @@ def pytest_addoption(parser):
     )
 
 
+def pytest_collection_modifyitems(items):
+    """Miniature runs come first: they take longest, and short files then balance the two processes."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
+@pytest.hookimpl(tryfirst=True)  # before module fixtures compile
 def pytest_runtest_setup(item):
+    """XLA skips most optimisations, except in tests marked `optimized`, and everything compiled is cached."""
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)  # scripts have raised it
+    jax.config.update("jax_disable_most_optimizations", item.get_closest_marker("optimized") is None)
     for mark in item.iter_markers("requirement"):
         item.user_properties.extend(("requirement", name) for name in mark.args)
 
@@ -195,6 +279,7 @@ def pytest_terminal_summary(terminalreporter):
         return
     stats = terminalreporter.stats
     reports = [report for state in ("passed", "failed", "error") for report in stats.get(state, [])]
+    sentences = dict(re.findall(r"^- \*\*(R\d+)\*\* (.*)$", REQUIREMENTS.read_text(), re.M))
     requirements: dict[str, dict[str, list]] = defaultdict(lambda: defaultdict(list))
     for report in reports:
         for name in recorded(report, "requirement"):
@@ -203,23 +288,24 @@ def pytest_terminal_summary(terminalreporter):
     terminalreporter.section("requirements: largest error of each test, relative to 1 + |expected|")
     write(f"{'':5} {'test':<96} {'cases':>5} {'error':>9} {'bound':>9}")
     for name in sorted(requirements, key=lambda name: int(name[1:])):
+        write(f"{name:5} {sentences.get(name, '')}")
         for test, cases in requirements[name].items():
             numbers = [Measured(*m) for report in cases for m in recorded(report, "measured")]
-            # The comparison that came closest to failing; a bound of 0 asks for equality.
+            # The comparison closest to failing; a bound of 0 means equality.
             worst = max(numbers, key=lambda m: m.error / m.bound if m.bound else m.error, default=None)
             figures = f"{worst.error:9.1e} {worst.bound:9.1e}" if worst else f"{'holds':>9} {'':9}"
             state = "" if all(report.passed for report in cases) else "  FAILED"
-            write(f"{name:5} {test:<96} {len(cases):5} {figures}{state}")
-    terminalreporter.section("statistical tests: by chance, with a new seed; seen with probability 0.95")
+            write(f"{'':5} {test:<96} {len(cases):5} {figures}{state}")
+    terminalreporter.section("statistical tests: false alarms under a new seed; detection at 95 %")
     write(f"{'test':<96} {'n':>7} {'errors':>6} {'false alarm':>11} {'detects':>9}")
     total = 0.0
     for report in reports:
         numbers = [Statistic(*s) for s in recorded(report, "statistic")]
         if not numbers:
             continue
-        chance = sum(s.count * 2 * norm.sf(s.bound) for s in numbers)
+        chance = sum(s.count * erfc(s.bound / 2**0.5) for s in numbers)
         total += chance
         first = numbers[0]
-        detects = max((s.bound + norm.ppf(0.95)) * s.standard_error for s in numbers)
+        detects = max((s.bound + NormalDist().inv_cdf(0.95)) * s.standard_error for s in numbers)
         write(f"{report.nodeid:<96} {first.n:7} {first.bound:6.1f} {chance:11.1e} {detects:9.2g}")
     write(f"{'any of them':<96} {'':7} {'':6} {total:11.1e}")

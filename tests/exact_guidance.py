@@ -1,4 +1,4 @@
-"""The exact fields of a mixture, and every guidance rule at the options at which it is the affine rule."""
+"""Exact fields of a mixture, and every guidance rule with the options that make it the affine rule."""
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +28,7 @@ def class_log_prob(path):
 
 
 def scheduled(schedule):
-    """Classifier-free guidance with a scale made of w."""
+    """Classifier-free guidance with a schedule of w."""
     return lambda field, y, null, w: guidance.classifier_free(field, y, null, schedule(w))
 
 
@@ -48,13 +48,13 @@ RULES = {  # (path, field) -> the rule
 
 
 def guided(name, path, y, w, model=None):
-    """The rule of the table on the exact field, or on another one."""
+    """A rule of `RULES` on the exact field, or on another model."""
     model = model or field(path)
     return RULES[name](path, model)(model, y, jnp.array(NULL), w)
 
 
 def call(field, x, t):
-    """The first answer of a field, with memory or without."""
+    """The first value of a field, stateful or not."""
     if isinstance(field, StatefulField):
         return field.call(x, t, field.start(x))[0]
     return field(x, t)

@@ -1,16 +1,19 @@
+from functools import partial
+from itertools import permutations
 from types import SimpleNamespace
 
 import flax.linen as linen
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
-from conftest import PATHS, assert_close, three_components
+from conftest import PATHS, assert_close, assert_pairs, linspace, normal, three_components
 
 from jaxflow import fields, guidance, mixtures, paths, sampling, solvers, times
 from jaxflow.typing import StatefulField
 
 PATH = paths.Linear()
-X, T, Y = jax.random.normal(jax.random.key(0), (8, 2)), jnp.linspace(0.1, 0.9, 8), jnp.arange(8) % 3
+X, T, Y = normal(8, 2), linspace(0.1, 0.9, 8), jnp.asarray(np.arange(8) % 3, int)
 
 
 def exact(path, x, t, y=None):
@@ -27,7 +30,7 @@ def exact_v(path, x, t, y):
 
 
 class Exact(linen.Module):
-    """The mixture as a network that predicts what it is asked to, with dropout in training."""
+    """The mixture as a network with a prediction of this kind and dropout in training."""
 
     kind: str
 
@@ -55,7 +58,7 @@ def test_a_network_of_any_prediction_is_the_same_field(kind):
 
 @pytest.mark.parametrize("scale", [1.0, 1000.0])
 def test_a_network_from_data_to_noise_as_sd3(scale):
-    """sigma = 1 - t, in thousandths or not, and the velocity noise - data."""
+    """sigma = 1 - t, or 1000 times that, and the velocity noise - data."""
     network = lambda params, x, sigma, y: -params * exact(PATH, x, 1 - sigma / scale, y)  # noqa: E731
     field = fields.from_network(network, jnp.ones(()), PATH, time=lambda t: scale * (1 - t), sign=-1)
     assert_close(field(X, T, Y), exact(PATH, X, T, Y), 1e-3)
@@ -63,7 +66,7 @@ def test_a_network_from_data_to_noise_as_sd3(scale):
 
 @pytest.mark.parametrize("kind", ["noise", "v"])
 def test_a_network_of_a_ddpm_counts_its_steps(kind, float64):
-    """Step k of 1000 has the alpha of the first k + 1 rates, which is our t = 1 - (k + 1) / 1000."""
+    """Step k of 1000 has the alpha of the first k + 1 rates: our t = 1 - (k + 1) / 1000."""
     betas = jnp.linspace(1e-4, 0.02, 1000)
     path, of_kind = paths.DDPM(betas), {"noise": exact_noise, "v": exact_v}[kind]
     alphas = jnp.sqrt(jnp.cumprod(1 - betas))
@@ -79,8 +82,8 @@ def test_a_network_of_a_ddpm_counts_its_steps(kind, float64):
     assert_close(field(x, t, Y), exact(path, x, t, Y), 1e-6)
 
 
-def test_a_network_in_training_has_dropout_from_its_keys():
-    """Without a conversion the field is the network, which is what a loss of any prediction compares."""
+def test_a_network_in_training_draws_dropout_from_its_keys():
+    """Without conversion the field is the network itself, which the losses compare."""
     rngs = {"dropout": jax.random.key(1)}
     train = fields.from_network(Exact("data"), PARAMS, PATH, train=True, rngs=rngs)
     expected = Exact("data").apply({"params": PARAMS}, X, T, Y, train=True, rngs=rngs)
@@ -88,37 +91,36 @@ def test_a_network_in_training_has_dropout_from_its_keys():
     assert 0 < jnp.sum(expected == 0) < expected.size
 
 
-def test_what_a_network_cannot_take_is_refused():
+def test_options_a_network_cannot_take_are_rejected():
     plain = lambda params, x, t, y: x[:, 0]  # noqa: E731
     with pytest.raises(ValueError, match=r"train = True, .*plain function"):
         fields.from_network(plain, None, PATH, train=True)
-    with pytest.raises(ValueError, match=r"rngs of \['dropout'\]: .*plain function"):
+    with pytest.raises(ValueError, match=r"rngs = \['dropout'\]: .*plain function"):
         fields.from_network(plain, None, PATH, rngs={"dropout": jax.random.key(0)})
     with pytest.raises(ValueError, match="sign = 0"):
         fields.from_network(plain, None, PATH, sign=0)
-    with pytest.raises(ValueError, match=r"the field answers \(8,\) to x of shape \(8, 2\)"):
+    with pytest.raises(ValueError, match=r"the field returned shape \(8,\) for x of shape \(8, 2\)"):
         fields.from_network(plain, None, PATH)(X, T, Y)
 
 
-def test_condition_filled_in_and_score_of_a_field():
+def test_field_given_its_condition_and_its_score():
     guided = lambda x, t, y: mixtures.velocity(three_components(), PATH, x, t, y)  # noqa: E731
     velocity = fields.given(guided, Y)
     assert_close(velocity(X, T), guided(X, T, Y), 0)
     score = fields.score(velocity, PATH)
     assert_close(score(X, T), mixtures.score(three_components(), PATH, X, T, Y), 1e-4)
-    assert_close(score(X, jnp.zeros(8)), -X, 1e-6)  # finite where it begins
-
-
-PAIRS = [(a, b) for a in PATHS for b in PATHS if a != b and "ddpm" not in (a, b)]
+    assert_close(score(X, jnp.zeros(8)), -X, 1e-6)  # finite at t = 0
 
 
 @pytest.mark.requirement("R36")
-@pytest.mark.parametrize(("trained", "sampled"), PAIRS)
-def test_change_of_path_is_the_exact_field_of_the_other_path(trained, sampled, float64):
-    trained, sampled = PATHS[trained], PATHS[sampled]
-    x, t = jax.random.normal(jax.random.key(0), (16, 2)), jnp.linspace(0.1, 0.95, 16)
-    exact = lambda path: lambda x, t: mixtures.velocity(three_components(), path, x, t)  # noqa: E731
-    assert_close(fields.change_path(exact(trained), trained, sampled)(x, t), exact(sampled)(x, t), 1e-8)
+def test_change_of_path_is_the_exact_field_of_the_other_path(float64):
+    smooth = {name: path for name, path in PATHS.items() if name != "ddpm"}
+    pairs, at = {}, (normal(16, 2), linspace(0.1, 0.95, 16))
+    for trained, sampled in permutations(smooth, 2):
+        old, new = smooth[trained], smooth[sampled]
+        changed = fields.change_path(partial(exact, old), old, new)
+        pairs[f"{trained} to {sampled}"] = changed(*at), exact(new, *at)
+    assert_pairs(pairs, 1e-8)
 
 
 @pytest.mark.requirement("R36")
@@ -131,8 +133,8 @@ def test_changed_path_leads_from_the_same_noise_to_the_same_data(float64):
     assert_close(ends[1], ends[0], 1e-8)
 
 
-def test_score_and_change_of_path_hand_on_the_memory(float64):
-    """Of a field that slows down with each call: its memory is the number of calls."""
+def test_score_and_change_of_path_pass_the_memory_on(float64):
+    """The field slows down with each call; its memory is the number of calls."""
     x, t = jax.random.normal(jax.random.key(0), (8, 2)), jnp.linspace(0.1, 0.9, 8)
 
     def call(x, t, calls):
@@ -151,7 +153,7 @@ def test_score_and_change_of_path_hand_on_the_memory(float64):
 
 
 def test_a_guided_field_with_memory_is_sampled_on_another_path(float64):
-    """DDIM's step depends on the ratio of data and noise alone: both paths give the same data."""
+    """DDIM's step depends only on the ratio of data to noise: both paths give the same data."""
     x, y = jax.random.normal(jax.random.key(0), (8, 2)), jnp.arange(8) % 3
     rule = guidance.projected(PATH, momentum=-0.5)
     field = rule(lambda x, t, y: exact(PATH, x, t, y), y, jnp.array(3), 3.0)

@@ -2,38 +2,47 @@ import chex
 import jax
 import jax.numpy as jnp
 import pytest
-from conftest import assert_close, three_components
+from conftest import assert_close, assert_pairs, by_path, three_components
 from exact_guidance import NULL, class_log_prob, field, guided, inputs
 
 from jaxflow import fields, guidance, losses, mixtures, paths, per_example, sampling, times
 
 
-@pytest.mark.parametrize("w", [0, 0.0, 1, 1.0])
 @pytest.mark.requirement("R40")
-def test_no_scale_is_the_unguided_field_and_one_the_conditional(path, w, float64):
-    x, t, y = inputs()
-    expected = field(path)(x, t, y if w == 1 else jnp.full_like(y, NULL))
-    for scale in (w, jnp.array(float(w)), jnp.full(len(y), float(w)), lambda t: jnp.full_like(t, w)):
-        guided = guidance.classifier_free(field(path), y, jnp.array(NULL), scale)
-        assert_close(guided(x, t), expected, 1e-12)
+def test_no_scale_is_the_unguided_field_and_one_the_conditional(float64):
+    def both(path, x, t, y):
+        unguided, conditional = field(path)(x, t, jnp.full_like(y, NULL)), field(path)(x, t, y)
+        pairs = {}
+        for w in (0, 0.0, 1, 1.0):
+            scales = (w, jnp.array(float(w)), jnp.full(len(y), float(w)), lambda t, w=w: jnp.full_like(t, w))
+            for i, scale in enumerate(scales):
+                guided = guidance.classifier_free(field(path), y, jnp.array(NULL), scale)
+                pairs[f"w = {w!r}, {i}"] = guided(x, t), conditional if w == 1 else unguided
+        return tuple({name: pair[i] for name, pair in pairs.items()} for i in range(2))
+
+    assert_pairs(by_path(both, *inputs()), 1e-12)
 
 
 @pytest.mark.requirement("R31", "R33")
-def test_classifier_free_is_classifier_guidance_with_the_exact_classifier(path, float64):
+def test_classifier_free_is_classifier_guidance_with_the_exact_classifier(float64):
     """u(x) + w b grad log p(y | x) = (1 - w) u(x) + w u(x | y)."""
-    x, t, y = inputs()
-    unguided = lambda x, t: field(path)(x, t, jnp.full_like(y, NULL))  # noqa: E731
-    for w in (0.0, 1.0, 3.5):
-        free = guidance.classifier_free(field(path), y, jnp.array(NULL), w)(x, t)
-        classifier = guidance.classifier(unguided, path, class_log_prob(path), y, w)(x, t)
-        assert_close(classifier, free, 1e-9)
-        assert_close(guided("by_classifier", path, y, w)(x, t), classifier, 0)
+
+    def both(path, x, t, y):
+        unguided = lambda x, t: field(path)(x, t, jnp.full_like(y, NULL))  # noqa: E731
+        found, expected = {}, {}
+        for w in (0.0, 1.0, 3.5):
+            classifier = guidance.classifier(unguided, path, class_log_prob(path), y, w)(x, t)
+            found[f"w = {w}"] = classifier, guided("by_classifier", path, y, w)(x, t)
+            expected[f"w = {w}"] = (guidance.classifier_free(field(path), y, jnp.array(NULL), w)(x, t),) * 2
+        return found, expected
+
+    assert_pairs(by_path(both, *inputs()), 1e-9)
 
 
 @pytest.mark.parametrize("name", ["linear", "cosine", "square_root"])
 @pytest.mark.requirement("R31")
 def test_classifier_guidance_at_the_noise_end(name, float64):
-    """w alpha' (E[data | y] - E[data]), where b is infinite and the gradient zero."""
+    """w alpha' (E[data | y] - E[data]); b is infinite there and the gradient zero."""
     path = {"linear": paths.Linear(), "cosine": paths.Cosine(), "square_root": paths.SquareRoot()}[name]
     mixture, (x, _, y), t = three_components(), inputs(), jnp.zeros(16)
     still = lambda x, t: jnp.zeros_like(x)  # noqa: E731
@@ -79,7 +88,7 @@ def test_condition_of_any_structure():
 
 @pytest.mark.parametrize("rule", ["classifier_free", "several", "rescaled"])
 def test_null_may_differ_by_sample_and_change_with_time(rule):
-    """Null is 0 or 1 by sample before t = 0.5, and 10 after it; the field leads to its condition."""
+    """Null is 0 or 1 by sample before t = 0.5, and 10 afterwards; the field leads to its condition."""
     by_sample = jnp.array([0.0, 1.0])
     later = lambda t: jnp.where(t < 0.5, by_sample, 10.0)  # noqa: E731
     toward = lambda x, t, y: y[:, None] - x  # noqa: E731
@@ -97,14 +106,14 @@ def test_null_may_differ_by_sample_and_change_with_time(rule):
     assert_close(at_0(x, jnp.full(2, 0.8)), jnp.full((2, 1), 10.0), 1e-6)
 
 
-def test_a_side_without_weight_may_be_infinite():
+def test_a_term_without_weight_may_be_infinite():
     unguided, guided, t = jnp.array([[1.0], [jnp.inf]]), jnp.array([[jnp.nan], [2.0]]), jnp.zeros(2)
     mixed = guidance.affine(unguided, guided, jnp.array([0.0, 1.0]), t)
     assert_close(mixed, jnp.array([[1.0], [2.0]]), 0)
 
 
 def test_the_scale_can_be_differentiated(float64):
-    """Also at 0 and 1, where a side has no weight: d/dw is the difference of the two."""
+    """Also at 0 and 1, where one term has no weight: d/dw is the difference of the two."""
     unguided, guided, t = jnp.array([[1.0]]), jnp.array([[3.0]]), jnp.zeros(1)
     slopes = jax.vmap(jax.grad(lambda w: guidance.affine(unguided, guided, w, t).sum()))(
         jnp.array([0.0, 0.5, 1.0])
@@ -113,15 +122,18 @@ def test_the_scale_can_be_differentiated(float64):
 
 
 @pytest.mark.requirement("R31")
-def test_classifier_guidance_is_finite_at_the_data_end(path):
-    """Also where the slope of beta is infinite, and b is not."""
-    (x, _, y), t = inputs(), jnp.ones(16)
+def test_classifier_guidance_is_finite_at_the_data_end():
+    """Also where the slope of beta is infinite; b is not."""
     still = lambda x, t: jnp.zeros_like(x)  # noqa: E731
-    chex.assert_tree_all_finite(guidance.classifier(still, path, class_log_prob(path), y, 2.0)(x, t))
+
+    def guided(path, x, t, y):
+        return guidance.classifier(still, path, class_log_prob(path), y, 2.0)(x, jnp.ones_like(t))
+
+    chex.assert_tree_all_finite(by_path(guided, *inputs()))
 
 
 @pytest.mark.parametrize("w", [float("nan"), float("inf"), jnp.array([1.0, jnp.nan])])
-def test_scale_that_is_not_finite_is_refused(w):
+def test_scales_must_be_finite(w):
     _, _, y = inputs()
     with pytest.raises(ValueError, match="w = "):
         guidance.classifier_free(field(paths.Linear()), y, jnp.array(NULL), w)
@@ -163,7 +175,7 @@ def test_vmap_over_w_equals_the_loop_and_compiles_once():
 
 
 def test_several_conditions_multiply_their_densities(float64):
-    """Two independent features of data N(0, I): guided by both, each axis has its own condition."""
+    """Data N(0, I) with two independent features, each the condition of one axis."""
     path = paths.Linear()
     wide = mixtures.Mixture(jnp.ones(1), jnp.zeros((1, 2)), jnp.eye(2)[None])
     laws = [
@@ -186,7 +198,7 @@ def test_several_conditions_multiply_their_densities(float64):
     assert_close(one(x, t), alone(x, t), 1e-12)
 
 
-def test_a_negative_condition_in_the_place_of_null(float64):
+def test_a_negative_condition_replaces_null(float64):
     x, t, y = inputs()
     negative = (y + 1) % 3
     away = guidance.classifier_free(field(paths.Linear()), y, negative, 2.0)
@@ -196,7 +208,7 @@ def test_a_negative_condition_in_the_place_of_null(float64):
 
 @pytest.mark.requirement("R36")
 def test_any_path_can_be_guided(float64):
-    """On a bridge between data sets, where there is no score and no classifier: the affine rule itself."""
+    """Even a bridge between data sets, which has no score and no classifier: by the affine rule itself."""
     source = mixtures.Mixture(jnp.ones(1), jnp.array([[-3.0, 0.0]]), 0.2 * jnp.eye(2)[None])
     mixture = three_components()
     one = mixtures.Mixture(jnp.ones(1), mixture.means[:1], mixture.covariances[:1])
@@ -212,20 +224,24 @@ def test_any_path_can_be_guided(float64):
 
 
 @pytest.mark.requirement("R45", "R47")
-def test_guided_score_follows_the_same_rule(path, float64):
-    """The score of the guided field is (1 - w) score(x) + w score(x | y): one network gives both."""
-    x, t, y = inputs()
-    for w in (0.0, 1.0, 3.5):
-        guided = guidance.classifier_free(field(path), y, jnp.array(NULL), w)
+def test_guided_score_follows_the_same_rule(float64):
+    """The guided field has the score (1 - w) score(x) + w score(x | y): one network yields both."""
+
+    def both(path, x, t, y):
         score = lambda y: mixtures.score(three_components(), path, x, t, y)  # noqa: E731
-        assert_close(fields.score(guided, path)(x, t), (1 - w) * score(None) + w * score(y), 1e-9)
+        guided = lambda w: guidance.classifier_free(field(path), y, jnp.array(NULL), w)  # noqa: E731
+        scales = (0.0, 1.0, 3.5)
+        found = {f"w = {w}": fields.score(guided(w), path)(x, t) for w in scales}
+        return found, {f"w = {w}": (1 - w) * score(None) + w * score(y) for w in scales}
+
+    assert_pairs(by_path(both, *inputs()), 1e-9)
 
 
 @pytest.mark.requirement("R20", "R21")
 @pytest.mark.parametrize("event", [(8, 8, 3), (4, 8, 8, 3)], ids=["image", "video"])
 @pytest.mark.parametrize("kind", ["class", "vector", "text"])
 def test_images_and_videos_on_conditions_of_any_kind(event, kind):
-    """One API from the loss through guidance to the sampler, for classes, vectors and masked tokens."""
+    """Loss, guidance and sampler share one API for classes, vectors and masked tokens."""
     b = 4
     y, null = {
         "class": (jnp.arange(b), jnp.array(10)),

@@ -6,7 +6,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import pytest
-from conftest import PATHS, assert_close, three_components
+from conftest import PATHS, assert_close, assert_pairs, three_components
 from exact_guidance import NULL, RULES, call, class_log_prob, field, guided, inputs, scheduled
 
 from jaxflow import guidance, mixtures, paths, predictions, sampling, solvers, times
@@ -18,17 +18,24 @@ FIELD = field(LINEAR)
 
 @pytest.mark.requirement("R40")
 @pytest.mark.parametrize("name", RULES)
-@pytest.mark.parametrize("w", [0.0, 1.0, 3.0])
-def test_every_rule_at_its_neutral_options(name, w, float64):
-    """(1 - w) u(x) + w u(x | y): all rules but CFG-Zero* are then that; and that one, too, at w = 1."""
-    (x, t, y), path = inputs(), paths.Cosine()
-    unguided, conditional = (field(path)(x, t, labels) for labels in (jnp.full_like(y, NULL), y))
-    if name == "zero_star":
-        along = jnp.sum(conditional * unguided, axis=1, keepdims=True)
-        unguided = along / jnp.sum(unguided**2, axis=1, keepdims=True) * unguided
-    for scale in (w, jnp.array(w), jnp.full(len(y), w)):
-        value = call(guided(name, path, y, scale), x, t)
-        assert_close(value, (1 - w) * unguided + w * conditional, 1e-9 if name == "by_classifier" else 1e-12)
+def test_every_rule_at_its_neutral_options(name, float64):
+    """All rules are (1 - w) u(x) + w u(x | y); CFG-Zero* only at w = 1."""
+    path = paths.Cosine()
+
+    def values(x, t, y):
+        unguided, conditional = (field(path)(x, t, labels) for labels in (jnp.full_like(y, NULL), y))
+        if name == "zero_star":
+            along = jnp.sum(conditional * unguided, axis=1, keepdims=True)
+            unguided = along / jnp.sum(unguided**2, axis=1, keepdims=True) * unguided
+        pairs = {}
+        for w in (0.0, 1.0, 3.0):
+            scales = {"number": w, "array": jnp.array(w), "per example": jnp.full(len(y), w)}
+            for kind, scale in scales.items():
+                expected = (1 - w) * unguided + w * conditional
+                pairs[f"w = {w}, {kind}"] = call(guided(name, path, y, scale), x, t), expected
+        return pairs
+
+    assert_pairs(values(*inputs()), 1e-9 if name == "by_classifier" else 1e-12)
 
 
 @pytest.mark.parametrize(
@@ -43,13 +50,13 @@ def test_every_rule_at_its_neutral_options(name, w, float64):
     ],
     ids=["rescaled", "projected", "zero_star", "rectified", "interval", "autoguidance"],
 )
-def test_every_rule_is_the_conditional_model_at_w_1_whatever_its_options(rule, float64):
+def test_every_rule_is_the_conditional_model_at_w_1_for_any_options(rule, float64):
     x, t, y = inputs()
     for scale in (1, 1.0, jnp.array(1.0)):
         assert_close(call(rule(FIELD, y, NOTHING, scale), x, t), FIELD(x, t, y), 1e-12)
 
 
-OPTIONS = {  # the values of an option, and from one of them to a rule and its scale
+OPTIONS = {  # values of the option; value -> rule, scale
     "w": ([0.0, 1.0, 3.0], lambda v: (guidance.classifier_free, v)),
     "w of several": ([0.0, 3.0], lambda v: (RULES["several"](LINEAR, FIELD), v)),
     "start": ([0.1, 0.4], lambda v: (guidance.classifier_free, guidance.interval(3.0, v, 0.8))),
@@ -67,7 +74,7 @@ OPTIONS = {  # the values of an option, and from one of them to a rule and its s
 @pytest.mark.requirement("R50")
 @pytest.mark.parametrize("name", OPTIONS)
 def test_every_option_is_an_axis_of_a_sweep(name):
-    """Traced by vmap in jit it gives what the Python loop gives, to the last step of a sampler."""
+    """Samples by vmap inside jit equal those of the Python loop."""
     values, make = OPTIONS[name]
     x, _, y = inputs(4)
 
@@ -78,11 +85,12 @@ def test_every_option_is_an_axis_of_a_sweep(name):
 
     swept = jax.jit(jax.vmap(end))(jnp.array(values))
     assert jnp.max(jnp.abs(swept[0] - swept[-1])) > 1e-3
-    assert_close(swept, jnp.stack([end(value) for value in values]), 1e-5)
+    looped = jax.jit(lambda: jnp.stack([end(value) for value in values]))()
+    assert_close(swept, looped, 1e-5)
 
 
 def test_interval_guides_inside_and_calls_the_conditional_model_alone_elsewhere(float64):
-    """The number of examples that the field is called with, counted while the program runs."""
+    """By the number of examples per call, counted while the program runs."""
     sizes = []
 
     def counting(x, t, y):
@@ -112,8 +120,8 @@ def test_interval_guides_inside_and_calls_the_conditional_model_alone_elsewhere(
 @pytest.mark.parametrize(
     ("start", "end", "guided_for"), [(0.0, 1.0, 1.0), (0.25, 0.75, 0.5), (0.25, 1.0, 0.875)]
 )
-def test_what_heun_sees_of_an_interval(start, end, guided_for):
-    """A velocity y: the way is the time in which w counts. Half a step more than 0.75 where the end is 1."""
+def test_heun_guides_half_a_step_longer_in_an_interval_that_ends_at_1(start, end, guided_for):
+    """Where the velocity is y the distance measures how long w was applied."""
     velocity = lambda x, t, y: jnp.broadcast_to(y[:, None], x.shape)  # noqa: E731
     w = guidance.interval(3.0, start, end)
     rule = guidance.classifier_free(velocity, jnp.ones(1), jnp.zeros(()), w)
@@ -138,7 +146,7 @@ def test_what_heun_sees_of_an_interval(start, end, guided_for):
         (guidance.by_classifier(LINEAR, class_log_prob(LINEAR)), 3.0, 0.5, [4]),
     ],
 )
-def test_no_rule_calls_the_model_without_need(rule, w, t, sizes):
+def test_no_rule_calls_the_model_needlessly(rule, w, t, sizes):
     called = []
 
     def counting(x, t, y):
@@ -172,15 +180,15 @@ def test_rescaled_has_the_size_of_the_conditional_velocity(float64):
         assert_close(sizes[0], share * sizes[2] + (1 - share) * sizes[1], 1e-12)
 
 
-def test_rescaled_changes_nothing_without_deviation():
-    """An event of one number has none, and 0 / 0 is no factor."""
+def test_rescaled_keeps_events_of_zero_deviation():
+    """An event of one number has none; 0 / 0 must not become a factor."""
     toward = lambda x, t, y: y[:, None] - x  # noqa: E731
     x, t, y, null = jnp.zeros((2, 1)), jnp.zeros(2), jnp.array([1.0, 2.0]), jnp.array(0.0)
     assert_close(guidance.rescaled(share=0.7)(toward, y, null, 3.0)(x, t), 3 * y[:, None], 1e-6)
 
 
 def test_projected_against_its_definition_in_data(path, float64):
-    """Two calls in a row: difference of data, momentum, limit, and the part along D(x | y)."""
+    """Over two calls: difference of data, momentum, limit, and the component along D(x | y)."""
     x, _, y = inputs()
     w, parallel, limit, momentum = 3.0, 0.2, 0.5, -0.4
     make = guidance.projected(path, parallel=parallel, limit=limit, momentum=momentum)
@@ -201,7 +209,7 @@ def test_projected_against_its_definition_in_data(path, float64):
 
 
 def by_hand(rule, x, grid, memory=None):
-    """Euler's walk along a field with memory."""
+    """Euler steps along a stateful field."""
     memory = rule.start(x) if memory is None else memory
     for t, t_next in pairwise(grid):
         velocity, memory = rule.call(x, jnp.full(len(x), t), memory)
@@ -210,7 +218,7 @@ def by_hand(rule, x, grid, memory=None):
 
 
 def test_projected_carries_its_momentum_through_every_sampler(float64):
-    """In the scan the memory is handed from step to step: the same as by hand."""
+    """The scan carries the memory from step to step, as by hand."""
     x, _, y = inputs()
     grid = times.uniform(5).astype(x.dtype)
     rule = guidance.projected(LINEAR, momentum=-0.5)(FIELD, y, NOTHING, 3.0)
@@ -218,15 +226,15 @@ def test_projected_carries_its_momentum_through_every_sampler(float64):
     assert_close(sampling.sample_ode(rule, x, grid, solver=solvers.euler()), point, 1e-12)
     key = jax.random.key(0)
     assert_close(sampling.sample_sde(key, rule, LINEAR, x, grid, sigma=0.0), point, 1e-12)
-    # On the straight path a DDIM step is Euler's.
+    # On the straight path a DDIM step is an Euler step.
     assert_close(sampling.sample_ddpm(key, rule, LINEAR, x, grid, eta=0.0), point, 1e-12)
     forgetful = guidance.projected(LINEAR)(FIELD, y, NOTHING, 3.0)
     assert not isinstance(forgetful, StatefulField)
     assert jnp.max(jnp.abs(sampling.sample_ode(forgetful, x, grid, solver=solvers.euler()) - point)) > 1e-3
 
 
-def test_projected_remembers_nothing_from_outside_an_interval(float64):
-    """Up to 0.4 it is the conditional model; from there the momentum starts anew. So for each example."""
+def test_projected_forgets_outside_an_interval(float64):
+    """Up to 0.4 it is the conditional model; then the momentum starts from zero. For each example alike."""
     x, _, y = inputs()
     grid = times.uniform(5).astype(x.dtype)
     make = guidance.projected(LINEAR, momentum=-0.5)
@@ -243,7 +251,7 @@ def test_projected_remembers_nothing_from_outside_an_interval(float64):
 
 
 def test_projected_is_finite_where_the_slopes_of_the_path_vanish():
-    """All velocities are 0 there, guided ones too, and nothing is remembered of them."""
+    """All velocities are 0 there, guided ones too, and so is the memory."""
     path, (x, _, y) = PATHS["functions"], inputs()
     rule = guidance.projected(path, limit=0.5, momentum=-0.5)(field(path), y, NOTHING, 3.0)
     velocity, memory = rule.call(x, jnp.zeros(16), rule.start(x))
@@ -253,7 +261,7 @@ def test_projected_is_finite_where_the_slopes_of_the_path_vanish():
 
 
 def test_zero_star_rests_first_and_then_takes_the_best_multiple(float64):
-    """s u(x) is the multiple of u(x) nearest to u(x | y)."""
+    """s u(x) is the multiple of u(x) closest to u(x | y)."""
     x, t, y = inputs()
     value = guidance.zero_star(rest=0.3)(FIELD, y, NOTHING, 3.0)(x, t)
     assert_close(value[t < 0.3], jnp.zeros_like(value[t < 0.3]), 0)
@@ -270,8 +278,8 @@ def test_zero_star_rests_first_and_then_takes_the_best_multiple(float64):
     [times.uniform(50), times.shifted(50, 3.0), times.cosine(50)],
     ids=["uniform", "shifted", "cosine"],
 )
-def test_zero_star_rests_for_as_many_steps_on_any_grid(grid):
-    """The paper's 4 % of the steps: two of Euler's 50."""
+def test_zero_star_rests_equally_long_on_any_grid(grid):
+    """The paper's 4 % of the steps: 2 Euler steps of 50."""
     x, _, y = inputs(4)
     rule = guidance.zero_star(rest=grid[int(0.04 * 50)])(FIELD, y, NOTHING, 3.0)
     points = sampling.sample_ode(rule, x, grid, solver=solvers.euler(), trajectory=True)
@@ -291,7 +299,7 @@ def test_rectified_looks_half_a_step_ahead(float64):
 
 @pytest.mark.parametrize("name", RULES)
 def test_every_rule_samples_finitely_from_end_to_end_in_float32(name):
-    """From t = 0 to t = 1, with a solver that looks at both."""
+    """From t = 0 to t = 1, with a solver that evaluates both."""
     x, _, y = inputs()
     end = sampling.sample_ode(guided(name, LINEAR, y, 3.0), x, times.uniform(8), solver=solvers.heun())
     chex.assert_tree_all_finite(end)
@@ -313,44 +321,44 @@ def test_every_rule_samples_finitely_from_end_to_end_in_float32(name):
         (lambda: guidance.several(FIELD, [0], NOTHING, [1.0, 2.0]), "1 conditions and 2 scales"),
     ],
 )
-def test_impossible_options_are_refused_when_the_rule_is_made(make, says):
+def test_options_are_checked_when_the_rule_is_made(make, says):
     with pytest.raises(ValueError, match=says):
         make()
 
 
 @pytest.mark.parametrize("name", RULES)
-def test_every_rule_refuses_a_scale_that_is_not_finite(name):
+def test_every_rule_rejects_an_infinite_scale(name):
     with pytest.raises(ValueError, match="w = inf"):
         guided(name, LINEAR, jnp.zeros(1, jnp.int32), float("inf"))
 
 
 @pytest.mark.parametrize("name", RULES)
 @pytest.mark.parametrize("wrong", [lambda x: x[:, 0], lambda x: jnp.sum(x)], ids=["(b,)", "scalar"])
-def test_every_rule_refuses_an_answer_of_another_shape(name, wrong):
-    """Which would be broadcast against x, to a velocity of other examples."""
+def test_every_rule_rejects_a_field_of_another_shape(name, wrong):
+    """It would be broadcast against x, mixing examples."""
     x, t, y = jnp.zeros((4, 1)), jnp.zeros(4), jnp.zeros(4, jnp.int32)
     model = lambda x, t, y: wrong(x)  # noqa: E731
     rule = RULES[name](LINEAR, model)
     if name == "by_classifier":
         rule = guidance.by_classifier(LINEAR, lambda x, t, y: x[:, 0])
     for w in (3.0, 1.0):
-        with pytest.raises(ValueError, match=r"the field answers \(\d*,?\) to x of shape \(\d, 1\)"):
+        with pytest.raises(ValueError, match=r"the field returned shape \(\d*,?\) for x of shape \(\d, 1\)"):
             call(rule(model, y, NOTHING, w), x, t)
 
 
-def test_a_worse_model_and_a_classifier_are_checked_too():
+def test_a_worse_model_and_a_classifier_are_checked_alike():
     x, t, y = inputs(4)
-    with pytest.raises(ValueError, match=r"the field answers \(4,\)"):
+    with pytest.raises(ValueError, match=r"the field returned shape \(4,\)"):
         guidance.autoguidance(lambda x, t, y: x[:, 0])(FIELD, y, NOTHING, 3.0)(x, t)
     table = lambda x, t, y: mixtures.class_log_prob(three_components(), LINEAR, x, t)  # noqa: E731
-    with pytest.raises(ValueError, match=r"log_prob answers \(4, 3\)"):
+    with pytest.raises(ValueError, match=r"log_prob returned shape \(4, 3\)"):
         guidance.by_classifier(LINEAR, table)(FIELD, y, NOTHING, 3.0)(x, t)
 
 
 @pytest.mark.requirement("R10")
 @pytest.mark.parametrize("name", RULES)
 def test_every_rule_keeps_bfloat16_with_times_in_float32(name):
-    """A network in bfloat16 sees float32 times; what comes back is bfloat16, near the float32 answer."""
+    """A bfloat16 network sees float32 times and returns bfloat16 close to the float32 result."""
     seen = []
 
     def half(x, t, y):
@@ -366,7 +374,7 @@ def test_every_rule_keeps_bfloat16_with_times_in_float32(name):
 
 
 def test_the_rule_of_the_page_is_its_formula(float64):
-    """docs/rules.md: u(x | y) + (w - 1) d min(1, limit / |d|), with the calls of every other rule."""
+    """docs/rules.md: u(x | y) + (w - 1) d min(1, limit / |d|), evaluated as often as any other rule."""
     page = (Path(__file__).parents[1] / "docs" / "rules.md").read_text()
     names: dict = {}
     exec(re.findall(r"```python\n(.*?)```", page, re.S)[0], names)

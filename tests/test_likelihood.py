@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import pytest
 from conftest import assert_close, assert_expected, three_components
 
-from jaxflow import adaptive, likelihood, mixtures, paths, per_example, solvers, times
+from jaxflow import adaptive, guidance, likelihood, mixtures, paths, per_example, solvers, times
 from jaxflow.typing import StatefulField
 
 PATH = paths.Linear()
@@ -43,7 +43,7 @@ def test_estimate_is_unbiased(float64):
     assert jnp.all(estimates.std(axis=0) > 1e-3)
 
 
-def test_more_probes_have_less_variance(float64):
+def test_more_probes_reduce_the_variance(float64):
     x, _ = data(8)
 
     def spread(probes):
@@ -66,7 +66,7 @@ def test_divergence_is_the_trace_of_the_jacobian(float64):
     assert_close(likelihood.estimated_divergence(twist, x, t, signs), expected, 1e-12)
 
 
-def test_an_example_has_the_same_estimate_alone_and_in_a_batch():
+def test_an_estimate_does_not_depend_on_the_batch():
     x, _ = data(8)
     keys = per_example.keys(jax.random.key(1), 8)
     batch = likelihood.log_prob(field(), x, times.uniform(5), key=jax.random.key(1))
@@ -74,7 +74,7 @@ def test_an_example_has_the_same_estimate_alone_and_in_a_batch():
 
 
 def test_bits_of_uniform_images_are_eight():
-    """The uniform density on [-1, 1]^d, of images in 256 levels."""
+    """For the uniform density on [-1, 1]^d and images in 256 levels."""
     log_density = jnp.full(3, -16 * 16 * math.log(2.0))
     assert_close(likelihood.bits_per_dimension(log_density, 256, levels=256), jnp.full(3, 8.0), 1e-6)
 
@@ -83,15 +83,30 @@ def test_bits_of_uniform_images_are_eight():
     ("options", "says"),
     [
         ({"probes": 0}, "probes = 0"),
-        ({"times": jnp.linspace(0.0, 0.9, 5)}, "whole way is needed"),
-        ({"solver": solvers.dpm_solver_2m(PATH)}, "solver = dpm_solver_2m: it walks towards the data only"),
-        ({"solver": solvers.euler_maruyama(1.0)}, "solver = euler_maruyama: it walks towards the data only"),
+        ({"times": jnp.linspace(0.0, 0.9, 5)}, "must run from 0 to 1"),
+        (
+            {"solver": solvers.dpm_solver_2m(PATH)},
+            "solver = dpm_solver_2m: must integrate from data to noise",
+        ),
+        (
+            {"solver": solvers.euler_maruyama(1.0)},
+            "solver = euler_maruyama: must integrate from data to noise",
+        ),
     ],
 )
-def test_what_is_no_likelihood_is_refused(options, says):
+def test_options_without_a_likelihood_are_rejected(options, says):
     times_ = options.pop("times", times.uniform(4))
     with pytest.raises(ValueError, match=says):
         likelihood.log_prob(field(), data(2)[0], times_, **options)
+
+
+@pytest.mark.parametrize("other", [-1.0, -2.0])
+def test_the_divergence_of_projected_guidance_is_finite(other):
+    """In one dimension the whole difference is along the data, and the conditional field remains."""
+    fields = lambda x, t, y: jnp.where(y == 1, -1.0, other)[:, None] * x  # noqa: E731
+    guided = guidance.projected(PATH)(fields, jnp.ones(3, int), jnp.array(0), 3.0)
+    x, t = jnp.array([[0.5], [1.0], [0.0]]), jnp.array([0.5, 1.0, 0.0])
+    assert_close(likelihood.divergence(guided, x, t), jnp.full(3, -1.0), 1e-6)
 
 
 def test_a_number_of_steps_is_the_uniform_grid():
@@ -99,8 +114,8 @@ def test_a_number_of_steps_is_the_uniform_grid():
     assert_close(likelihood.log_prob(field(), x, 5), likelihood.log_prob(field(), x, times.uniform(5)), 0)
 
 
-def test_a_name_in_the_place_of_a_solver_is_refused():
-    with pytest.raises(TypeError, match=r"solver = 'rk4': a Solver is needed, solvers\.rk4\(\)"):
+def test_a_name_is_no_solver():
+    with pytest.raises(TypeError, match=r"solver = 'rk4': expected a Solver, solvers\.rk4\(\)"):
         inspect.unwrap(likelihood.log_prob)(field(), data(2)[0], 5, solver="rk4")
 
 
@@ -114,10 +129,10 @@ def test_a_name_in_the_place_of_a_solver_is_refused():
         lambda field, x, t: inspect.unwrap(adaptive.solution)(field, x),
     ],
 )
-def test_fields_with_memory_or_another_shape_are_refused(call):
+def test_stateful_fields_and_other_shapes_are_rejected(call):
     x, t = jnp.ones((3, 1)), jnp.zeros(3)
     memory = StatefulField("projected guidance", jnp.zeros_like, lambda x, t, memory: (x, memory))
-    with pytest.raises(ValueError, match="field = projected guidance: it has memory"):
+    with pytest.raises(ValueError, match="field = projected guidance: must not carry memory"):
         call(memory, x, t)
-    with pytest.raises(ValueError, match=r"\(3,\) to x of shape \(3, 1\)"):
+    with pytest.raises(ValueError, match=r"\(3,\) for x of shape \(3, 1\)"):
         call(lambda x, t: x[:, 0], x, t)

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import assert_close, assert_expected, three_components
+from conftest import assert_close, assert_expected, by_path, by_path_compiled, three_components
 
 from jaxflow import losses, mixtures, paths, per_example, predictions, times
 
@@ -25,7 +25,7 @@ def test_drop_rate(rate):
 
 
 @pytest.mark.requirement("R37")
-def test_dropped_together_with_all_its_parts_and_independent_of_the_batch():
+def test_parts_of_a_condition_drop_together_and_independently_of_the_batch():
     key = jax.random.key(1)
     y = {"class": jnp.arange(64), "vector": jnp.ones((64, 2))}
     null = {"class": jnp.array(-1), "vector": jnp.zeros(2)}
@@ -36,13 +36,13 @@ def test_dropped_together_with_all_its_parts_and_independent_of_the_batch():
 
 
 @pytest.mark.parametrize("rate", [-0.1, 1.5, float("nan")])
-def test_rate_outside_of_0_1_is_refused(rate):
+def test_rates_must_be_in_0_1(rate):
     with pytest.raises(ValueError, match="rate = "):
         losses.drop_condition(jax.random.key(0), jnp.zeros(2, jnp.int32), jnp.array(1), rate)
 
 
 def test_exact_field_reaches_the_floor_and_no_other_does():
-    """For N(m, diag v) on the linear path the least loss is (pi / 2) sum sqrt(v)."""
+    """For N(m, diag v) on the linear path the lowest loss is (pi / 2) sum sqrt(v)."""
     v = jnp.array([0.25, 2.0])
     mixture = mixtures.Mixture(jnp.ones(1), jnp.array([[1.0, -1.0]]), jnp.diag(v)[None])
     data, y = mixtures.sample(jax.random.key(0), mixture, 200_000)
@@ -70,7 +70,7 @@ def test_the_target_never_sees_the_condition():
 
 @pytest.mark.requirement("R44")
 def test_the_target_is_not_the_one_that_algorithm_5_prints():
-    """A field that predicts data - noise has no loss; the printed target is minus that."""
+    """A field that predicts data - noise has zero loss; the printed target is its negative."""
     data = jax.random.normal(jax.random.key(0), (8, 2))
     perfect = lambda x, t, y: (data - x) / (1 - t[:, None])  # noqa: E731
     right = losses.flow_matching(jax.random.key(1), perfect, paths.Linear(), data, jnp.zeros(8, jnp.int32))
@@ -81,7 +81,7 @@ def test_the_target_is_not_the_one_that_algorithm_5_prints():
     assert jnp.all(wrong > 0.1)
 
 
-def test_an_example_draws_the_same_in_any_batch():
+def test_the_draws_of_an_example_do_not_depend_on_the_batch():
     data = jax.random.normal(jax.random.key(0), (8, 2))
     still = lambda x, t, y: jnp.zeros_like(x)  # noqa: E731
     y = jnp.zeros(8, jnp.int32)
@@ -93,8 +93,8 @@ def test_an_example_draws_the_same_in_any_batch():
 
 @pytest.mark.requirement("R9")
 @pytest.mark.parametrize("kind", ["velocity", "score"])
-def test_marginal_and_conditional_loss_differ_by_a_constant(path, kind, float64):
-    """L_FM = L_CFM + const with equal gradients, the expectations over data and noise by quadrature."""
+def test_marginal_and_conditional_loss_differ_by_a_constant(kind, float64):
+    """L_FM = L_CFM + const with equal gradients; expectations over data and noise by quadrature."""
     nodes, weights = np.polynomial.hermite_e.hermegauss(60)
     means, deviations, parts = jnp.array([-1.0, 0.7]), jnp.array([0.8, 0.6]), jnp.array([0.4, 0.6])
     mixture = mixtures.Mixture(parts, means[:, None], (deviations**2)[:, None, None])
@@ -103,26 +103,30 @@ def test_marginal_and_conditional_loss_differ_by_a_constant(path, kind, float64)
     of_data = (parts[:, None] * jnp.asarray(weights / weights.sum())[None]).ravel()
     mass = jnp.outer(of_data, jnp.asarray(weights / weights.sum())).ravel()
     conditional = {
-        "velocity": lambda t: paths.conditional_velocity(path, data, noise, t),
-        "score": lambda t: paths.conditional_score(path, noise, t),
+        "velocity": lambda path, t: paths.conditional_velocity(path, data, noise, t),
+        "score": lambda path, t: paths.conditional_score(path, noise, t),
     }[kind]
     marginal = {"velocity": mixtures.velocity, "score": mixtures.score}[kind]
 
-    def losses_of(theta, t):
+    def losses_of(path, theta, t):
         t = jnp.full(len(data), t)
         x = paths.interpolate(path, data, noise, t)
         model = theta[0] * x + theta[1] * jnp.tanh(x) + theta[2]
-        targets = marginal(mixture, path, x, t), conditional(t)
+        targets = marginal(mixture, path, x, t), conditional(path, t)
         return jnp.stack([jnp.sum(mass * jnp.sum((model - target) ** 2, axis=1)) for target in targets])
 
-    for t in (0.1, 0.5, 0.7):
-        thetas = jnp.array([[0.0, 0.0, 0.0], [1.0, -2.0, 0.5], [-0.3, 1.0, -1.0]])
-        values = jnp.stack([losses_of(theta, t) for theta in thetas])
-        constant = values[:, 1] - values[:, 0]
-        assert float(constant[0]) > 1e-4  # they are not the same loss
-        assert_close(constant, jnp.full(3, constant[0]), 1e-7)
-        jacobian = jax.jacobian(losses_of)(thetas[1], t)
-        assert_close(jacobian[0], jacobian[1], 1e-7)
+    def values_and_slopes(path, thetas, times):
+        at = lambda theta, t: (losses_of(path, theta, t), jax.jacobian(losses_of, 1)(path, theta, t))  # noqa: E731
+        return jax.lax.map(lambda t: jax.lax.map(lambda theta: at(theta, t), thetas), times)
+
+    thetas = jnp.array([[0.0, 0.0, 0.0], [1.0, -2.0, 0.5], [-0.3, 1.0, -1.0]])
+    for name, (values, slopes) in by_path_compiled(
+        values_and_slopes, thetas, jnp.array([0.1, 0.5, 0.7])
+    ).items():
+        constant = np.asarray(values[..., 1] - values[..., 0])  # (times, thetas)
+        assert constant.min() > 1e-4, name  # the losses differ
+        assert_close({name: constant}, {name: np.repeat(constant[:, :1], 3, axis=1)}, 1e-7)
+        assert_close({name: slopes[..., 0, :]}, {name: slopes[..., 1, :]}, 1e-7)
 
 
 def exact_models(mixture, path):
@@ -147,54 +151,60 @@ KINDS = ["velocity", "score", "noise", "data", "v"]
 
 
 @pytest.mark.requirement("R11", "R46")
-def test_every_parametrisation_has_the_same_loss_but_for_its_weight(path, float64):
-    """Sample by sample, with the same t and noise; of the score beta^2 is in the loss already."""
+def test_every_parametrisation_has_the_same_loss_but_for_its_weight(float64):
+    """Sample by sample, with the same t and noise; the loss of the score already contains beta^2."""
     mixture = three_components()
-    data, y = mixtures.sample(jax.random.key(0), mixture, 256)
     law = times.law(lambda u: 0.01 + 0.98 * u)
-    values = {}
-    for kind, model in exact_models(mixture, path).items():
 
-        def disturbed(x, t, y, model=model, kind=kind):
-            gain = predictions.gain(path, t, source="velocity", target=kind)
-            return model(x, t, y) + 0.3 * gain[:, None] * jnp.tanh(x)
+    def values(path, data, y):
+        found = {}
+        for kind, model in exact_models(mixture, path).items():
 
-        weight = losses.velocity_weight(path, kind)
-        values[kind] = losses.flow_matching(
-            jax.random.key(1), disturbed, path, data, y, prediction=kind, time_law=law, weight=weight
-        )
-    for kind in KINDS[1:]:
-        assert_close(values[kind], values["velocity"], 1e-8)
+            def disturbed(x, t, y, model=model, kind=kind):
+                gain = predictions.gain(path, t, source="velocity", target=kind)
+                return model(x, t, y) + 0.3 * gain[:, None] * jnp.tanh(x)
 
+            options = {"prediction": kind, "time_law": law, "weight": losses.velocity_weight(path, kind)}
+            found[kind] = losses.flow_matching(jax.random.key(1), disturbed, path, data, y, **options)
+        return found
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_the_weight_of_the_velocity_is_the_gain_and_bounded_where_a_limit_is_given(path, kind):
-    """The square of b / beta for the noise and so on; at the ends infinite or finite, never nan."""
-    t = jnp.array([0.0, 0.3, 0.8, 1.0])
-    inner = slice(1, 3)
-    weights = losses.velocity_weight(path, kind)(t)
-    assert not jnp.any(jnp.isnan(weights))
-    b, alpha, beta = predictions.score_weight(path, t), path.alpha(t), path.beta(t)
-    factor = {
-        "velocity": jnp.ones(4),
-        "noise": b / beta,
-        "score": b / beta,
-        "data": b * alpha / beta**2,
-        "v": b * alpha / beta / (alpha**2 + beta**2),
-    }[kind]
-    assert_close(weights[inner], factor[inner] ** 2, 1e-4)
-    limited = losses.velocity_weight(path, kind, limit=2.0)(t)
-    assert_close(limited, jnp.minimum(weights, 2.0), 0)
+    found = by_path(values, *mixtures.sample(jax.random.key(0), mixture, 256))
+    assert_close(found, {name: dict.fromkeys(KINDS, of["velocity"]) for name, of in found.items()}, 1e-8)
 
 
-def test_a_limit_that_is_no_limit_is_refused():
+def test_the_weight_of_the_velocity_is_the_squared_gain_up_to_its_limit():
+    """(b / beta)^2 for the noise and so on; at the ends finite or infinite, never nan."""
+
+    def weights_and_factors(path, t):
+        b, alpha, beta = predictions.score_weight(path, t), path.alpha(t), path.beta(t)
+        factors = {
+            "velocity": jnp.ones(4),
+            "noise": b / beta,
+            "score": b / beta,
+            "data": b * alpha / beta**2,
+            "v": b * alpha / beta / (alpha**2 + beta**2),
+        }
+        weights = {kind: losses.velocity_weight(path, kind)(t) for kind in KINDS}
+        limited = {kind: losses.velocity_weight(path, kind, limit=2.0)(t) for kind in KINDS}
+        return weights, limited, factors
+
+    inner = lambda tree: {kind: value[1:3] for kind, value in tree.items()}  # noqa: E731
+    found = by_path(weights_and_factors, jnp.array([0.0, 0.3, 0.8, 1.0]))
+    for name, (weights, limited, factors) in jax.tree.map(np.asarray, found).items():
+        assert not np.isnan(list(weights.values())).any(), name
+        squares = jax.tree.map(np.square, factors)
+        assert_close({name: inner(weights)}, {name: inner(squares)}, 1e-4)
+        assert_close({name: limited}, {name: jax.tree.map(lambda w: np.minimum(w, 2), weights)}, 0)
+
+
+def test_a_limit_must_be_positive():
     with pytest.raises(ValueError, match="limit = 0"):
         losses.velocity_weight(paths.Linear(), "data", limit=0.0)
 
 
 @pytest.mark.requirement("R46")
 def test_the_loss_of_the_score_is_finite_where_the_score_is_not():
-    """At t = 1 the score of a point is infinite, and the weight beta^2 takes its infinity away."""
+    """At t = 1 the score of a point is infinite; the weight beta^2 cancels it."""
     data = jnp.ones((4, 2))
     at_end = times.law(lambda u: jnp.ones_like(u))
     still = lambda x, t, y: jnp.zeros_like(x)  # noqa: E731
@@ -208,7 +218,7 @@ def test_the_loss_of_the_score_is_finite_where_the_score_is_not():
 @pytest.mark.requirement("R46", "R37")
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_loss_splits_where_the_condition_is_dropped(kind, float64):
-    """L_CFG = (1 - eta) L_guided + eta L_unguided: each example is one or the other, in that proportion."""
+    """L_CFG = (1 - eta) L_guided + eta L_unguided: each example is one or the other, at that rate."""
     mixture, path, eta = three_components(), paths.Linear(), 0.3
     data, y = mixtures.sample(jax.random.key(0), mixture, 4096)
     seen = []
@@ -230,7 +240,7 @@ def test_every_loss_splits_where_the_condition_is_dropped(kind, float64):
 
 @pytest.mark.requirement("R38")
 @pytest.mark.parametrize("rate", [0.0, 1.0])
-def test_no_dropping_and_nothing_but_dropping(rate):
+def test_dropping_nothing_and_dropping_everything(rate):
     """At eta = 0 the network never sees null, at eta = 1 nothing else."""
     seen = []
 
@@ -256,7 +266,7 @@ def test_the_loss_is_a_sum_over_the_event():
 
 @pytest.mark.requirement("R14")
 def test_the_exact_bridge_minimises_the_loss_between_two_data_sets(float64):
-    """Its loss does not fall in any direction: the mean gradient is zero, within its error."""
+    """The mean gradient of its loss is zero within its standard error."""
     source = mixtures.Mixture(
         jnp.array([0.5, 0.5]), jnp.array([[-2.0, 0.0], [2.0, 0.0]]), 0.3 * jnp.stack([jnp.eye(2)] * 2)
     )
@@ -275,7 +285,7 @@ def test_the_exact_bridge_minimises_the_loss_between_two_data_sets(float64):
 
 @pytest.mark.parametrize("law", ["uniform", "mode"])
 def test_weighted_and_stratified_times_leave_the_mean_as_it_is(law, float64):
-    """Of a function of t with a known integral, and with less variance when stratified."""
+    """For a function of t with a known integral; stratification reduces the variance."""
     n, repeats = 64, 400
     make = {"uniform": times.uniform_law, "mode": partial(times.mode_law, 1.29, unbiased=True)}[law]
 
@@ -292,7 +302,7 @@ def test_weighted_and_stratified_times_leave_the_mean_as_it_is(law, float64):
 
 @pytest.mark.requirement("R14")
 @pytest.mark.parametrize("kind", ["score", "v"])
-def test_no_score_is_matched_on_a_bridge(kind):
+def test_a_bridge_has_no_score_to_match(kind):
     still = lambda x, t, y: jnp.zeros_like(x)  # noqa: E731
     with pytest.raises(TypeError, match="Gaussian"):
         losses.flow_matching(
@@ -301,22 +311,22 @@ def test_no_score_is_matched_on_a_bridge(kind):
 
 
 @pytest.mark.parametrize("wrong", [lambda x: x[:, 0], lambda x: jnp.sum(x)], ids=["(b,)", "scalar"])
-def test_an_answer_of_another_shape_is_refused(wrong):
-    """(b,) against (b, 1) would be broadcast to (b, b): every example with the targets of all."""
-    with pytest.raises(ValueError, match=r"the field answers \(4?,?\) to x of shape \(4, 1\)"):
+def test_a_field_of_another_shape_is_rejected(wrong):
+    """(b,) would broadcast with (b, 1) to (b, b), comparing each example with all targets."""
+    with pytest.raises(ValueError, match=r"the field returned shape \(4?,?\) for x of shape \(4, 1\)"):
         losses.flow_matching(
             jax.random.key(0), lambda x, t, y: wrong(x), paths.Linear(), jnp.ones((4, 1)), None
         )
 
 
-def test_what_would_be_broadcast_is_refused():
-    """Also where no annotation is checked, as for users."""
+def test_shapes_that_would_broadcast_are_rejected():
+    """Also without checked annotations, as for users."""
     still, data = (lambda x, t, y: jnp.zeros_like(x)), jnp.ones((4, 1))
     flow_matching = inspect.unwrap(losses.flow_matching)
     loss = partial(flow_matching, jax.random.key(0), still, paths.Linear(), data, None)
     with pytest.raises(ValueError, match=r"noise of shape \(1, 1\) for data of shape \(4, 1\)"):
         loss(noise=jnp.ones((1, 1)))
-    with pytest.raises(ValueError, match="prediction = 'speed': allowed are velocity, score"):
+    with pytest.raises(ValueError, match="prediction = 'speed': must be one of velocity, score"):
         loss(prediction="speed")
     with pytest.raises(ValueError, match="broadcast"):
         loss(weight=lambda t: t[:, None])
@@ -324,7 +334,7 @@ def test_what_would_be_broadcast_is_refused():
 
 
 def test_the_rate_is_an_axis_of_a_sweep():
-    """Traced it drops what the loop drops, with one key and with the keys of the examples."""
+    """A traced rate drops what the loop drops, by one key or by one per example."""
     y, data, rates = jnp.arange(64) % 3, jnp.ones((64, 1)), [0.0, 0.5, 1]
     keys = per_example.keys(jax.random.key(0), 64)
     toward = lambda x, t, y: y[:, None].astype(x.dtype) - x  # noqa: E731

@@ -1,69 +1,71 @@
-import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
-from conftest import PATHS, assert_close
+from conftest import PATHS, assert_close, assert_pairs, by_path_compiled, linspace, normal
 
 from jaxflow import paths
 
 
-@pytest.mark.parametrize("name", PATHS)
 @pytest.mark.requirement("R1", "R2")
-def test_runs_from_noise_to_data(name, float64):
-    path, ends = PATHS[name], jnp.array([0.0, 1.0])
-    # The variance-preserving path stops at exp(-(0.1 + 20) / 4) = 0.0066 of the data.
-    starts = {"variance_preserving": jnp.exp(jnp.array(-20.1 / 4)), "ddpm": PATHS["ddpm"].alpha(ends)[0]}
-    start = starts.get(name, jnp.array(0.0))
-    assert start < 0.01
-    assert_close(path.alpha(ends), jnp.array([start, 1.0]), 1e-12)
-    assert_close(path.beta(ends), jnp.array([jnp.sqrt(1 - start**2), 0.0]), 1e-12)
-    t = jnp.linspace(0.0, 1.0, 101)
-    assert jnp.all(jnp.diff(path.alpha(t)) > 0)
-    assert jnp.all(jnp.diff(path.beta(t)) < 0)
+def test_runs_from_noise_to_data(float64):
+    t = linspace(0.0, 1.0, 101)
+    found = by_path_compiled(lambda path, t: (path.alpha(t), path.beta(t)), t)
+    for name, (alpha, beta) in jax.tree.map(np.asarray, found).items():
+        # The variance-preserving path retains exp(-(0.1 + 20) / 4) = 0.0066 of the data.
+        start = {"variance_preserving": np.exp(-20.1 / 4), "ddpm": alpha[0]}.get(name, 0.0)
+        assert start < 0.01, name
+        assert_close((alpha[0], alpha[-1]), (np.float64(start), np.float64(1)), 1e-12)
+        assert_close((beta[0], beta[-1]), (np.sqrt(1 - start**2), np.float64(0)), 1e-12)
+        assert np.all(np.diff(alpha) > 0), name
+        assert np.all(np.diff(beta) < 0), name
 
 
-def slopes(name, t):
-    """(alpha', beta') by hand."""
-    s, alpha = 1 - t, PATHS[name].alpha(t)
+def slopes(t):
+    """(alpha', beta') of each path by hand, in NumPy."""
+    s = 1 - t
     rate = (s * 19.9 + 0.1) / 2
-    kept = jnp.sqrt(jnp.cumprod(1 - PATHS["ddpm"].betas.astype(t.dtype)))
-    place = jnp.floor(s * 1000 - 1e-6).astype(int)
+    preserving = np.exp(-(9.95 * s**2 + 0.1 * s) / 2)
+    kept = np.sqrt(np.cumprod(1 - np.asarray(PATHS["ddpm"].betas, float)))
+    place = np.floor(s * 1000 - 1e-6).astype(int)
     level = 1000 * (kept[place - 1] - kept[place])  # linear between levels
+    table = kept[place - 1] - (s * 1000 - place) * level / 1000
     return {
-        "linear": (jnp.ones_like(t), -jnp.ones_like(t)),
-        "cosine": (jnp.pi / 2 * jnp.cos(jnp.pi / 2 * t), -jnp.pi / 2 * jnp.sin(jnp.pi / 2 * t)),
-        "square_root": (jnp.ones_like(t), -0.5 / jnp.sqrt(1 - t)),
-        "variance_preserving": (alpha * rate, -(alpha**2) * rate / jnp.sqrt(1 - alpha**2)),
-        "ddpm": (level, -alpha * level / jnp.sqrt(1 - alpha**2)),
+        "linear": (np.ones_like(t), -np.ones_like(t)),
+        "cosine": (np.pi / 2 * np.cos(np.pi / 2 * t), -np.pi / 2 * np.sin(np.pi / 2 * t)),
+        "square_root": (np.ones_like(t), -0.5 / np.sqrt(1 - t)),
+        "variance_preserving": (preserving * rate, -(preserving**2) * rate / np.sqrt(1 - preserving**2)),
+        "ddpm": (level, -table * level / np.sqrt(1 - table**2)),
         "functions": (2 * t, -2 * t),
-    }[name]
+    }
 
 
-@pytest.mark.parametrize("name", PATHS)
 @pytest.mark.requirement("R2")
-def test_derivatives_are_the_closed_forms(name, float64):
-    t = jnp.linspace(0.0105, 0.9905, 99)  # inside the levels of the table, where it has slopes
-    c = paths.coefficients(PATHS[name], t)
-    assert_close((c.d_alpha, c.d_beta), slopes(name, t), 1e-11)
+def test_derivatives_are_the_closed_forms(float64):
+    t = np.linspace(0.0105, 0.9905, 99)  # between the levels of the table, where it has slopes
+    found = by_path_compiled(lambda path, t: paths.coefficients(path, t), jnp.asarray(t))
+    assert_close({name: (c.d_alpha, c.d_beta) for name, c in found.items()}, slopes(t), 1e-11)
 
 
 @pytest.mark.parametrize("event", [(), (3,), (4, 4, 1), (2, 4, 4, 1)])
 @pytest.mark.requirement("R3")
-def test_any_event_shape(path, event):
-    data, noise = jax.random.normal(jax.random.key(0), (2, 5, *event))
-    t = jnp.linspace(0.1, 0.9, 5)
-    x = paths.interpolate(path, data, noise, t)
-    chex.assert_shape(x, (5, *event))
-    alone = paths.interpolate(path, data[2:3], noise[2:3], t[2:3])
-    assert_close(x[2:3], alone, 0)
+def test_any_event_shape(event):
+    data, noise, t = normal(5, *event), normal(5, *event, seed=1), linspace(0.1, 0.9, 5)
+    batch = by_path_compiled(paths.interpolate, data, noise, t)
+    for name, x in batch.items():
+        assert x.shape == (5, *event), name
+    alone = by_path_compiled(paths.interpolate, data[2:3], noise[2:3], t[2:3])
+    assert_close({name: x[2:3] for name, x in batch.items()}, alone, 1e-7)
 
 
 @pytest.mark.requirement("R4")
-def test_velocity_is_the_derivative_of_the_interpolation(path, float64):
-    data, noise = jax.random.normal(jax.random.key(0), (2, 5, 3))
-    t = jnp.linspace(0.1, 0.9, 5)
-    _, derivative = jax.jvp(lambda t: paths.interpolate(path, data, noise, t), (t,), (jnp.ones(5),))
-    assert_close(paths.conditional_velocity(path, data, noise, t), derivative, 1e-12)
+def test_velocity_is_the_derivative_of_the_interpolation(float64):
+    def both(path, data, noise, t):
+        along = lambda t: paths.interpolate(path, data, noise, t)  # noqa: E731
+        _, derivative = jax.jvp(along, (t,), (jnp.ones_like(t),))
+        return paths.conditional_velocity(path, data, noise, t), derivative
+
+    assert_pairs(by_path_compiled(both, normal(5, 3), normal(5, 3, seed=1), linspace(0.1, 0.9, 5)), 1e-12)
 
 
 @pytest.mark.requirement("R44")
@@ -76,16 +78,16 @@ def test_algorithm_5_prints_data_and_noise_exchanged():
 
 
 @pytest.mark.requirement("R5")
-def test_score_is_the_gradient_of_the_density(path, float64):
-    data, noise = jax.random.normal(jax.random.key(0), (2, 5, 3))
-    t = jnp.linspace(0.1, 0.9, 5)
+def test_score_is_the_gradient_of_the_density(float64):
+    def both(path, data, noise, t):
+        def log_density(x):
+            residual = (x - path.alpha(t)[:, None] * data) / path.beta(t)[:, None]
+            return jnp.sum(-(residual**2) / 2)
 
-    def log_density(x):
-        residual = (x - path.alpha(t)[:, None] * data) / path.beta(t)[:, None]
-        return jnp.sum(-(residual**2) / 2)
+        gradient = jax.grad(log_density)(paths.interpolate(path, data, noise, t))
+        return paths.conditional_score(path, noise, t), gradient
 
-    expected = jax.grad(log_density)(paths.interpolate(path, data, noise, t))
-    assert_close(paths.conditional_score(path, noise, t), expected, 1e-11)
+    assert_pairs(by_path_compiled(both, normal(5, 3), normal(5, 3, seed=1), linspace(0.1, 0.9, 5)), 1e-11)
 
 
 @pytest.mark.requirement("R50")
@@ -109,7 +111,7 @@ def test_ddpm_levels_are_the_products_of_the_table(float64):
 @pytest.mark.requirement("R2")
 @pytest.mark.parametrize("precise", [True, False])
 def test_a_table_that_ends_in_noise_alone(precise):
-    """Zero terminal SNR: finite everywhere, and between its last levels alpha is linear, in closed form."""
+    """Zero terminal SNR: finite everywhere; between the last levels alpha is linear, in closed form."""
     with jax.enable_x64(precise):
         path = paths.DDPM(jnp.array([0.01, 0.19, 0.5, 1.0]))
         t = jnp.array([0.0, 0.05, 0.125, 0.2, 0.25])
@@ -126,7 +128,7 @@ def test_a_table_that_ends_in_noise_alone(precise):
 
 @pytest.mark.requirement("R2")
 def test_a_fine_table_is_the_continuous_path(float64):
-    """Rates of the continuous process at 4,000 levels: its alpha within the error of a midpoint sum."""
+    """With the rates of the continuous process at 4,000 levels, within the error of a midpoint sum."""
     n = 4000
     s = (jnp.arange(float(n)) + 0.5) / n
     table = paths.DDPM((0.1 + s * 19.9) / n)
@@ -141,7 +143,7 @@ def test_a_fine_table_is_the_continuous_path(float64):
         (lambda t: t, lambda t: 1 + t, r"beta\(1\) = 2"),
     ],
 )
-def test_functions_that_run_elsewhere_are_refused(alpha, beta, says):
+def test_functions_with_wrong_ends_are_rejected(alpha, beta, says):
     with pytest.raises(ValueError, match=says):
         paths.from_functions(alpha, beta)
 
@@ -159,7 +161,7 @@ def test_a_general_map_includes_the_gaussian_paths(event, float64):
 
 @pytest.mark.requirement("R14")
 def test_velocity_of_a_curved_map_is_its_derivative(float64):
-    """A turn by a quarter on the way, in closed form."""
+    """For a rotation along the way, in closed form."""
 
     def psi(noise, data, t):
         angle = jnp.pi / 2 * t * (1 - t)
@@ -168,13 +170,13 @@ def test_velocity_of_a_curved_map_is_its_derivative(float64):
 
     noise, data, t = jnp.array([[1.0, 0.0]]), jnp.array([[0.0, 2.0]]), jnp.array([0.5])
     velocity = paths.conditional_velocity(paths.from_map(psi), data, noise, t)
-    angle = jnp.pi / 8  # at t = 1/2, where its slope is zero
+    angle = jnp.pi / 8  # at t = 1/2, where its derivative is zero
     turn = jnp.array([[jnp.cos(angle), -jnp.sin(angle)], [jnp.sin(angle), jnp.cos(angle)]])
     assert_close(velocity[0], turn @ (data - noise)[0], 1e-12)
 
 
 @pytest.mark.requirement("R14")
-def test_bridges_run_straight_and_have_no_score():
+def test_bridges_are_straight_and_have_no_score():
     data, noise, t = jnp.array([[4.0]]), jnp.array([[2.0]]), jnp.array([0.25])
     assert_close(paths.interpolate(paths.Straight(), data, noise, t), jnp.array([[2.5]]), 1e-6)
     assert_close(paths.conditional_velocity(paths.Straight(), data, noise, t), jnp.array([[2.0]]), 1e-6)
@@ -184,17 +186,20 @@ def test_bridges_run_straight_and_have_no_score():
         paths.coefficients(paths.Straight(), t)
 
 
-def test_time_of_a_mixing_ratio(path, float64):
+def test_time_of_a_mixing_ratio(float64):
     t = jnp.array([0.0, 1e-3, 0.3, 0.9, 0.999, 1.0])
-    alpha, beta = path.alpha(t), path.beta(t)
-    found = paths.time_of(path, 3 * alpha, 3 * beta)
-    assert_close(found[1:], t[1:], 1e-12)
-    assert_close(path.alpha(found), alpha, 1e-12)
+
+    def find(path, t):
+        alpha, beta = path.alpha(t), path.beta(t)
+        found = paths.time_of(path, 3 * alpha, 3 * beta)
+        return (found[1:], path.alpha(found)), (t[1:], alpha)
+
+    assert_pairs(by_path_compiled(find, t), 1e-12)
 
 
 @pytest.mark.parametrize("t", [0.25, 0, jnp.array(0.25)])
 @pytest.mark.parametrize("general", [False, True])
-def test_one_time_for_all(t, general):
+def test_a_single_time_serves_the_whole_batch(t, general):
     path = paths.Straight() if general else paths.Cosine()
     data, noise = jax.random.normal(jax.random.key(0), (2, 4, 3))
     each = jnp.full(4, t, jnp.float32)

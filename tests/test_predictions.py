@@ -4,8 +4,9 @@ from typing import get_args
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
-from conftest import assert_close, three_components
+from conftest import PATHS, assert_close, assert_pairs, by_path, linspace, normal, three_components
 
 from jaxflow import mixtures, paths, predictions
 
@@ -13,7 +14,7 @@ KINDS = get_args(predictions.Prediction)
 
 
 def exact(path, x, t):
-    """Each kind of prediction on the mixture, where all are known."""
+    """Every kind of prediction, exactly, for the mixture."""
     mixture = three_components()
     c = paths.coefficients(path, t)
     score, data = (f(mixture, path, x, t) for f in (mixtures.score, mixtures.denoise))
@@ -27,40 +28,49 @@ def exact(path, x, t):
     }
 
 
-@pytest.mark.parametrize("source", KINDS)
-@pytest.mark.requirement("R10")
-def test_every_conversion_on_the_oracle(path, source, float64):
-    x = jax.random.normal(jax.random.key(0), (64, 2))
-    t = jnp.linspace(0.02, 0.98, 64)
-    values = exact(path, x, t)
-    converted = {
-        target: predictions.convert(path, x, t, values[source], source=source, target=target)
-        for target in KINDS
-    }
-    assert_close(converted, values, 1e-10)
+def converted(path, x, t, values, several=False):
+    """From each kind to each, by the name of both; `several` points x and values along a first axis."""
+
+    def convert(source, target):
+        one = lambda x, value: predictions.convert(path, x, t, value, source=source, target=target)  # noqa: E731
+        return (jax.vmap(one) if several else one)(x, values[source])
+
+    return {f"{source} to {target}": convert(source, target) for source, target in product(KINDS, KINDS)}
 
 
-@pytest.mark.parametrize("source", KINDS)
 @pytest.mark.requirement("R10")
-def test_float32(path, source):
-    """Relative to what an error of one rounding in the source becomes in the target."""
-    x = jax.random.normal(jax.random.key(0), (64, 2))
-    t = jnp.linspace(0.0012, 0.9988, 64)  # between the levels of the table, where it has slopes
+def test_every_conversion_on_the_oracle(float64):
+    def both(path, x, t):
+        values = exact(path, x, t)
+        return converted(path, x, t, values), {
+            f"{source} to {target}": values[target] for source, target in product(KINDS, KINDS)
+        }
+
+    assert_pairs(by_path(both, normal(16, 2), linspace(0.02, 0.98, 16)), 1e-10)
+
+
+@pytest.mark.requirement("R10")
+def test_float32():
+    """Relative to the error that one rounding of the source makes in the target."""
+    x = normal(64, 2)
+    t = linspace(0.0012, 0.9988, 64)  # between the levels of the table, where it has slopes
+
+    def wide(path, x, t):
+        values, zero = exact(path, x, t), jnp.zeros_like(x)
+        terms = {kind: jnp.stack([jnp.abs(value), zero]) for kind, value in values.items()}
+        parts = converted(path, jnp.stack([zero, jnp.abs(x)]), t, terms, several=True)
+        return values, jax.tree.map(lambda part: jnp.abs(part).sum(axis=0), parts)
+
     with jax.enable_x64(True):
-        wide = x.astype(jnp.float64), t.astype(jnp.float64)
-        values = exact(path, *wide)
-        zero = jnp.zeros_like(wide[0])
-    narrow = {name: value.astype(jnp.float32) for name, value in values.items()}
-    for target in KINDS:
-        with jax.enable_x64(True):
-            from_value, from_x = (
-                predictions.convert(path, place, wide[1], value, source=source, target=target)
-                for place, value in ((zero, jnp.abs(values[source])), (jnp.abs(wide[0]), zero))
-            )
-            terms = jnp.abs(from_value) + jnp.abs(from_x)
-        result = predictions.convert(path, x, t, narrow[source], source=source, target=target)
-        error = (result - narrow[target]) / (1 + terms.astype(jnp.float32))
-        assert_close(error, jnp.zeros_like(x), 1e-5)
+        exactly = by_path(wide, x.astype(jnp.float64), t.astype(jnp.float64))
+    errors = {}
+    for path, (values, terms) in jax.tree.map(
+        lambda v: jnp.asarray(np.asarray(v), jnp.float32), exactly
+    ).items():
+        for name, value in converted(PATHS[path], x, t, values).items():
+            target = name.split(" to ")[1]
+            errors[f"{path}, {name}"] = (value - values[target]) / (1 + terms[name])
+    assert_close(errors, jax.tree.map(np.zeros_like, errors), 1e-5)
 
 
 AT_NOISE = [(source, target) for source in ("velocity", "data", "v") for target in KINDS]
@@ -68,18 +78,19 @@ AT_DATA = [(source, target) for source in ("velocity", "v") for target in ("velo
 AT_DATA += [("score", "data"), ("noise", "data")]
 
 
-@pytest.mark.parametrize(
-    ("end", "source", "target"),
-    [(0.0, *pair) for pair in AT_NOISE] + [(1.0, *pair) for pair in AT_DATA],
-)
-@pytest.mark.parametrize("name", ["linear", "cosine"])
+@pytest.mark.parametrize(("end", "pairs"), [(0.0, AT_NOISE), (1.0, AT_DATA)], ids=["noise", "data"])
+@pytest.mark.parametrize("path", [paths.Linear(), paths.Cosine()], ids=["linear", "cosine"])
 @pytest.mark.requirement("R10")
-def test_exact_at_the_ends(name, end, source, target, float64):
-    path = {"linear": paths.Linear(), "cosine": paths.Cosine()}[name]
-    x, t = jax.random.normal(jax.random.key(0), (8, 2)), jnp.full(8, end)
-    values = exact(path, x, t)
-    converted = predictions.convert(path, x, t, values[source], source=source, target=target)
-    assert_close(converted, values[target], 1e-10)
+def test_exact_at_the_ends(path, end, pairs, float64):
+    def both(x):
+        t = jnp.full(8, end)
+        values = exact(path, x, t)
+        convert = lambda source, target: predictions.convert(  # noqa: E731
+            path, x, t, values[source], source=source, target=target
+        )
+        return {f"{s} to {target}": (convert(s, target), values[target]) for s, target in pairs}
+
+    assert_pairs(both(normal(8, 2)), 1e-10)
 
 
 def test_infinite_slope_of_beta_at_the_data_end():
@@ -101,42 +112,48 @@ def test_bfloat16_values_keep_time_in_float32():
 
 
 @pytest.mark.requirement("R35")
-def test_guidance_commutes_with_every_conversion(path, float64):
-    x = jax.random.normal(jax.random.key(0), (16, 2))
-    t = jnp.linspace(0.05, 0.95, 16)
-    u, v = jax.random.normal(jax.random.key(1), (2, 16, 2))
-    for source, target in product(KINDS, KINDS):
-        convert = lambda value: predictions.convert(path, x, t, value, source=source, target=target)  # noqa: B023, E731
-        assert_close(convert(-2 * u + 3 * v), -2 * convert(u) + 3 * convert(v), 1e-9)
+def test_guidance_commutes_with_every_conversion(float64):
+    def both(path, x, t, u, v):
+        values = jnp.stack([u, v, -2 * u + 3 * v])
+        found = converted(path, jnp.stack([x] * 3), t, dict.fromkeys(KINDS, values), several=True)
+        return tuple(jax.tree.map(f, found) for f in (lambda f: f[2], lambda f: -2 * f[0] + 3 * f[1]))
+
+    x, u, v = (normal(16, 2, seed=i) for i in range(3))
+    assert_pairs(by_path(both, x, linspace(0.05, 0.95, 16), u, v), 1e-9)
 
 
-def test_unknown_kind_is_refused():
+def test_an_unknown_kind_is_rejected():
     x, t = jnp.zeros((1, 1)), jnp.zeros(1)
-    unchecked = inspect.unwrap(predictions.convert)  # by the types of the annotations
-    with pytest.raises(ValueError, match="target = 'energy': allowed are velocity"):
+    unchecked = inspect.unwrap(predictions.convert)  # without the check of its annotations
+    with pytest.raises(ValueError, match="target = 'energy': must be one of velocity"):
         unchecked(paths.Linear(), x, t, x, source="velocity", target="energy")
 
 
 @pytest.mark.requirement("R11")
-@pytest.mark.parametrize("source", KINDS)
-def test_an_error_grows_by_the_gain(path, source, float64):
-    x, value, error = jax.random.normal(jax.random.key(0), (3, 16, 2))
-    t = jnp.linspace(0.05, 0.95, 16)
-    for target in KINDS:
-        convert = lambda value: predictions.convert(path, x, t, value, source=source, target=target)  # noqa: B023, E731
-        gain = predictions.gain(path, t, source=source, target=target)
-        assert_close(convert(value + error) - convert(value), gain[:, None] * error, 1e-9)
+def test_an_error_grows_by_the_gain(float64):
+    def both(path, x, t, value, error):
+        values = jnp.stack([value + error, value])
+        found = converted(path, jnp.stack([x] * 2), t, dict.fromkeys(KINDS, values), several=True)
+        gain = lambda source, target: predictions.gain(path, t, source=source, target=target)  # noqa: E731
+        difference = jax.tree.map(lambda f: f[0] - f[1], found)
+        return difference, {name: gain(*name.split(" to "))[:, None] * error for name in difference}
+
+    x, value, error = (normal(16, 2, seed=i) for i in range(3))
+    assert_pairs(by_path(both, x, linspace(0.05, 0.95, 16), value, error), 1e-9)
 
 
 @pytest.mark.requirement("R11")
-def test_gains_are_those_of_the_chapter(path, float64):
+def test_gains_are_those_of_the_chapter(float64):
     """|u_th - u|^2 = b^2 |s_th - s|^2 = (b / beta)^2 |noise_th - noise|^2."""
-    t = jnp.linspace(0.05, 0.95, 16)
-    alpha, beta, d_alpha, d_beta = paths.coefficients(path, t)
-    b = (d_alpha * beta**2 - d_beta * beta * alpha) / alpha
-    gain = lambda source: predictions.gain(path, t, source=source, target="velocity") ** 2  # noqa: E731
-    for source, square in (("score", b**2), ("noise", (b / beta) ** 2), ("data", (b * alpha / beta**2) ** 2)):
-        assert_close(gain(source), square, 1e-11)
+
+    def both(path, t):
+        alpha, beta, d_alpha, d_beta = paths.coefficients(path, t)
+        b = (d_alpha * beta**2 - d_beta * beta * alpha) / alpha
+        squares = {"score": b**2, "noise": (b / beta) ** 2, "data": (b * alpha / beta**2) ** 2}
+        gain = lambda source: predictions.gain(path, t, source=source, target="velocity")  # noqa: E731
+        return {source: gain(source) ** 2 for source in squares}, squares
+
+    assert_pairs(by_path(both, linspace(0.05, 0.95, 16)), 1e-11)
 
 
 @pytest.mark.requirement("R14")
@@ -146,10 +163,10 @@ def test_a_bridge_has_no_score():
         predictions.convert(paths.Straight(), x, t, x, source="velocity", target="score")
 
 
-def test_weight_of_the_score_at_the_data_end(path, float64):
-    """beta' beta has a limit there where beta' has none: b = -(beta^2)' / 2."""
-    near, end = jnp.array(1 - 1e-9), jnp.ones(())
-    assert_close(predictions.score_weight(path, end), predictions.score_weight(path, near), 1e-7)
+def test_weight_of_the_score_at_the_data_end(float64):
+    """beta' beta has a limit there even where beta' has none: b = -(beta^2)' / 2."""
+    weights = by_path(predictions.score_weight, jnp.array([1.0, 1 - 1e-9]))
+    assert_pairs(weights, 1e-7)
 
 
 VANISHING = paths.from_functions(lambda t: t**2, lambda t: 1 - t**2)  # whose slopes are 0 at t = 0
@@ -157,7 +174,7 @@ VANISHING = paths.from_functions(lambda t: t**2, lambda t: 1 - t**2)  # whose sl
 
 @pytest.mark.requirement("R10")
 def test_where_no_slope_is_left_the_noise_is_x():
-    """And its derivatives; the data are not known there, and nan."""
+    """So are its derivatives; the data are undetermined there, and nan."""
     x, t = jnp.array([[2.0], [-1.0]]), jnp.array([0.0, 0.5])
     convert = lambda x, u, target: predictions.convert(VANISHING, x, t, u, source="velocity", target=target)  # noqa: E731
     law = mixtures.Mixture(jnp.ones(1), jnp.ones((1, 1)), jnp.full((1, 1, 1), 0.5))
@@ -173,7 +190,7 @@ def test_where_no_slope_is_left_the_noise_is_x():
 
 @pytest.mark.parametrize("t", [0.25, 1, jnp.array(0.25)])
 @pytest.mark.parametrize("source", ["velocity", "v"])
-def test_one_time_for_all(t, source):
+def test_a_single_time_serves_the_whole_batch(t, source):
     x, value = jax.random.normal(jax.random.key(0), (2, 4, 3))
     each = jnp.full(4, t, jnp.float32)
     of = lambda t: predictions.parts(paths.Cosine(), x, t, value, source=source)  # noqa: E731
@@ -184,8 +201,8 @@ def test_one_time_for_all(t, source):
     assert_close(gain(t), gain(each)[0], 0)
 
 
-def test_v_is_the_velocity_of_the_cosine_path_but_for_a_factor(float64):
-    """And of length one where alpha^2 + beta^2 is: alpha noise - beta data = -(2 / pi) u."""
+def test_v_is_proportional_to_the_velocity_of_the_cosine_path(float64):
+    """alpha noise - beta data = -(2 / pi) u."""
     x, value = jax.random.normal(jax.random.key(0), (2, 4, 3))
     t = jnp.array([0.0, 0.3, 0.8, 1.0])
     v = predictions.convert(paths.Cosine(), x, t, value, source="velocity", target="v")

@@ -1,3 +1,4 @@
+from dataclasses import dataclass
 from functools import cache
 
 import chex
@@ -5,16 +6,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import assert_close, compiling_nothing, three_components
+from conftest import assert_close, compiling_nothing, normal, three_components
 
 from jaxflow import adaptive, guidance, mixtures, paths, sampling, solvers, sweeps, times
 
 NULL = 3
-NOISE, Y = jax.random.normal(jax.random.key(0), (8, 2)), jnp.arange(8) % 3
+NOISE, Y = normal(8, 2), jnp.asarray(np.arange(8) % 3, int)
 
 
 def sample(w=2.0, sigma=0.0, path=None, shift=1.0, key=None):
-    """Guided samples of the mixture from one common noise."""
+    """Guided samples of the mixture, all from the same noise."""
     path = path or paths.Linear()
     key = jax.random.key(1) if key is None else key
     field = lambda x, t, y: mixtures.velocity(three_components(), path, x, t, y)  # noqa: E731
@@ -25,7 +26,7 @@ def sample(w=2.0, sigma=0.0, path=None, shift=1.0, key=None):
 
 @cache
 def looped():
-    """Sixteen scales, and the samples of each by itself."""
+    """Sixteen scales, and the samples of each."""
     scales = jnp.linspace(0.0, 7.5, 16)
     return scales, jnp.stack([jax.jit(sample)(w) for w in scales])
 
@@ -58,16 +59,16 @@ def test_sixteen_scales_are_the_loop_and_compile_once(chunk):
     ids=lambda axes: "-".join(axes),
 )
 def test_any_number_is_swept(axes):
-    """Over sigma, the numbers of a path, of the grid, over seeds, and over two at once."""
+    """sigma, the numbers of a path or a grid, seeds, and two of them at once."""
     swept = jax.jit(lambda: sweeps.sweep(sample, axes, chunk=2))()
     lengths = [len(jax.tree.leaves(values)[0]) for values in axes.values()]
     chex.assert_shape(swept, (*lengths, 8, 2))
     last = {name: jax.tree.map(lambda leaf: leaf[-1], values) for name, values in axes.items()}
-    assert_close(swept[(-1,) * len(axes)], sample(**last), 1e-5)
+    assert_close(swept[(-1,) * len(axes)], jax.jit(lambda: sample(**last))(), 1e-5)
 
 
-def test_a_loop_in_the_program_keeps_the_shortcut_of_an_interval():
-    """By one at a time `lax.cond` saves a call of the model; side by side both branches are computed."""
+def test_chunks_of_one_keep_the_shortcut_of_an_interval():
+    """One at a time, `lax.cond` saves a call of the model; vectorised, both branches are computed."""
     called = []
 
     def at(w):
@@ -84,8 +85,8 @@ def test_a_loop_in_the_program_keeps_the_shortcut_of_an_interval():
     assert sorted(called) == [8] * 4 + [16] * 4
 
 
-def test_memory_is_held_down_by_the_chunk():
-    """Temporary memory of the compiled sweep grows with the chunk and not with the sweep."""
+def test_the_chunk_bounds_the_memory():
+    """The temporary memory of a compiled sweep grows with the chunk, not with the sweep."""
 
     def temporary(n, chunk):
         sweep = jax.jit(lambda scales: sweeps.sweep(big, {"w": scales}, chunk=chunk))
@@ -100,8 +101,8 @@ def test_memory_is_held_down_by_the_chunk():
     assert temporary(64, 64) > 8 * temporary(64, 4)
 
 
-def test_numbers_may_be_plain_and_some_of_a_path_fixed():
-    """Lists, arrays of numpy, a scalar beside an array, scalars that add no axis."""
+def test_plain_numbers_and_paths_with_fixed_numbers():
+    """Lists, NumPy arrays, a scalar next to an array, scalars, which add no axis."""
     path = paths.VariancePreserving(0.1, jnp.array([10.0, 20.0]))
     seen = []
 
@@ -117,8 +118,8 @@ def test_numbers_may_be_plain_and_some_of_a_path_fixed():
     assert sweeps.sweep(lambda path: path.beta(jnp.zeros(())), {"path": paths.Linear()}).shape == ()
 
 
-def test_what_is_no_number_is_looped():
-    """Paths of two classes, solvers and grids of two lengths, each traced once, among numbers."""
+def test_a_loop_runs_over_what_is_no_number():
+    """Paths of two classes, solvers, grids of two lengths, combined with numbers, are each traced once."""
     axes = {
         "path": [paths.Linear(), paths.Cosine()],
         "w": jnp.array([0.0, 1.0, 2.0]),
@@ -137,8 +138,8 @@ def test_what_is_no_number_is_looped():
     chex.assert_shape(swept, (2, 3, 2, 2, 8, 2))
     for place in ((1, 2, 0, 1), (0, 1, 1, 0)):
         chosen = {name: values[i] for (name, values), i in zip(axes.items(), place, strict=True)}
-        assert_close(swept[place], at(**chosen), 1e-5)
-    with pytest.raises(ValueError, match=r"axes \['n'\]: results of the shapes \[\(3,\), \(5,\)\]"):
+        assert_close(swept[place], jax.jit(lambda: at(**chosen))(), 1e-5)  # noqa: B023
+    with pytest.raises(ValueError, match=r"axes \['n'\]: results of shapes \[\(3,\), \(5,\)\]"):
         sweeps.sweep(lambda n: times.uniform(n()), {"n": [lambda: 2, lambda: 4]})
 
 
@@ -180,10 +181,21 @@ KEY = jax.random.key(3)
 @pytest.mark.requirement("R50")
 @pytest.mark.parametrize("name", RULES)
 def test_every_number_is_an_axis(name):
-    """Of grids, laws, solvers and samplers: the sweep is the loop."""
+    """For grids, time distributions, solvers and samplers the sweep equals the loop."""
     values, at = RULES[name]
     swept = jax.jit(lambda: sweeps.sweep(at, {"v": values}))()
-    assert_close(swept, jnp.stack([at(v) for v in values]), 1e-5)
+    assert_close(swept, jax.jit(lambda: jnp.stack([at(v) for v in values]))(), 1e-5)
+
+
+@dataclass(frozen=True)
+class Unregistered:
+    """A path, say, that JAX does not know as a pytree."""
+
+    k: jax.Array
+
+
+def test_a_range_is_an_axis():
+    assert sweeps.sweep(lambda w: w + 1, {"w": range(3)}).tolist() == [1, 2, 3]
 
 
 @pytest.mark.parametrize(
@@ -194,8 +206,15 @@ def test_every_number_is_an_axis(name):
         ({"w": []}, None, "'w'"),
         ({"w": {"a": jnp.zeros(2), "b": jnp.zeros(3)}}, None, "'w'"),
         ({"w": jnp.zeros(2)}, 0, "chunk = 0"),
+        ({"w": (i for i in range(2))}, None, r"axes\['w'\] is a generator: must be a list or an array"),
+        ({"w": {1, 2}}, None, r"axes\['w'\] is a set: must be a list or an array"),
+        (
+            {"w": Unregistered(jnp.zeros(2))},
+            None,
+            r"not a pytree: register Unregistered with .*register_dataclass",
+        ),
     ],
 )
-def test_impossible_sweeps_are_refused(axes, chunk, says):
+def test_impossible_sweeps_are_rejected(axes, chunk, says):
     with pytest.raises(ValueError, match=says):
         sweeps.sweep(lambda **_: jnp.zeros(()), axes, chunk=chunk)

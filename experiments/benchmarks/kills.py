@@ -1,18 +1,15 @@
-"""A run that is killed again and again, beside one that is never interrupted: are the bits the same?
+"""Whether a run that is killed again and again ends bit-identical to an uninterrupted one.
 
     python -m experiments.benchmarks.kills DIR [--kills 20] [--steps 800] [--seed 0]
 
-Trains `digits` on one core (with several threads XLA's CPU backend does not promise the same bits), once
-unbroken and once killed with SIGKILL at random moments, from the start of the process on, and continued each
-time by the same command. After each kill what is lost is counted, the steps between the last that was logged
-and the newest whole checkpoint: no more than `EVERY`. At the end each array of the two last checkpoints is
-compared bit by bit.
+Trains `digits` on one core (with several threads XLA's CPU backend is not deterministic), once without
+interruption and once killed with SIGKILL at random moments after its start, and resumed each
+time by the same command. After each kill the lost steps are counted, from the newest intact checkpoint to the
+last logged step: at most `EVERY`. At the end the arrays of the two last checkpoints are compared bit by bit.
 """
 
-import os
 import random
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -30,7 +27,7 @@ from jaxflow.training.checkpoint import Checkpoints
 from jaxflow.training.step import initial_state
 
 EVERY = 16
-"""Steps that a kill may lose; a checkpoint is begun every half of them, and takes about as long to write."""
+"""Steps that a kill may lose; checkpoints begin at half that interval, and take about as long to write."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +39,9 @@ class Arguments:
     kills: int = 20
     steps: int = 800
     longest: float = 24.0
-    """Seconds after the start of a process, of which half or more pass before its first step."""
+    """Seconds after the start of a process at most; half of them or more pass before its first step."""
     seed: int = 0
-    """Of the moments."""
+    """Seed of the random times."""
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -57,12 +54,12 @@ def main(argv: list[str] | None = None) -> None:
     while killed < a.kills:
         seconds = moments.uniform(0, a.longest)
         if not kill_after(command(a, "killed"), seconds):
-            raise SystemExit(f"the run ended after {killed} kills: more --steps are needed")
+            raise SystemExit(f"the run ended after {killed} kills: choose more --steps")
         killed += 1
         lost, found = left(a.out / "killed")
         print(f"kill {killed:2} after {seconds:5.1f} s: lost {lost} steps, {found}", flush=True)
         if lost > EVERY:
-            raise SystemExit(f"more than {EVERY} steps are lost")
+            raise SystemExit(f"more than {EVERY} steps were lost")
     subprocess.run(command(a, "killed"), check=True, capture_output=True)
     report(a.out)
 
@@ -81,20 +78,20 @@ def kill_after(command: list[str], seconds: float) -> bool:
     time.sleep(seconds)
     alive = process.poll() is None
     if alive:
-        os.kill(process.pid, signal.SIGKILL)
+        process.kill()
     process.wait()
     return alive
 
 
 def left(run: Path) -> tuple[int, str]:
-    """Steps that a kill lost, and what it left in the run folder."""
+    """The steps that a kill lost, and what it left in the run folder."""
     folders = [folder.name for folder in (run / "checkpoints").glob("*")]
-    whole = [int(n) for n in folders if n.isdecimal() and not checksums.fault(run / "checkpoints" / n)]
-    damaged = sum(name.isdecimal() for name in folders) - len(whole)
+    intact = [int(n) for n in folders if n.isdecimal() and not checksums.fault(run / "checkpoints" / n)]
+    damaged = sum(name.isdecimal() for name in folders) - len(intact)
     logged = max((line["step"] for line in log.read(run)), default=0)
     halves = [name for name in sorted(folders) if not name.isdecimal()]
-    found = f"logged {logged}, whole {sorted(whole)}, damaged {damaged}, unfinished {halves}"
-    return logged - max(whole, default=0), found
+    found = f"logged {logged}, intact {sorted(intact)}, damaged {damaged}, unfinished {halves}"
+    return logged - max(intact, default=0), found
 
 
 def report(out: Path) -> None:

@@ -1,10 +1,10 @@
-"""One run on 1 to 8 devices, by every mapping, in one process and in two: do the losses agree?
+"""One run on 1 to 8 devices, with every mapping, in one process and in two: do the losses agree?
 
     python -m experiments.benchmarks.mappings DIR [--steps 100]
 
-Trains `digits` on one CPU device, then on more with each mapping and in two processes of two devices each,
-and prints how far the losses of the first and of the last step are from those of the one device: no further
-than `FIRST` and `LAST`.
+Trains `digits` on one CPU device, then on several with each mapping and in two processes of two devices each,
+and prints the relative differences of the first and last losses from those on one device: at most `FIRST` and
+`LAST`.
 """
 
 import os
@@ -22,7 +22,7 @@ from jaxflow.training import log
 
 KINDS = ("pmap", "data", "fsdp")
 FIRST, LAST = 1e-6, 1e-3
-"""Relative: rounding, and what a hundred steps make of it."""
+"""Relative differences: rounding, and its growth over a hundred steps."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,9 @@ def main(argv: list[str] | None = None) -> None:
         name = f"{processes} x {devices} devices, {kind}" + (f", tensor {tensor}" if tensor > 1 else "")
         print(f"{name:34} step 1 within {first:.1e}, step {a.steps} within {last:.1e}", flush=True)
         if not (first <= FIRST and last <= LAST):
-            raise SystemExit(f"step 1 within {FIRST:g} and step {a.steps} within {LAST:g} is needed")
+            raise SystemExit(
+                f"the losses differ: step 1 must be within {FIRST:g}, step {a.steps} within {LAST:g}"
+            )
 
 
 def losses(a: Arguments, kind: str, processes: int, devices: int, tensor: int = 1) -> list[float]:
@@ -63,8 +65,21 @@ def losses(a: Arguments, kind: str, processes: int, devices: int, tensor: int = 
     return [line["loss"] for line in log.read(out)]
 
 
-def launch(processes: int, devices: int, script: str, *arguments: Any) -> Sequence[subprocess.Popen]:
-    """A script in so many processes with so many CPU devices each, on this machine alone."""
+def launch(
+    processes: int, devices: int, script: str, *arguments: Any, of_one: Sequence[Any] = (), before: str = ""
+) -> Sequence[subprocess.Popen]:
+    """Start a script in several processes of this machine, with `devices` CPU devices each.
+
+    Args:
+        processes: their number.
+        devices: of each process.
+        script: name of the module in `experiments`.
+        arguments: of the script.
+        of_one: more arguments, of the last process only.
+        before: a statement to run first.
+    """
+    module = f"'experiments.{script}', run_name='__main__', alter_sys=True"
+    program = f"import runpy\n{before}\nrunpy.run_module({module})"
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
@@ -74,7 +89,8 @@ def launch(processes: int, devices: int, script: str, *arguments: Any) -> Sequen
         environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices)}
         if processes > 1:
             environment |= several | {"JAX_PROCESS_ID": str(i)}
-        command = [sys.executable, "-m", f"experiments.{script}", *map(str, arguments)]
+        own = of_one if i == processes - 1 else ()
+        command = [sys.executable, "-c", program, *map(str, arguments), *map(str, own)]
         pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         started.append(subprocess.Popen(command, env=environment, **pipes))
     return started

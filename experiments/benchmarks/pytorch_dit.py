@@ -1,9 +1,9 @@
-"""A diffusion transformer beside PyTorch: the same function, batch and precision, steps taken in turn.
+"""A diffusion transformer against PyTorch: the same function, batch and precision, with alternating steps.
 
     python -m experiments.benchmarks.pytorch_dit [--batch 128] [--repeats 15]
 
 Prints milliseconds of a training step (flow matching, AdamW) and of a sampling step (one call), the least
-and the median of `repeats`, and PyTorch's time over jaxflow's: over 1, jaxflow is the faster.
+and the median of `repeats`, and PyTorch's time over jaxflow's: above 1, jaxflow is faster.
 Needs the extra `reference`. PyTorch runs eagerly, with its fused attention and fused AdamW.
 """
 
@@ -104,7 +104,7 @@ def _norm(x: torch.Tensor) -> torch.Tensor:
 
 
 def layers(model: Any, params: Any) -> Iterator[tuple[tnn.Linear, list[dict[str, Any]]]]:
-    """Each linear layer of PyTorch, and the one or more of jaxflow that it is."""
+    """Each linear layer of PyTorch with its counterparts in jaxflow."""
     yield model.time[0], [params["time_embedding"]["hidden"]]
     yield model.time[2], [params["time_embedding"]["out"]]
     yield model.first, [params["patch_embedding"]]
@@ -121,7 +121,7 @@ def layers(model: Any, params: Any) -> Iterator[tuple[tnn.Linear, list[dict[str,
 
 @torch.no_grad()
 def copy(model: DiT, params: Any) -> None:
-    """Give PyTorch's network the parameters of jaxflow's."""
+    """Copy jaxflow's parameters into PyTorch's network."""
     model.table.weight.copy_(torch.tensor(np.asarray(params["encode"]["table"]["embedding"])))
     for linear, parts in layers(model, params):
         kernel, bias = (np.concatenate([np.asarray(p[n]) for p in parts], -1) for n in ("kernel", "bias"))

@@ -2,14 +2,14 @@
 
     python -m experiments.benchmarks.pytorch_unet [--batch 64] [--threads 2] [--profile]
 
-Both compute in float32 on the same cores, in one process, in turns:
+Both compute in float32 on the same cores, alternating in one process:
 
     training    flow matching loss, its gradient, Adam
     sampling    one call of the network
 
-Needs the extra `reference`. PyTorch runs with images channels first and channels last; ratios are to the
-faster of them. Before anything is timed, PyTorch's network gets the parameters of jaxflow's and must give the
-same output.
+Needs the extra `reference`. PyTorch runs in channels-first and channels-last layout; ratios are to the
+faster. Before anything is timed, jaxflow's parameters are copied into PyTorch's network, and the outputs must
+agree.
 """
 
 import os
@@ -129,7 +129,7 @@ def profile(program: Any, inputs: tuple) -> None:
         events = [event for plane in planes for line in plane.lines for event in line.events]
     kinds: Counter[str] = Counter()
     for event in events:
-        # The time of a loop is that of its operations, which are events of their own.
+        # The time of a loop is that of its operations, which are separate events.
         if event.name in origins and not event.name.startswith(("while", "call", "conditional")):
             kinds[kind_of(origins[event.name])] += event.duration_ns / 1e6
     for kind, milliseconds in kinds.most_common():
@@ -173,7 +173,7 @@ def torch_steps(
 
 
 class TorchAdapter(torch_nn.Module):
-    """Two layers with a SiLU between, added to every pixel of an image."""
+    """Two layers with a SiLU in between, added to every pixel of an image."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -249,7 +249,7 @@ class TorchUNet(torch_nn.Module):
 
 
 def copy_parameters(params: Any, network: TorchUNet) -> None:
-    """Give PyTorch's network the parameters of jaxflow's."""
+    """Copy jaxflow's parameters into PyTorch's network."""
     state = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         *parts, kind = (entry.key for entry in path)
@@ -259,7 +259,7 @@ def copy_parameters(params: Any, network: TorchUNet) -> None:
         renamed = {"kernel": "weight", "scale": "weight", "embedding": "weight"}.get(kind, kind)
         module = [part for part in parts if part != "table" and kind != "w"]
         state[".".join([*module, renamed])] = value.contiguous()
-    network.load_state_dict(state)  # strict: every parameter of the one has its place in the other
+    network.load_state_dict(state)  # strict: the parameters correspond one to one
 
 
 def check_same(params: Any, network: TorchUNet) -> None:

@@ -1,4 +1,4 @@
-"""A network of jaxflow and its twin in PyTorch: same parameters, same answers, and their times in turn."""
+"""A network of jaxflow and its twin in PyTorch: same parameters, same outputs, and alternating timings."""
 
 import time
 from collections.abc import Callable
@@ -26,16 +26,16 @@ def compare(
     batch: int,
     repeats: int,
 ) -> None:
-    """Check that the twins agree, then time a training step and a call of each, in turn.
+    """Check that the twins agree, then time a training step and a forward pass of each, alternating.
 
     Args:
         network: (x, t, y) of images (b, h, w, c) and classes 0 to 9.
         params: its parameters.
         model: the twin.
-        copy: gives the twin its parameters.
+        copy: copies the parameters into the twin.
         shape: of an image.
         batch: images in a step.
-        repeats: steps that are timed.
+        repeats: timed steps.
     """
     rng = np.random.default_rng(0)
     data, noise = (rng.standard_normal((batch, *shape), np.float32) for _ in range(2))
@@ -51,7 +51,7 @@ def compare(
 
 
 def report(name: str, times: dict[str, Times]) -> None:
-    """Print the times of one kind of step, and the speed of jaxflow over that of the fastest other."""
+    """Print the times of one kind of step, and the speed of jaxflow relative to the fastest other."""
     for who, (least, median) in times.items():
         print(f"{name:10}{who:24}{least:>9.1f} ms, median {median:>9.1f} ms")
     own, others = times["jaxflow"], [time for who, time in times.items() if who != "jaxflow"]
@@ -60,17 +60,17 @@ def report(name: str, times: dict[str, Times]) -> None:
 
 
 def agree(network: linen.Module, params: Any, model: torch.nn.Module, inputs: tuple[np.ndarray, ...]) -> None:
-    """Raise an AssertionError where the twins differ by more than 1e-4."""
+    """Raise an AssertionError if the twins differ by more than 1e-4."""
     x, t, y = (array[:4] for array in inputs)
     own = np.asarray(jax.jit(network.apply)({"params": params}, x, t, y))
     with torch.no_grad():
         other = model(torch.tensor(x), torch.tensor(t), torch.tensor(y)).numpy()
-    assert np.abs(own).max() > 1e-3, "the networks give zeros"
+    assert np.abs(own).max() > 1e-3, "the networks output zeros"
     assert np.abs(own - other).max() < 1e-4 * (1 + np.abs(own).max()), np.abs(own - other).max()
 
 
 def jax_steps(network, params, data, noise, t, y) -> dict[str, Callable[[], None]]:
-    """Jaxflow's training step and call, each waiting for its end."""
+    """Training step and forward pass of jaxflow, each blocking until it is done."""
     data, noise, t, y = map(jnp.asarray, (data, noise, t, y))
     optimizer = optax.adamw(1e-4)
 
@@ -97,7 +97,7 @@ def jax_steps(network, params, data, noise, t, y) -> dict[str, Callable[[], None
 
 
 def torch_steps(model, data, noise, t, y) -> dict[str, Callable[[], None]]:
-    """PyTorch's training step and call."""
+    """Training step and forward pass of PyTorch."""
     data, noise, t, y = map(torch.tensor, (data, noise, t, y))
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=1e-4, fused=True)
 
@@ -116,11 +116,11 @@ def torch_steps(model, data, noise, t, y) -> dict[str, Callable[[], None]]:
 
 
 def in_turn(calls: dict[str, Callable[[], object]], repeats: int) -> dict[str, Times]:
-    """Times of calls that are made in turn, after two of each that do not count."""
+    """Times of alternating calls, after two warm-up calls of each."""
     seconds: dict[str, list[float]] = {who: [] for who in calls}
     for repeat in range(repeats + 2):
         for who, call in calls.items():
-            time.sleep(0.05)  # PyTorch's threads spin for a moment before they rest
+            time.sleep(0.05)  # PyTorch's threads spin for a moment before they sleep
             begin = time.perf_counter()
             call()
             if repeat > 1:

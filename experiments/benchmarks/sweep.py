@@ -1,8 +1,8 @@
-"""What one compiled sweep over w costs, beside a loop over w.
+"""The cost of one compiled sweep over w, compared with a loop over w.
 
     python -m experiments.benchmarks.sweep DIR [--images 16] [--steps 10] [--scales 16]
 
-Three ways to make the same images of the run in DIR at 16 scales:
+Three ways to sample the same images from the run in DIR at 16 scales:
 
     sweep       one program for all w (`sweeps.sweep`), in chunks
     loop        one program with w as an argument, called for each w
@@ -88,7 +88,7 @@ def seconds(call: Callable) -> float:
 
 
 def best(call: Callable, repeats: int) -> float:
-    """Least wall time of several."""
+    """Smallest of several wall times."""
     return float(np.min([seconds(call) for _ in range(repeats)]))
 
 

@@ -1,46 +1,47 @@
-r"""Guidance: from fields to a field.
+r"""Guidance: functions from fields to a field.
 
-Bayes' rule for scores, grad log p_t(x | y) = grad log p_t(x) + grad log p_t(y | x), makes a guided
-velocity out of an unguided one on a Gaussian path:
+By Bayes' rule for scores, grad log p_t(x | y) = grad log p_t(x) + grad log p_t(y | x), the guided velocity
+on a Gaussian path follows from the unguided one:
 
     u(x | y) = u(x) + b grad log p_t(y | x),    b = (alpha' beta^2 - beta' beta alpha) / alpha.
 
-Guidance multiplies the second term by w. With a classifier that is `classifier`; replacing the
-classifier by the difference of two fields gives `classifier_free`,
+Guidance multiplies the second term by w. With a classifier this is `classifier`; replacing the
+classifier term by the difference of the two fields gives `classifier_free`,
 
     u~ = (1 - w) u(x) + w u(x | y).
 
-w = 0 ignores y, w = 1 is the conditional model, w > 1 strengthens. For w other than 0 and 1 the
-ODE and the SDE of the same w end in different laws, and neither is the tilted density
-p(x) p(y | x)^w: from a Gaussian pair with variances V (unguided) and v (guided) the ODE ends in
-a Gaussian of variance V^(1 - w) v^w.
+w = 0 ignores y, w = 1 is the conditional model, and w > 1 strengthens the condition. For w other than 0
+and 1 the ODE and the SDE of the same w sample different distributions, and neither samples the tilted density
+p(x) p(y | x)^w: for a Gaussian pair with variances V (unguided) and v (guided) the ODE ends in a Gaussian of
+variance V^(1 - w) v^w.
 
-    rule                  in place of (1 - w) u(x) + w u(x | y)
+    rule                  instead of (1 - w) u(x) + w u(x | y)
     classifier_free       the rule itself; w may be `interval(w, start, end)` or any function of t
     by_classifier         u(x) + w b grad log p_t(y | x)
-    autoguidance          a worse model in the place of u(x)
-    rescaled              the size of u(x | y), in part
-    projected             the difference without its part along the prediction, limited, with momentum
-    zero_star             u(x) scaled to u(x | y); no motion at first
-    rectified             the difference half a step ahead, by a second call
+    autoguidance          a worse model replaces u(x)
+    rescaled              the result is rescaled, in part, to the standard deviation of u(x | y)
+    projected             the difference loses its part along the prediction; norm limit, momentum
+    zero_star             the projection of u(x | y) on u(x) replaces u(x); zero velocity at first
+    rectified             the difference is evaluated half a step ahead, by a second call
 
-A rule is a function (field, y, null, w) -> field. `classifier_free` is one; the others are made of their
-options first, as in `rescaled(share=0.5)(field, y, null, w)`. `several` takes several conditions with a scale
-for each, u(x) + sum_i w_i (u(x | y_i) - u(x)), where w_i < 0 pushes away; `classifier` an unguided field.
+A rule is a function (field, y, null, w) -> field. `classifier_free` is one; the others are functions of their
+options that return one, as in `rescaled(share=0.5)(field, y, null, w)`. `several` takes several conditions
+with one scale each, u(x) + sum_i w_i (u(x | y_i) - u(x)), where w_i < 0 pushes away from y_i; `classifier`
+takes an unguided field.
 
-The scale w is a number, one number per example, or a function of t. Each rule makes one batched call of the
-field where one is enough. Where w is 1, as a number or by a function of t, the conditional model alone is
-called (by `several`: where it is a number). Options are checked when the rule is made, w when it is
-applied; where they are traced (`jax.vmap` over them, `jaxflow.sweeps`) they pass unchecked.
+The scale w is a number, one number per example, or a function of t. Each rule makes a single batched call of
+the field if one suffices. Where w is 1, as a number or as a function of t, only the conditional model is
+evaluated (in `several`: for numbers only). Options are checked when the rule is made, w when it is applied;
+traced values (`jax.vmap` over them, `jaxflow.sweeps`) pass unchecked.
 
-For a rule of your own there are `both`, `null_at`, `scale_at`, `affine` and `cheapest`; docs/rules.md
-writes one.
+The building blocks of your own rule are `both`, `null_at`, `scale_at`, `affine` and `cheapest`; docs/rules.md
+shows an example.
 
-Other conventions: `guidance_scale` of diffusers, Stable Diffusion, DiT, SiT = w; Ho and Salimans'
-paper counts w - 1.
+Other conventions: w is `guidance_scale` in diffusers, Stable Diffusion, DiT and SiT; the scale in Ho and
+Salimans' paper is w - 1.
 
 Source: "Building an Image Generator", section on guidance; Ho and Salimans 2207.12598;
-Dhariwal and Nichol 2105.05233; each rule names its own.
+Dhariwal and Nichol 2105.05233; each rule cites its own.
 """
 
 from jaxflow.guidance.affine import affine as affine

@@ -1,4 +1,4 @@
-"""What rules are made of: both velocities in one call, the affine rule (1 - w) a + w b, and its shortcuts."""
+"""Building blocks of rules: both velocities in one call, the affine rule (1 - w) a + w b, its shortcuts."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,9 +15,9 @@ from jaxflow.typing import Condition, GuidedField, Scale, VectorField
 def affine(
     unguided: Float[Array, "b *event"], guided: Float[Array, "b *event"], w: Scale, t: Float[Array, " b"]
 ) -> Float[Array, "b *event"]:
-    """(1 - w) unguided + w guided, the rule that all conversions between predictions commute with.
+    """(1 - w) unguided + w guided, which commutes with all conversions between predictions.
 
-    Where a side has no weight its infinities and nans do not count: 0 times them would be nan.
+    Infinities and nans of a side with weight 0 are ignored: multiplied by 0 they would give nan.
 
     >>> affine(jnp.array([[1.0]]), jnp.array([[3.0]]), 2.0, jnp.zeros(1)).tolist()
     [[5.0]]
@@ -29,9 +29,9 @@ def affine(
 
 
 def null_at(t: Float[Array, " b"], y: Condition, null: Condition | Callable[[Array], Condition]) -> Condition:
-    """The null condition of each example of y at the times t, in the structure and the shapes of y.
+    """The null condition at times t, broadcast to the examples of y, in its structure and shapes.
 
-    `null` is of one example, of each of b, or a function from t to one of these.
+    `null` is given for one example, for b examples, or as a function from t (b,) to either.
 
     >>> null_at(jnp.zeros(2), jnp.array([3, 4]), jnp.array(10)).tolist()
     [10, 10]
@@ -43,7 +43,7 @@ def both(field: GuidedField, y: Condition, null: Condition) -> Callable[[Array, 
     """The velocities given null and given y, (x, t) -> (u(x), u(x | y)), by one call with 2b examples.
 
     Raises:
-        ValueError: while tracing, where the field's answer has another shape than x.
+        ValueError: while tracing, the field does not return the shape of x.
 
     >>> toward = lambda x, t, y: expand(y, x) - x
     >>> velocities = both(toward, jnp.array([1.0]), jnp.array(0.0))
@@ -58,7 +58,7 @@ def both(field: GuidedField, y: Condition, null: Condition) -> Callable[[Array, 
 
 
 def alone(field: GuidedField, y: Condition) -> VectorField:
-    """The velocity given y, by a call with b examples."""
+    """The velocity given y alone, by one call with b examples."""
     return lambda x, t: answer(field(x, t, y), x)
 
 
@@ -79,9 +79,10 @@ def cheapest(
 ) -> Callable[..., Any]:
     """The field `guided`, or a cheaper one that equals it: `at_1` where w is 1, `at_0` where w is 0.
 
-    Known before tracing, if w is a number; while the program runs, if w is a function of t, which a
-    sampler asks for at one time for all examples. An array w is not looked at. (`jax.vmap` over a number in
-    the function computes both, and selects.) Calls of fields with memory, (x, t, memory), are chosen alike.
+    The choice is made before tracing if w is a number, and at run time if w is a function of t, provided that
+    all examples agree, as they do in a sampler. An array w always takes `guided`. (Under `jax.vmap` over
+    a number in the function both are computed, and one selected.) Calls (x, t, memory) of stateful fields are
+    chosen in the same way.
 
     Raises:
         ValueError: w is not finite.

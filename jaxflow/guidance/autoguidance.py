@@ -1,4 +1,4 @@
-"""Autoguidance: away from a worse model of the same condition."""
+"""Autoguidance: away from a worse model with the same condition."""
 
 from jaxtyping import Array
 
@@ -7,13 +7,13 @@ from jaxflow.typing import Condition, GuidedField, Rule, Scale, VectorField
 
 
 def autoguidance(worse: GuidedField) -> Rule:
-    """u~ = (1 - w) u_worse(x | y) + w u(x | y), with a smaller or less trained model as the worse.
+    """u~ = (1 - w) u_worse(x | y) + w u(x | y), where the worse model is smaller or less trained.
 
-    It mends what both get wrong without narrowing the condition; the rule's null is not used. Two calls
-    with b examples, one of which falls away where w is 0 or 1, as a number or a function of t.
+    It corrects errors that the two models share, without losing diversity; the rule's null is not used. Two
+    calls with b examples, or one where w is 0 or 1, as a number or a function of t.
 
     Raises:
-        ValueError: by the rule, w is not finite, or, while tracing, an answer has another shape than x.
+        ValueError: from the rule: w is not finite, or, while tracing, a field does not return the shape of x.
 
     Source: Karras et al. 2406.02507, equation 3.
 

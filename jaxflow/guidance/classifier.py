@@ -21,20 +21,20 @@ def classifier(
 ) -> VectorField:
     """Classifier guidance: u~(x, t) = u(x, t) + w b(t) grad_x log p_t(y | x).
 
-    At t = 0, where b is infinite and the gradient zero, the product is the limit
+    At t = 0, where b is infinite and the gradient zero, the guidance term is its limit,
     w beta^2 d/dt grad_x log p_t(y | x) = w alpha' (E[data | y] - E[data]).
 
     Args:
         field: unguided field (x, t) -> (b, *event).
         path: the Gaussian path of the field.
-        log_prob: the classifier of noisy data, (x, t, y) -> log p_t(y | x), (b,), in nats. One of clean data,
-            that is, one which ignores t, has a gradient at the noise, which b throws out of all bounds.
+        log_prob: classifier of noisy data, (x, t, y) -> log p_t(y | x), (b,), in nats. A classifier of clean
+            data, which ignores t, has a nonzero gradient at t = 0, where its product with b diverges.
         y: condition, a pytree with a leading axis of b examples.
         w: a number, one number per example (b,), or a function of t (b,).
 
     Raises:
-        ValueError: w is not finite; or, while tracing, the field's answer has another shape than x, or that
-            of the classifier is not (b,).
+        ValueError: w is not finite; or, while tracing, the field does not return the shape of x, or the
+            classifier does not return (b,).
 
     >>> from jaxflow import paths
     >>> still = lambda x, t: jnp.zeros_like(x)
@@ -58,7 +58,7 @@ def classifier(
         return answer(field(x, t), x)
 
     def guided(x: Array, t: Array) -> Array:
-        # The limit needs a second derivative: it is computed in the step that begins at t = 0 only.
+        # The limit takes a second derivative: it is computed only in the step that starts at t = 0.
         term = jax.lax.cond(jnp.any(path.alpha(t) == 0), from_start, inside, x, t)
         return unguided(x, t) + expand(scale_at(w, t), x) * term
 
@@ -66,10 +66,10 @@ def classifier(
 
 
 def by_classifier(path: GaussianPath, log_prob: LogProb) -> Rule:
-    """Classifier guidance as a rule: `classifier` of the field given null.
+    """Classifier guidance as a rule: `classifier` applied to the field given null.
 
     Raises:
-        ValueError: by the rule, as `classifier`.
+        ValueError: from the rule, as in `classifier`.
 
     >>> from jaxflow import paths
     >>> toward = lambda x, t, y: expand(y, x) - x
@@ -95,7 +95,7 @@ def _gradient(log_prob: LogProb, y: Condition) -> VectorField:
         values = log_prob(x, t, y)
         if jnp.shape(values) != t.shape:
             raise ValueError(
-                f"log_prob answers {jnp.shape(values)} to t of shape {t.shape}: one for each is needed"
+                f"log_prob returned shape {jnp.shape(values)} for t of shape {t.shape}: they must be equal"
             )
         return jnp.sum(values)
 

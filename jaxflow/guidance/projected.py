@@ -1,17 +1,19 @@
-r"""Adaptive projected guidance: the difference without what only brightens, limited, with momentum.
+r"""Adaptive projected guidance: the difference with norm limit and momentum, its parallel part reduced.
 
-With D the predicted data, the difference d = D(x | y) - D(x) is carried on as a running sum, cut to a
-length, and split along and across D(x | y); the part along it oversaturates and is weakened:
+With D the predicted data, the difference D(x | y) - D(x) is accumulated with momentum, limited in norm, and
+split into components parallel and orthogonal to D(x | y). The parallel one oversaturates and is reduced:
 
     d_n = D(x | y) - D(x) + momentum d_{n-1},    d = d_n min(1, limit / |d_n|)
-    D~ = D(x | y) + (w - 1) (d_across + parallel d_along)
+    D~ = D(x | y) + (w - 1) (d_orthogonal + parallel d_parallel)
 
-It is computed in velocities. Differences of data are those of velocities times a factor that vanishes at
-t = 1, where velocities stay finite and what was remembered is let go; and that is infinite at t = 0 where
-the slopes of the path vanish, and with them all velocities: there is no difference yet to be guided along.
+The computation is in velocities, whose differences times a factor are those of the data. At t = 1 the factor
+vanishes; velocities stay finite there, and the momentum is dropped. At t = 0 the factor is infinite on paths
+whose slopes vanish there; then all velocities vanish too, and there is no difference to guide along.
 
 Source: Sadat et al. 2410.02416, algorithm 1.
 """
+
+from typing import Any
 
 import jax.numpy as jnp
 from jaxtyping import Array
@@ -31,26 +33,25 @@ def projected(
     limit: Number = float("inf"),
     momentum: Number = 0.0,
 ) -> Rule:
-    """Adaptive projected guidance; one call with 2b examples, a field with memory unless momentum is 0.
+    """Adaptive projected guidance; one call with 2b examples, a stateful field unless momentum is 0.
 
-    At w = 1 it is the conditional field; parallel = 1 with neither limit nor momentum is
-    classifier-free guidance. The momentum advances with each call of the field, which is each step with the
-    one-call solvers of the paper (`solvers.euler`, `adams_bashforth2`, `dpm_solver_2m`). Where w is 1, as
-    a number or a function of t (`interval`), the conditional model alone is called and what was remembered
-    is let go.
+    At w = 1 it is the conditional field; parallel = 1 without limit or momentum is classifier-free guidance.
+    The momentum advances with each call of the field, which is once per step for one-call solvers
+    (`solvers.euler`, `adams_bashforth2`, `dpm_solver_2m`), as in the paper. Where w is 1, as a number or
+    a function of t (`interval`), only the conditional model is called, and the momentum is dropped.
 
     Args:
         path: the Gaussian path of the field.
-        parallel: weight of the part along the prediction (eta in the paper), 0 to 1.
-        limit: greatest norm of the difference of data (r in the paper), in units of data.
-        momentum: of the running difference (beta in the paper, where it is negative, -0.5 or so).
+        parallel: weight of the component parallel to the prediction (eta in the paper), 0 to 1.
+        limit: largest norm of the difference of data (r in the paper), in units of the data.
+        momentum: of the running difference (beta in the paper, where it is negative, about -0.5).
 
-    In diffusers it is `use_original_formulation` with `guidance_scale` = w - 1, of a network that predicts
-    the data; its default begins at D(x) instead, and it projects other predictions as they are.
+    The equivalent in diffusers is `use_original_formulation` with `guidance_scale` = w - 1 and a network that
+    predicts the data; its default adds the difference to D(x). Other predictions it projects as they are.
 
     Raises:
-        ValueError: parallel is not finite, limit is not positive, or momentum is not within (-1, 1); by
-            the rule, w is not finite, or, while tracing, the field's answer has another shape than x.
+        ValueError: parallel is not finite, limit is not positive, or momentum is outside (-1, 1); from the
+            rule: w is not finite, or, while tracing, the field does not return the shape of x.
 
     >>> from jaxflow import paths
     >>> there = lambda x, t, y: y  # at x = 0 and t = 0 the velocity is the predicted data
@@ -59,10 +60,10 @@ def projected(
     [[2.0, -2.0]]
     """
     ranges.finite(parallel=parallel)
-    ranges.check(lambda norm: norm > 0, "a positive norm is needed", limit=limit)
+    ranges.check(lambda norm: norm > 0, "must be positive", limit=limit)
     ranges.check(
         lambda factor: abs(factor) < 1,
-        "a number in (-1, 1) is needed, or the sum would grow for ever",
+        "must be in (-1, 1), for the running sum to stay bounded",
         momentum=momentum,
     )
 
@@ -76,12 +77,13 @@ def projected(
             to_data = _to_data(path, x, t)
             carried = jnp.where(to_data == 0, 0, expand(momentum, x) * memory / to_data)
             difference = conditional - unguided + carried
-            limited = difference * _cut(jnp.abs(to_data) * jnp.sqrt(_dot(difference, difference)), limit)
+            norm = jnp.abs(to_data) * jnp.sqrt(jnp.maximum(_dot(difference, difference), _tiny(x)))
+            limited = difference * _shrinkage(norm, limit)
             data = _data(path, x, t, conditional)
-            along = _dot(limited, data) / jnp.maximum(_dot(data, data), jnp.finfo(x.dtype).tiny) * data
+            component = _dot(limited, data) / _not_tiny(_dot(data, data)) * data
             strength = expand(scale_at(w, t) - 1, x)
             kept = jnp.where(strength == 0, 0, to_data * difference)
-            return conditional + strength * (limited - (1 - expand(parallel, x)) * along), kept
+            return conditional + strength * (limited - (1 - expand(parallel, x)) * component), kept
 
         def not_guided(x: Array, t: Array, memory: Array) -> tuple[Array, Array]:
             return conditional_model(x, t), jnp.zeros_like(memory)
@@ -95,7 +97,7 @@ def projected(
 
 
 def _to_data(path: GaussianPath, x: Array, t: Array) -> Array:
-    """The factor from differences of velocities to those of data."""
+    """The factor that turns differences of velocities into differences of data."""
     factor = gain(path, t, source="velocity", target="data")
     return expand(jnp.where(jnp.isfinite(factor), factor, 0), x)
 
@@ -105,8 +107,19 @@ def _data(path: GaussianPath, x: Array, t: Array, velocity: Array) -> Array:
     return jnp.where(jnp.isfinite(data), data, 0)
 
 
-def _cut(length: Array, limit: Number) -> Array:
-    return jnp.minimum(1, expand(limit, length) / jnp.maximum(length, jnp.finfo(length.dtype).tiny))
+def _shrinkage(norm: Array, limit: Number) -> Array:
+    # The selects keep derivatives finite where limit is infinite, as in a divergence.
+    longer = norm > expand(limit, norm)
+    return jnp.where(longer, jnp.where(longer, expand(limit, norm), 1) / jnp.where(longer, norm, 1), 1)
+
+
+def _not_tiny(square: Array) -> Array:
+    # 1 rather than the least number, whose inverse makes derivatives infinite where the data are 0.
+    return jnp.where(square > _tiny(square), square, 1)
+
+
+def _tiny(x: Array) -> Any:
+    return jnp.finfo(x.dtype).tiny
 
 
 def _dot(one: Array, other: Array) -> Array:

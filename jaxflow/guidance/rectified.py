@@ -1,4 +1,4 @@
-"""Rectified-CFG++: guidance measured half a step ahead, where the conditional model leads."""
+"""Rectified-CFG++: the guidance term evaluated half a step ahead, along the conditional velocity."""
 
 from collections.abc import Callable
 
@@ -15,17 +15,17 @@ from jaxflow.typing import Condition, GuidedField, Rule, Scale, VectorField
 def rectified(ahead: Number | Callable[[Array], Array], *, decay: Number = 0.0) -> Rule:
     """u(x, t | y) + (w - 1) (1 - t)^decay (u(x', t' | y) - u(x', t')), at x' = x + ahead u(x, t | y).
 
-    t' = t + ahead, with `ahead` half a step of the sampler. Two calls, of b and 2b examples; one call of b
+    t' = t + ahead, where `ahead` is half a step of the sampler. Two calls, with b and 2b examples; one with b
     where w is 1, as a number or a function of t.
 
     Args:
-        ahead: length of the look ahead in t, a number or a function of t (b,); cut at t = 1.
-        decay: gamma of the paper's factor lambda_max (1 - t)^gamma, with our t and lambda_max = w - 1: for a
-            positive one guidance fades towards the data.
+        ahead: lookahead in t, a number or a function of t (b,); t' is clipped to 1.
+        decay: gamma of the paper's factor lambda_max (1 - t)^gamma, with our t and lambda_max = w - 1; if
+            positive, guidance fades towards the data.
 
     Raises:
-        ValueError: `ahead` or `decay` is negative or not finite; by the rule, w is not finite, or, while
-            tracing, the field's answer has another shape than x.
+        ValueError: `ahead` or `decay` is negative or not finite; from the rule: w is not finite, or, while
+            tracing, the field does not return the shape of x.
 
     Source: Saini et al. 2510.07631, algorithm 1.
 
@@ -42,7 +42,7 @@ def rectified(ahead: Number | Callable[[Array], Array], *, decay: Number = 0.0) 
         conditional_model, velocities = alone(field, y), both(field, y, null)
 
         def guided(x: Array, t: Array) -> Array:
-            here, later = conditional_model(x, t), _later(t, ahead)
+            here, later = conditional_model(x, t), _lookahead(t, ahead)
             unguided, conditional = velocities(x + expand(later - t, x) * here, later)
             strength = (scale_at(w, t) - 1) * (1 - t) ** jnp.asarray(decay, t.dtype)
             return here + expand(strength, x) * (conditional - unguided)
@@ -52,5 +52,5 @@ def rectified(ahead: Number | Callable[[Array], Array], *, decay: Number = 0.0) 
     return rule
 
 
-def _later(t: Array, ahead: Number | Callable[[Array], Array]) -> Array:
+def _lookahead(t: Array, ahead: Number | Callable[[Array], Array]) -> Array:
     return jnp.minimum(t + jnp.asarray(ahead(t) if callable(ahead) else ahead, t.dtype), 1)

@@ -1,4 +1,4 @@
-"""Rescaled guidance: the guided velocity given back the size of the conditional one."""
+"""Rescaled guidance: the guided velocity with the standard deviation of the conditional one."""
 
 import jax.numpy as jnp
 from jaxtyping import Array
@@ -11,17 +11,17 @@ from jaxflow.typing import Condition, GuidedField, Rule, Scale, VectorField
 
 
 def rescaled(*, share: Number = 0.7) -> Rule:
-    """u~ (share std(u(x | y)) / std(u~) + 1 - share), u~ the classifier-free velocity.
+    """u~ (share std(u(x | y)) / std(u~) + 1 - share), where u~ is the classifier-free velocity.
 
-    The standard deviations are over the event of each example; share = 0 changes nothing, 1 restores
-    the size in full. It keeps pictures from getting overexposed at large w. Where u~ has no deviation, as an
-    event of one number never has, nothing changes; in diffusers it is nan there.
+    The standard deviations are over the event of each example; share = 0 changes nothing, 1 rescales
+    fully. It prevents overexposed images at large w. Where std(u~) = 0, as for events of one number,
+    u~ is returned unchanged; diffusers returns nan.
 
     Raises:
-        ValueError: share is outside [0, 1]; by the rule, w is not finite, or, while tracing, the field's
-            answer has another shape than x.
+        ValueError: share is outside [0, 1]; from the rule: w is not finite, or, while tracing, the field does
+            not return the shape of x.
 
-    Source: Lin et al. 2305.08891, section 3.4, with velocities as the network's output.
+    Source: Lin et al. 2305.08891, section 3.4, applied to the velocity.
 
     >>> stretched = lambda x, t, y: expand(y, x) * x
     >>> guided = rescaled(share=1.0)(stretched, jnp.array([2.0]), jnp.array(1.0), 3.0)
@@ -36,10 +36,10 @@ def rescaled(*, share: Number = 0.7) -> Rule:
         def guided(x: Array, t: Array) -> Array:
             unguided, conditional = velocities(x, t)
             mixed = affine(unguided, conditional, w, t)
-            size, wanted = _deviation(mixed), _deviation(conditional)
-            ratio = jnp.where(size > 0, wanted / jnp.where(size > 0, size, 1), 1)
-            part = expand(share, mixed)
-            return mixed * (part * ratio + (1 - part))
+            deviation, target = _deviation(mixed), _deviation(conditional)
+            ratio = jnp.where(deviation > 0, target / jnp.where(deviation > 0, deviation, 1), 1)
+            weight = expand(share, mixed)
+            return mixed * (weight * ratio + (1 - weight))
 
         return cheapest(w, guided, at_1=alone(field, y))
 

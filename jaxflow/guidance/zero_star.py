@@ -1,4 +1,4 @@
-"""CFG-Zero*: the unguided velocity scaled to the conditional one, and rest at the start."""
+"""CFG-Zero*: the unguided velocity optimally scaled, and zero velocity in the first steps."""
 
 import jax
 import jax.numpy as jnp
@@ -14,22 +14,22 @@ from jaxflow.typing import Condition, GuidedField, Rule, Scale, VectorField
 def zero_star(*, rest: Number = 0.0) -> Rule:
     """(1 - w) s u(x) + w u(x | y) with s = <u(x | y), u(x)> / |u(x)|^2, and 0 for t < rest.
 
-    s u(x) is the projection of the conditional velocity on the unguided one; an underfitted model is
-    least right near the noise, where it is better not to move. At w = 1 the field is the
+    s u(x) is the projection of the conditional velocity on the unguided one. An underfitted model is
+    least accurate near the noise, where a zero velocity does better. At w = 1 the field is the
     conditional one from `rest` on, at w = 0 the projection.
 
-    The paper rests in the first 4 % of the steps. Of a grid of n steps those are rest = grid[k] with
-    k = int(0.04 * n), whatever its spacing. A step rests as a whole if all its calls are before `rest`:
-    Euler's is one call, Heun's second is at the end of the step.
+    The paper zeroes the first 4 % of the steps: on a grid of n steps, rest = grid[k] with k = int(0.04 * n),
+    whatever the spacing. A step is zero as a whole if all its calls are before `rest`: Euler makes one call
+    per step, at its start; Heun's second is at the end of the step.
 
-    diffusers counts the steps of rest, one if left out, and has |u(x)|^2 + 1e-8, in float32.
+    diffusers counts the zeroed steps, one by default, and has |u(x)|^2 + 1e-8 in the denominator, in float32.
 
     Args:
-        rest: time until which nothing moves, in [0, 1); 0 for no rest.
+        rest: time until which the velocity is 0, in [0, 1); 0 disables it.
 
     Raises:
-        ValueError: rest is outside [0, 1); by the rule, w is not finite, or, while tracing, the field's
-            answer has another shape than x.
+        ValueError: rest is outside [0, 1); from the rule: w is not finite, or, while tracing, the field does
+            not return the shape of x.
 
     Source: Fan et al. 2503.18886, algorithm 1.
 
@@ -38,7 +38,7 @@ def zero_star(*, rest: Number = 0.0) -> Rule:
     >>> [guided(jnp.zeros((1, 1)), jnp.array([t])).item() for t in (0.0, 0.1)]
     [0.0, 1.0]
     """
-    ranges.check(lambda time: (time >= 0) & (time < 1), "a time in [0, 1) is needed", rest=rest)
+    ranges.check(lambda time: (time >= 0) & (time < 1), "must be in [0, 1)", rest=rest)
 
     def rule(field: GuidedField, y: Condition, null: Condition, w: Scale) -> VectorField:
         velocities = both(field, y, null)

@@ -1,8 +1,8 @@
 """Networks: Flax modules (x, t, y, *, train) -> array of x's shape.
 
-They know no path and no prediction type. The condition enters in two steps, each of which can be chosen for
-itself: an encoder makes it a vector, a sequence of tokens, or both; the network is modulated by the sum of
-the vector and an embedding of t, and attends to the tokens.
+They are independent of the path and the prediction type. Conditioning takes two steps, chosen separately: an
+encoder maps the condition to a vector, a sequence of tokens, or both; the network is modulated by the sum
+of the vector and an embedding of t, and attends to the tokens.
 """
 
 from jaxflow.nn.classifier import Classifier, NoisyClassifier

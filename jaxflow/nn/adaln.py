@@ -2,13 +2,13 @@
 
     x + gate(e) f(scale(e) norm(x) + shift(e))
 
-for attention and then for an MLP, with scale - 1, shift and gate linear in silu(e) and zero at first.
+for f attention, then an MLP; scale - 1, shift and gate are linear in silu(e) and zero at initialisation.
 
-`DiTBlock` sees the vector, and can attend to a sequence of tokens beside it. `MMDiTBlock` has two streams,
-image and text, of which each has weights of its own, and in which all tokens attend to all of both.
+`DiTBlock` is modulated by the vector, and can also cross-attend to a sequence of tokens. `MMDiTBlock` has two
+streams, image and text, each with its own weights, whose tokens attend to all tokens of both.
 
-Norms and modulation are float32 in every compute type. Of them and of the GELU the backward pass keeps only
-what goes in, and computes the rest again: to write and read it would take longer.
+Norms and modulation are float32 in every compute type. The backward pass of these and of the GELU keeps only
+their inputs and recomputes the rest, which is faster than storing it.
 
 Source: Peebles and Xie 2212.09748 (adaLN-Zero); Chen et al. 2310.00426 (cross-attention); Esser et al.
 2403.03206 (joint attention).
@@ -34,20 +34,21 @@ Part = Float[Array, "b 1 c"]
 
 
 class Modulation(linen.Module):
-    """`parts` vectors of `channels` numbers per example, (b, 1, channels) each; zero at initialisation."""
+    """`parts` modulation vectors per example, (b, 1, channels) each; zero at initialisation."""
 
     parts: int
     channels: int
 
     @linen.compact
     def __call__(self, embedding: Embedding) -> list[Part]:
-        linear = Dense(self.parts * self.channels, kernel_init=linen.initializers.zeros, name="linear")
+        zeros = linen.initializers.zeros
+        linear = Dense(self.parts * self.channels, kernel_init=zeros, small_input=True, name="linear")
         return jnp.split(linear(linen.silu(embedding))[:, None], self.parts, axis=-1)
 
 
 @jax.checkpoint
 def modulate(x: Tokens, shift: Part, scale: Part) -> Tokens:
-    """The normalised tokens, scaled and shifted, in float32 and returned in the type of x."""
+    """LayerNorm of the tokens, times 1 + scale, plus shift; computed in float32, returned in x's dtype."""
     wide = x.astype(jnp.float32)
     centred = wide - jnp.mean(wide, axis=-1, keepdims=True)
     norm = centred * jax.lax.rsqrt(jnp.mean(centred**2, axis=-1, keepdims=True) + 1e-6)
@@ -56,12 +57,12 @@ def modulate(x: Tokens, shift: Part, scale: Part) -> Tokens:
 
 @jax.checkpoint
 def gelu(x: Tokens) -> Tokens:
-    """GELU in its tanh form."""
+    """GELU in its tanh approximation."""
     return jax.nn.gelu(x, approximate=True)
 
 
 class MLP(linen.Module):
-    """Two layers with a GELU between, (b, n, c) -> (b, n, c)."""
+    """Two layers with a GELU in between, (b, n, c) -> (b, n, c)."""
 
     ratio: int = 4
     dropout: float = 0.0
@@ -77,19 +78,19 @@ class MLP(linen.Module):
 
 
 class DiTBlock(linen.Module):
-    """Attention and MLP with adaLN-Zero; between them attention to `others`, if there are any.
+    """Self-attention and MLP with adaLN-Zero; between them cross-attention to `others`, if given.
 
     Attributes:
         heads: attention heads.
-        mlp_ratio: width of the MLP's hidden layer in units of the tokens' channels.
-        dropout: rate of dropout inside the MLP.
-        qk_norm: normalise queries and keys.
+        mlp_ratio: width of the MLP's hidden layer, in multiples of the channels.
+        dropout: dropout rate in the MLP.
+        qk_norm: whether queries and keys are normalised.
         grid: rows and columns of the tokens.
-        rotary: whether the attention turns queries and keys by their position.
-        depthwise: whether tokens see their neighbours first, by a depthwise convolution.
+        rotary: whether queries and keys have rotary position embeddings.
+        depthwise: whether the block starts with a depthwise convolution over neighbouring tokens.
         dtype: compute type.
-        implementation: of `attention.attend`.
-        train: whether dropout is on.
+        implementation: that of `attention.attend`.
+        train: whether dropout is active.
     """
 
     heads: int
@@ -132,10 +133,10 @@ class DiTBlock(linen.Module):
 
 
 class MMDiTBlock(linen.Module):
-    """Image tokens x and text tokens `others` in two streams that attend to each other and themselves.
+    """Joint attention and MLPs with adaLN-Zero, for image tokens x and text tokens `others` in two streams.
 
     Attributes are those of `DiTBlock`, and:
-        last: the text has done its work after the attention, and is not carried on.
+        last: whether this is the last block, after which the text stream is unused.
     """
 
     heads: int
@@ -177,7 +178,7 @@ class MMDiTBlock(linen.Module):
         return x, others if self.last else self._finish("text", others, mixed[:, n:], text[2:])
 
     def _project(self, stream: str, x: Tokens, queries: bool = True) -> tuple[Any, Heads, Heads]:
-        """Queries, unless they are left out, keys and values of one stream."""
+        """Queries (None without `queries`), keys and values of one stream."""
         project = partial(project_heads, x, heads=self.heads, channels=x.shape[-1], dtype=self.dtype)
         query = project(f"{stream}_query", norm=self.qk_norm) if queries else None
         return query, project(f"{stream}_key", norm=self.qk_norm), project(f"{stream}_value")

@@ -1,9 +1,10 @@
-"""What the attributes of networks may be, as types: names, and numbers within bounds.
+"""Types of the networks' attributes: names, and numbers within bounds.
 
-The bounds are generous: they keep a made-up configuration, of 10^9 blocks, say, from being built.
+The bounds are generous; they only keep an absurd configuration, of 10^9 blocks say, from being built.
 """
 
 import dataclasses
+import re
 from functools import cache
 from typing import Annotated, Any, Literal, cast, get_args, get_origin
 
@@ -12,32 +13,32 @@ from annotated_types import Interval, Len
 from pydantic import InstanceOf, TypeAdapter, ValidationError
 
 Depth = Annotated[int, Interval(ge=1, le=1024)]
-"""Blocks, one after the other."""
+"""Number of blocks."""
 Width = Annotated[int, Interval(ge=1, le=65536)]
-"""Channels, or numbers of a vector."""
+"""Channels, or length of a vector."""
 Widths = Annotated[tuple[Width, ...], Len(1, 16)]
-"""Channels at each resolution."""
+"""Channels per resolution."""
 Switches = Annotated[tuple[bool, ...], Len(0, 16)]
-"""For each resolution."""
+"""One switch per resolution."""
 HeadCount = Annotated[int, Interval(ge=1, le=4096)]
 Ratio = Annotated[int, Interval(ge=1, le=64)]
 Patch = Annotated[int, Interval(ge=1, le=1024)]
 """Side in pixels."""
 Count = Annotated[int, Interval(ge=1, le=10_000_000)]
-"""Classes, or words of a vocabulary."""
+"""Classes, or size of a vocabulary."""
 Modules = Annotated[tuple[InstanceOf[linen.Module], ...], Len(1, 16)]
 Rate = Annotated[float, Interval(ge=0, lt=1)]
-"""Of dropout."""
+"""Dropout rate."""
 Dtype = Literal["float32", "bfloat16"]
 """Compute type."""
 TimeFeatures = Literal["sinusoidal", "fourier"]
 
 
 def check(module: linen.Module) -> None:
-    """Refuse attributes that their types do not allow, before anything is compiled.
+    """Validate a module's attributes against their types, before anything is compiled.
 
     Raises:
-        ValueError: of the first of them.
+        ValueError: naming the first invalid attribute.
     """
     for field in dataclasses.fields(module):
         value, kind = getattr(module, field.name), cast(Any, field.type)
@@ -49,7 +50,7 @@ def check(module: linen.Module) -> None:
 
 
 def names_of(kind: type[linen.Module]) -> dict[str, tuple[str, ...]]:
-    """What each attribute that is a name may be.
+    """The allowed values of each attribute that is a name.
 
     >>> class Example(linen.Module):
     ...     dtype: Dtype = "float32"
@@ -65,6 +66,6 @@ def _adapter(kind: Any) -> TypeAdapter:
 
 
 def reason(error: ValidationError) -> str:
-    """What is wrong, in words that follow `name = value: `."""
+    """The requirement that failed, as the text after `name = value: `."""
     message = error.errors(include_url=False, include_input=False)[0]["msg"]
-    return message.replace("Input should", "it should").replace("Tuple should", "it should")
+    return re.sub("^(Input|Tuple|List|Set) should", "must", message)

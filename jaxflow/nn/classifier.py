@@ -1,4 +1,4 @@
-"""Image classifiers: of clean images, the independent judge; of noisy ones, for classifier guidance."""
+"""Image classifiers: of clean images, as the independent judge; of noisy ones, for classifier guidance."""
 
 from functools import partial
 
@@ -12,7 +12,7 @@ from jaxflow.nn.embeddings import TimeEmbedding
 class Classifier(linen.Module):
     """Small residual convolutional network, (b, h, w, c) -> logits (b, classes) and features (b, features).
 
-    The features are the global average before the last layer.
+    The features are the global average pool before the last layer.
     """
 
     classes: int
@@ -35,7 +35,7 @@ class Classifier(linen.Module):
 
 
 class NoisyClassifier(linen.Module):
-    """Residual perceptron on all pixels and t, (b, h, w, c), (b,) -> log p_t(y | x) in nats, (b, classes)."""
+    """Residual MLP on all pixels and t, (b, h, w, c), (b,) -> log p_t(y | x) in nats, (b, classes)."""
 
     classes: int
     width: int = 384

@@ -1,7 +1,7 @@
-"""CLIP's text encoder: a causal pre-norm transformer over byte pairs, read at the end-of-text token.
+"""CLIP's text encoder: a causal pre-norm transformer over byte pairs, pooled at the end-of-text token.
 
-Each token sees itself and those before it, so that the end-of-text token has seen the whole text and what
-pads the text behind it changes nothing. Residual stream, normalisations and softmax are float32.
+Under causal attention the end-of-text token attends to the whole text, and to none of the padding after it.
+Residual stream, normalisations and softmax are float32.
 
 Source: Radford et al. 2103.00020, section 2.4.
 """
@@ -18,13 +18,13 @@ from jaxflow.nn.transformer import BiasedAttention
 
 
 class TextFeatures(NamedTuple):
-    """What a text encoder makes of b texts of n tokens; None is what it does not give."""
+    """Features of b texts of n tokens; None where the encoder has no such output."""
 
     tokens: Float[Array, "b n c"]
     pooled: Float[Array, "b c"] | None = None
-    """The text as one vector."""
+    """One vector per text."""
     projected: Float[Array, "b p"] | None = None
-    """`pooled` in the space that CLIP shares between texts and images."""
+    """`pooled` in CLIP's joint space of texts and images."""
 
 
 def quick_gelu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
@@ -33,7 +33,7 @@ def quick_gelu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
 
 
 def gelu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """GELU itself, x Phi(x), with the distribution function of the normal distribution."""
+    """Exact GELU, x Phi(x), with the standard normal distribution function Phi."""
     return jax.nn.gelu(x, approximate=False)
 
 
@@ -41,7 +41,7 @@ ACTIVATIONS = {"quick_gelu": quick_gelu, "gelu": gelu}
 
 
 class CLIPBlock(linen.Module):
-    """Attention and MLP, each behind a normalisation and added, (b, n, c) -> (b, n, c)."""
+    """Pre-norm attention and MLP, each in a residual branch, (b, n, c) -> (b, n, c)."""
 
     heads: int
     hidden: int
@@ -62,7 +62,7 @@ class CLIPBlock(linen.Module):
 
 
 def _norm(epsilon: float, name: str) -> linen.LayerNorm:
-    # The fast variance, E x^2 - (E x)^2, cancels where a channel stands out, as some of CLIP's do.
+    # The fast variance, E x^2 - (E x)^2, cancels badly in outlier channels, of which CLIP has some.
     return linen.LayerNorm(epsilon=epsilon, dtype=jnp.float32, use_fast_variance=False, name=name)
 
 
@@ -71,18 +71,18 @@ class CLIPText(linen.Module):
 
     Attributes:
         vocabulary: number of token ids.
-        width: channels of a token; a multiple of `heads`.
+        width: channels per token; a multiple of `heads`.
         depth: number of blocks.
         heads: attention heads.
         hidden: width of the hidden layer of each block's MLP.
-        positions: longest text in tokens, with those of start and end.
+        positions: longest text in tokens, including start and end.
         activation: quick_gelu or gelu.
         epsilon: of the normalisations.
-        end_token: id of the end-of-text token; None takes the largest id of a text, as the first files ask.
-        projection: width of `projected`; None leaves it out.
-        skip: number of last blocks that `tokens` leave out; `pooled` has always passed all.
-        final_norm: whether `tokens` pass the final normalisation. Stable Diffusion 1 and 2 take skip 0 and
-            True, with a `clip_skip` of diffusers that skip; Stable Diffusion XL takes skip 1 and False.
+        end_token: id of the end-of-text token; None for the largest id in the text, as older files require.
+        projection: width of `projected`; None omits it.
+        skip: number of last blocks skipped by `tokens`; `pooled` never skips any.
+        final_norm: whether `tokens` pass the final normalisation. Stable Diffusion 1 and 2 use skip = 0 and
+            True (skip = `clip_skip` of diffusers, if set); Stable Diffusion XL uses skip = 1 and False.
         dtype: compute type, float32 or bfloat16.
     """
 
@@ -129,12 +129,10 @@ class CLIPText(linen.Module):
 
     def _check(self, n: int) -> None:
         if n > self.positions:
-            raise ValueError(f"ids has {n} tokens: there are positions for {self.positions}")
+            raise ValueError(f"ids has {n} tokens: must be at most positions = {self.positions}")
         if not 0 <= self.skip <= self.depth:
-            raise ValueError(
-                f"skip = {self.skip}: there are {self.depth} blocks, allowed are 0 to {self.depth}"
-            )
+            raise ValueError(f"skip = {self.skip}: must be from 0 to depth = {self.depth}")
         if self.width % self.heads:
-            raise ValueError(f"heads = {self.heads} does not divide width = {self.width}")
+            raise ValueError(f"heads = {self.heads}: must divide width = {self.width}")
         if self.activation not in ACTIVATIONS:
-            raise ValueError(f"activation = {self.activation!r}: there are {', '.join(ACTIVATIONS)}")
+            raise ValueError(f"activation = {self.activation!r}: must be one of {', '.join(ACTIVATIONS)}")

@@ -1,10 +1,10 @@
-"""The first of two steps of conditioning: y is encoded, as one vector, a sequence of tokens, or both.
+"""The first step of conditioning: encoders that map y to a vector, a sequence of tokens, or both.
 
-The second step is the network's: it adds the vector to the embedding of time, by which its blocks are
-modulated, and its tokens attend to the sequence. A network takes its encoder as an attribute, so that what
-y is and how it enters a block are chosen apart.
+The second step is the network's: it adds the vector to the time embedding that modulates its blocks, and its
+tokens attend to the sequence. The encoder is an attribute of the network, so that the kind of condition and
+the way in which it enters a block are chosen separately.
 
-Each encoder has a null condition of its own, distinct from every real one.
+Each encoder has its own null condition, distinct from every real one.
 
 Source: "Building an Image Generator", sections on encoding and embedding the condition.
 """
@@ -20,22 +20,22 @@ from jaxflow.typing import Condition
 
 
 class Encoded(NamedTuple):
-    """What an encoder makes of b conditions; None is what it does not give."""
+    """The encoding of b conditions; None where the encoder has no such output."""
 
     vector: Float[Array, "b width"] | None = None
     tokens: Float[Array, "b m c"] | None = None
     mask: Bool[Array, "b m"] | None = None
-    """Which tokens count; all, where it is None."""
+    """Which tokens are attended to; None means all."""
 
 
 class ClassTable(linen.Module):
-    """y: classes (b,). A learned vector per class, and one for the null class, whose index is `classes`."""
+    """y: class indices (b,). A learned vector per class, and one for the null class, with index `classes`."""
 
     classes: Count
 
     @property
     def null(self) -> int:
-        """Index of the class that says nothing."""
+        """Index of the null class."""
         return self.classes
 
     @linen.compact
@@ -47,45 +47,45 @@ class ClassTable(linen.Module):
 
 
 class GivenVector(NamedTuple):
-    """A vector as condition, which may be missing: then its numbers have no influence."""
+    """An optional vector as condition; where it is not given, its value has no influence."""
 
     value: Float[Array, "*b size"]
     given: Bool[Array, "*b"]
 
 
 class VectorMLP(linen.Module):
-    """y: `GivenVector`, (b, size). A two-layer MLP of it, or a learned vector where none is given."""
+    """y: `GivenVector`, (b, size). A two-layer MLP of the vector, or a learned vector where none is given."""
 
     size: Width
 
     @property
     def null(self) -> GivenVector:
-        """No vector."""
+        """Not given."""
         return GivenVector(jnp.zeros(self.size), jnp.array(False))
 
     @linen.compact
     def __call__(self, y: GivenVector, width: int) -> Encoded:
         check(self)
-        # Selected before and after: a nan that is not given reaches neither output nor gradient.
+        # Masked before and after the MLP: a nan in a missing vector reaches neither output nor gradient.
         value = jnp.where(y.given[:, None], y.value, 0)
         hidden = linen.silu(linen.Dense(width, name="hidden")(value))
         vector = linen.Dense(width, name="out")(hidden)
-        nothing = self.param("null", linen.initializers.normal(0.02), (width,))
-        return Encoded(vector=jnp.where(y.given[:, None], vector, nothing[None]))
+        null = self.param("null", linen.initializers.normal(0.02), (width,))
+        return Encoded(vector=jnp.where(y.given[:, None], vector, null[None]))
 
 
 class GivenTokens(NamedTuple):
-    """Tokens as condition: embeddings of words, say, of a frozen text encoder."""
+    """A token sequence as condition, such as the embeddings of a frozen text encoder."""
 
     tokens: Float[Array, "*b m c"]
     mask: Bool[Array, "*b m"]
-    """Which of them count; where none does, a learned token stands for the null condition."""
+    """Which tokens are real; all False is the null condition, for which a learned token is used."""
     pooled: Float[Array, "*b d"]
-    """All of them as one vector."""
+    """One vector for the whole sequence."""
 
 
 class TokenProjection(linen.Module):
-    """y: `GivenTokens`. The tokens, normalised and mapped to the width, and the pooled vector by an MLP."""
+    """y: `GivenTokens`. The tokens normalised and projected to the width, and an MLP of the pooled vector."""
 
     @linen.compact
     def __call__(self, y: GivenTokens, width: int) -> Encoded:
@@ -95,26 +95,26 @@ class TokenProjection(linen.Module):
         hidden = linen.silu(linen.Dense(width, name="hidden")(pooled))
         vector = linen.Dense(width, name="out")(hidden)
         empty = ~jnp.any(y.mask, axis=1)
-        nothing = self.param("null", linen.initializers.normal(0.02), (width,))
-        vector = jnp.where(empty[:, None], nothing[None], vector)
+        null = self.param("null", linen.initializers.normal(0.02), (width,))
+        vector = jnp.where(empty[:, None], null[None], vector)
         return Encoded(vector, *NullToken(name="null_token")(tokens, y.mask))
 
 
 class NullToken(linen.Module):
-    """Gives a sequence of which nothing counts a learned token in the first place."""
+    """Puts a learned token in the first place of each sequence that is masked entirely."""
 
     @linen.compact
     def __call__(
         self, tokens: Float[Array, "b m c"], mask: Bool[Array, "b m"]
     ) -> tuple[Float[Array, "b m c"], Bool[Array, "b m"]]:
-        nothing = self.param("null", linen.initializers.normal(0.02), (tokens.shape[-1],))
+        null = self.param("null", linen.initializers.normal(0.02), (tokens.shape[-1],))
         first = jnp.arange(mask.shape[1]) == 0
         filled = ~jnp.any(mask, axis=1, keepdims=True) & first[None]
-        return jnp.where(filled[..., None], nothing[None, None], tokens), mask | filled
+        return jnp.where(filled[..., None], null[None, None], tokens), mask | filled
 
 
 class Several(linen.Module):
-    """y: a tuple, a condition for each encoder. Their vectors are added, their tokens joined end to end."""
+    """y: a tuple of conditions, one per encoder. Their vectors are added, their tokens concatenated."""
 
     encoders: Modules
 
@@ -123,7 +123,7 @@ class Several(linen.Module):
         check(self)
         if len(y) != len(self.encoders):
             raise ValueError(
-                f"y has {len(y)} conditions for {len(self.encoders)} encoders: one for each is needed"
+                f"y has {len(y)} conditions for {len(self.encoders)} encoders: expected one per encoder"
             )
         parts = [encode(part, width) for encode, part in zip(self.encoders, y, strict=True)]  # type: ignore[operator]
         vectors = [part.vector for part in parts if part.vector is not None]

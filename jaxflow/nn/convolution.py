@@ -1,17 +1,20 @@
-"""3 x 3 convolution that is fast on CPUs too, in its weight gradient and in 16 bits.
+"""A 3 x 3 convolution whose kernel gradient and 16-bit arithmetic are fast on CPUs too.
 
-XLA's convolutions on a CPU are fast but for the gradient of the kernel, a convolution with the whole image as
-kernel and 3 x 3 numbers as result, and but for 16 bits. Here that gradient, and in 16 bits the convolution
-itself, is matrix products over a few examples at a time, whose operands stay in the cache. With padded
-images x and the kernel's taps i (rows) and j (columns),
+XLA's CPU convolutions are fast, except for the gradient of the kernel (a convolution with the whole image as
+kernel and a 3 x 3 result) and in 16 bits. Here that gradient, and in 16 bits the convolution itself, is
+computed by matrix products over a few examples at a time, whose operands stay in the cache. With padded
+images x and kernel taps i (rows) and j (columns),
 
     dkernel[i, j] = sum_(r, s) x[r + i, s + j] dy[r, s]^T = sum_(r, s) x[r, s + j] dy[r - i, s]^T
 
-so that one product of x at 3 columns' shifts with dy at 3 rows' shifts has all nine taps.
+so that one product of x at 3 column shifts with dy at 3 row shifts gives all nine taps.
 
-How it enters: the derivative of the convolution in direction (dx, dkernel) is conv(dx, kernel) + conv(x,
-dkernel). A rule of the module's own writes the second of them as `_products`, whose value is the same and
-whose transpose is the sum above. Both terms are plain JAX, hence derivatives of any order and mode.
+Implementation: the derivative of the convolution in the direction (dx, dkernel) is conv(dx, kernel) +
+conv(x, dkernel). A custom JVP rule writes the second term as `_products`, which has the same value and whose
+transpose is the sum above. Both terms are plain JAX, so that derivatives of any order and mode work.
+
+Only programs for CPUs have `_products`; others have XLA's convolution. Delete it once XLA's CPU kernel
+gradient is as fast: with JAX 0.12.0 it took 3.3 times as long for (32, 14, 14, 64) -> 64 channels.
 """
 
 from functools import partial
@@ -23,18 +26,19 @@ import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float
 
+from jaxflow.devices import mesh
 from jaxflow.nn.attributes import Dtype
 
 Image = Float[Array, "b _ _ _"]
 Kernel = Float[Array, "3 3 c o"]
 
 NUMBERS = 2**17
-"""Numbers of x and dy that one product takes; with three shifts of each, 1.5 MiB, which a cache holds."""
+"""Numbers of x and dy in one product; with three shifts of each, 1.5 MiB, which fits a cache."""
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(2,))
 def convolve(x: Image, kernel: Kernel, stride: int = 1) -> Image:
-    """3 x 3 convolution with zeros around, (b, h, w, c) -> (b, h / stride, w / stride, o), rounded up."""
+    """3 x 3 convolution with zero padding, (b, h, w, c) -> (b, h / stride, w / stride, o), rounded up."""
     return (_xla if x.dtype.itemsize >= 4 else _products_on_cpu)(stride, x, kernel)
 
 
@@ -64,7 +68,7 @@ def _products(stride: int, x: Array, kernel: Array) -> Array:
     b, h, w, c = x.shape
     most = max(1, NUMBERS // (h * w * (c + kernel.shape[-1])))
     chunks = x.reshape(-1, max(n for n in range(1, b + 1) if b % n == 0 and n <= most), h, w, c)
-    # The chunks' parts of the gradient are added in 32 bits; no copies are kept for the backward pass.
+    # The chunks' gradients are summed in 32 bits; no copies are kept for the backward pass.
     wide = kernel.astype(jnp.float32) if kernel.dtype.itemsize < 4 else kernel
     product = jax.checkpoint(lambda chunk: _product(stride, chunk, wide.astype(x.dtype)), prevent_cse=False)
     y = jax.lax.map(product, chunks)
@@ -72,7 +76,7 @@ def _products(stride: int, x: Array, kernel: Array) -> Array:
 
 
 def _product(stride: int, x: Array, kernel: Array) -> Array:
-    """All taps of a few examples in one product; each step is one whose transpose is fast."""
+    """All taps of a few examples in one product, in steps whose transposes are fast."""
     n, h, w, c = x.shape
     o = kernel.shape[-1]
     last_row, last_column = stride * (-(-h // stride) - 1), stride * (-(-w // stride) - 1)
@@ -86,11 +90,11 @@ def _product(stride: int, x: Array, kernel: Array) -> Array:
 
 
 class Convolution(linen.Module):
-    """3 x 3 convolution with bias, `linen.Conv(channels, (3, 3), strides=stride)` in value and parameters.
+    """3 x 3 convolution with bias: `linen.Conv(channels, (3, 3), strides=stride)`, parameters included.
 
     Attributes:
-        channels: of the result.
-        stride: 1, or 2 for half the resolution.
+        channels: output channels.
+        stride: 1, or 2 to halve the resolution.
         kernel_init: initialiser of the kernel.
         dtype: compute type, float32 or bfloat16.
     """
@@ -105,4 +109,4 @@ class Convolution(linen.Module):
         kernel = self.param("kernel", self.kernel_init, (3, 3, x.shape[-1], self.channels))
         bias = self.param("bias", linen.initializers.zeros, (self.channels,))
         x, kernel, bias = (a.astype(self.dtype) for a in (x, kernel, bias))
-        return convolve(x, kernel, self.stride) + bias[None, None, None]
+        return mesh.shard_examples(convolve(x, kernel, self.stride) + bias[None, None, None])

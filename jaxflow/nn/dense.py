@@ -1,31 +1,38 @@
-"""A dense layer of tokens as one matrix product.
+"""A dense layer on tokens as one matrix product.
 
-Of a product with two leading axes, next to a nonlinearity, XLA's CPU backend can make one whose gradient
-is three times slower. With the axes of examples and tokens as one it is fast on every device.
+With two leading axes and a nonlinearity next to the product, XLA's CPU backend can produce a slower gradient:
+by 1.2 to 1.6 times in an MLP with JAX 0.10.2 and 0.12.0. Once it does not, drop the merging of axes; on other
+devices it is a mere reshape.
 """
 
 import flax.linen as linen
 from jaxtyping import Array, Float
 
+from jaxflow.devices import mesh
 from jaxflow.nn.attributes import Dtype
 
 
 class Dense(linen.Module):
-    """`linen.Dense` in value and parameters, (..., c) -> (..., features).
+    """Equal to `linen.Dense`, parameters included, (..., c) -> (..., features).
 
     Attributes:
-        features: channels of the result.
+        features: output channels.
         kernel_init: initialiser of the kernel.
         dtype: compute type, float32 or bfloat16.
+        small_input: the input is smaller than the kernel, as a vector per example is: over several devices it
+            is gathered instead of the kernel.
     """
 
     features: int
     kernel_init: linen.initializers.Initializer = linen.initializers.lecun_normal()
     dtype: Dtype = "float32"
+    small_input: bool = False
 
     @linen.compact
     def __call__(self, x: Float[Array, "*n c"]) -> Float[Array, "*n features"]:
         kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features))
         bias = self.param("bias", linen.initializers.zeros, (self.features,))
+        x = mesh.replicate(x) if self.small_input else x
         flat, kernel, bias = (a.astype(self.dtype) for a in (x.reshape(-1, x.shape[-1]), kernel, bias))
-        return (flat @ kernel + bias[None]).reshape(*x.shape[:-1], self.features)
+        y = (flat @ kernel + bias[None]).reshape(*x.shape[:-1], self.features)
+        return mesh.shard_examples(mesh.shard_features(y) if self.small_input else y)

@@ -1,7 +1,7 @@
-"""Tokens of a grid see their neighbours: a depthwise 3 x 3 convolution, added.
+"""A residual depthwise 3 x 3 convolution over the tokens of a grid.
 
-A transformer must learn from data which tokens lie side by side; here it is told. Written as a sum of shifted
-grids.
+It gives a transformer the locality that it would otherwise have to learn from data. Computed as a sum of
+shifted grids.
 
 Source: Chu et al. 2102.10882 (conditional positional encodings); Xie et al. 2410.10629 (mix-FFN).
 """
@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 
 
 class DepthwiseConvolution(linen.Module):
-    """x + its 3 x 3 convolution channel by channel, (b, n, c) -> (b, n, c); the identity at initialisation.
+    """x plus its channel-wise 3 x 3 convolution, (b, n, c) -> (b, n, c); the identity at initialisation.
 
     Attributes:
         grid: rows and columns; their product is n.

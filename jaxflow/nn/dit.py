@@ -1,7 +1,7 @@
-"""Diffusion transformer: the image as a sequence of patches, all of which attend to all.
+"""Diffusion transformer: the image as a sequence of patches with full self-attention.
 
-Time and the vector of the condition modulate each block (`adaln`); a sequence of tokens, such as the words
-of a caption, is attended to across, or jointly with the image.
+Time and the condition vector modulate each block (`adaln`); condition tokens, such as the words of a caption,
+enter by cross-attention, or by joint attention with the image.
 
 Source: "Building an Image Generator", section on diffusion transformers; Peebles and Xie 2212.09748.
 """
@@ -30,23 +30,23 @@ class DiT(linen.Module):
     Attributes:
         encode: encoder of the condition, (y, width) -> `Encoded`; None for a network that ignores y.
         patch: side of a patch in pixels; divides the image size.
-        width: channels of a token; a multiple of 4 and of `heads`.
+        width: channels per token; a multiple of 4 and of `heads`.
         depth: number of blocks.
         heads: attention heads.
-        mlp_ratio: width of the hidden layer of each block's MLP, in units of `width`.
-        dropout: rate of dropout inside the MLPs.
-        cross_attention: image tokens attend to the encoder's tokens, in each block.
-        joint_attention: image and text tokens attend to all of both, in two streams (MM-DiT).
-        positions: of the patches: sinusoidal, learned (for one image size), or rotary in the attention.
-        depthwise: each block begins with a depthwise 3 x 3 convolution; small models learn faster with it.
+        mlp_ratio: width of the hidden layer of each block's MLP, in multiples of `width`.
+        dropout: dropout rate in the MLPs.
+        cross_attention: whether image tokens cross-attend to the encoder's tokens in each block.
+        joint_attention: whether image and text tokens attend jointly, in two streams (MM-DiT).
+        positions: position embedding of the patches: sinusoidal, learned (for one image size), or rotary.
+        depthwise: start each block with a depthwise 3 x 3 convolution; small models learn faster with it.
         qk_norm: normalise queries and keys.
         time: sinusoidal or learned Fourier features of t.
         frequencies: number of those features; even.
-        learned_variance: a second output per channel, as published; it is left out of what is returned.
-        remat: compute the blocks again in the backward pass instead of keeping what they computed.
-        scan: compile one block as a loop over all, whose parameters are stacked.
+        learned_variance: whether there is a second output per channel, as published; it is not returned.
+        remat: recompute the blocks in the backward pass instead of storing their activations.
+        scan: compile a single block as a loop over all, with stacked parameters.
         dtype: compute type, float32 or bfloat16; parameters, norms, softmax and t are float32.
-        attention_implementation: of `attention.attend`.
+        attention_implementation: that of `attention.attend`.
     """
 
     encode: linen.Module | None
@@ -91,7 +91,7 @@ class DiT(linen.Module):
         return from_patches(out, self.patch)[..., : x.shape[-1]].astype(x.dtype)
 
     def _with_positions(self, tokens: Tokens, rows: int, columns: int) -> Tokens:
-        """Tokens with their positions added, unless the attention looks to these."""
+        """Add the position embeddings, unless they are rotary."""
         if self.positions == "rotary":
             return tokens
         if self.positions == "learned":
@@ -106,7 +106,7 @@ class DiT(linen.Module):
     ) -> Tokens:
         self._check_tokens(encoded)
         kind: Any = MMDiTBlock if self.joint_attention else DiTBlock
-        # Inside a loop the compiler cannot merge what is computed twice, and need not be kept from it.
+        # Inside a loop the compiler cannot merge the recomputation with the forward pass anyway.
         block: Any = partial(
             linen.remat(kind, prevent_cse=not self.scan) if self.remat else kind,
             heads=self.heads,
@@ -130,13 +130,14 @@ class DiT(linen.Module):
 
     def _check_tokens(self, encoded: Encoded) -> None:
         if self.cross_attention and self.joint_attention:
-            raise ValueError("cross_attention = joint_attention = True: one of them is needed at most")
+            raise ValueError("cross_attention = joint_attention = True: at most one may be True")
         for name in ("cross_attention", "joint_attention"):
             if getattr(self, name) and encoded.tokens is None:
-                raise ValueError(f"{name} = True: the encoder {type(self.encode).__name__} gives no tokens")
+                encoder = type(self.encode).__name__
+                raise ValueError(f"{name} = True: expected an encoder with tokens, got {encoder}")
 
     def _repeat(self, block: Any, apply: Callable[[linen.Module, Any], Any], x: Any, times: int) -> Any:
-        """Through so many blocks: one after the other, or as a loop over one block's program."""
+        """Apply `times` blocks, unrolled or as a scan over one compiled block."""
         if self.scan and times:
             body = linen.scan(
                 lambda block, x, _: (apply(block, x), None),
@@ -160,20 +161,20 @@ SIZES: dict[str, dict[str, int]] = {
 
 
 def published(size: str, patch: int, encode: linen.Module, **options: Any) -> DiT:
-    """DiT-S, B, L or XL with this patch size: the published function of the parameters, but for `options`.
+    """DiT-S, B, L or XL with this patch size: the published function of the parameters, up to `options`.
 
     Args:
         size: S, B, L or XL.
-        patch: side of a patch: 2, 4 or 8 were published.
+        patch: side of a patch; 2, 4 and 8 were published.
         encode: encoder of the condition; `ClassTable(1000)` as published.
-        options: attributes of `DiT` that differ.
+        options: attributes of `DiT` to override.
 
     Raises:
-        ValueError: there is no such size.
+        ValueError: the size is unknown.
 
     Source: Peebles and Xie 2212.09748, section 3 and facebookresearch/DiT, models.py.
     """
     if size not in SIZES:
-        raise ValueError(f"size = {size!r}: published are {', '.join(SIZES)}")
+        raise ValueError(f"size = {size!r}: must be one of {', '.join(SIZES)}")
     own: dict[str, Any] = {"frequencies": 256, "learned_variance": True, **SIZES[size]}
     return DiT(encode=encode, patch=patch, **{**own, **options})

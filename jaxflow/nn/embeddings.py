@@ -1,4 +1,4 @@
-"""Embeddings of time and of position: numbers as vectors that a network can tell apart."""
+"""Embeddings of time and position as vectors."""
 
 import flax.linen as linen
 import jax.numpy as jnp
@@ -6,17 +6,17 @@ import numpy as np
 from jaxtyping import Array, Float, Shaped
 
 
-def sinusoidal(position: Shaped[Array, " n"], width: int, *, longest: float) -> Float[Array, "n width"]:
-    """Cosines and sines of `position` at width / 2 geometric frequencies, from 1 down to 1 / longest.
+def sinusoidal(position: Shaped[Array, " n"], width: int, *, max_period: float) -> Float[Array, "n width"]:
+    """Cosines and sines of `position` at width / 2 geometric frequencies, from 1 down to 1 / max_period.
 
     Source: Vaswani et al. 1706.03762, section 3.5.
     """
-    angles = _angles(position, width // 2, longest)
+    angles = _angles(position, width // 2, max_period)
     return jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=-1)
 
 
-def _angles(position: Array, n: int, longest: float) -> Array:
-    frequencies = jnp.exp(-np.log(longest) * jnp.arange(n, dtype=jnp.float32) / n)
+def _angles(position: Array, n: int, max_period: float) -> Array:
+    frequencies = jnp.exp(-np.log(max_period) * jnp.arange(n, dtype=jnp.float32) / n)
     return position[:, None].astype(jnp.float32) * frequencies[None]
 
 
@@ -27,7 +27,7 @@ def _grid(height: int, width: int) -> tuple[Array, Array]:
 
 
 def grid_positions(height: int, width: int, channels: int) -> Float[Array, "tokens channels"]:
-    """Sinusoidal embedding of the positions of a grid, row by row, in the order of the published DiT.
+    """Sinusoidal position embedding of a grid, row by row, in the channel order of the published DiT.
 
         [sin(w column), cos(w column), sin(w row), cos(w row)],    w_i = 10000^(-i / n), n = channels / 4
 
@@ -38,19 +38,19 @@ def grid_positions(height: int, width: int, channels: int) -> Float[Array, "toke
 
 
 def rotate(x: Float[Array, "b n heads d"], height: int, width: int) -> Float[Array, "b n heads d"]:
-    """Queries or keys of a grid turned by their position: products depend on differences of position only.
+    """Rotary position embedding of queries or keys on a grid: q . k depends on relative positions only.
 
-    The channels of a head are pairs, each turned by an angle: a half of them by the row times a frequency,
-    the other by the column, frequencies geometric from 1 down to 1 / 10,000.
+    The channels of a head form pairs, each rotated by an angle: half of them by the row times a frequency,
+    the other half by the column, with geometric frequencies from 1 down to 1 / 10,000.
 
     Raises:
-        ValueError: the channels of a head are not a multiple of 4.
+        ValueError: the number of channels per head is not a multiple of 4.
 
-    Source: Su et al. 2104.09864, section 3.2, once for each axis.
+    Source: Su et al. 2104.09864, section 3.2, once per axis.
     """
     d = x.shape[-1]
     if d % 4:
-        raise ValueError(f"{d} channels in a head: rotary positions need a multiple of 4")
+        raise ValueError(f"{d} channels per head: must be a multiple of 4 for rotary positions")
     angles = jnp.concatenate([_angles(axis, d // 4, 1e4) for axis in _grid(height, width)], axis=-1)
     cos, sin = (f(angles)[None, :, None] for f in (jnp.cos, jnp.sin))
     first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
@@ -59,13 +59,13 @@ def rotate(x: Float[Array, "b n heads d"], height: int, width: int) -> Float[Arr
 
 
 class TimeEmbedding(linen.Module):
-    """t in [0, 1] as a vector: sinusoids, then a two-layer MLP. Always float32 inside.
+    """Embedding of t in [0, 1]: sinusoids, then a two-layer MLP. Computed in float32.
 
     Attributes:
-        width: of the vector.
+        width: length of the vector.
         frequencies: number of sinusoids; even.
-        learned: sqrt 2 [sin, cos](2 pi w t) with frequencies w that begin as standard normal numbers and are
-            learned, as in the chapter, instead of cosines and sines of 1000 t at geometric frequencies.
+        learned: use sqrt 2 [sin, cos](2 pi w t) with learned frequencies w, initially standard normal, as in
+            the chapter, instead of cosines and sines of 1000 t at geometric frequencies.
     """
 
     width: int
@@ -77,7 +77,7 @@ class TimeEmbedding(linen.Module):
         if self.learned:
             features = Fourier(self.frequencies, name="fourier")(t)
         else:
-            features = sinusoidal(1000 * t, self.frequencies, longest=1e4)
+            features = sinusoidal(1000 * t, self.frequencies, max_period=1e4)
         hidden = linen.silu(linen.Dense(self.width, name="hidden")(features))
         return linen.Dense(self.width, name="out")(hidden)
 

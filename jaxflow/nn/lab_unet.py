@@ -1,18 +1,18 @@
 """The U-Net of the course's third lab, parameter for parameter: 1,233,325 with its ten digits.
 
     first        conv, norm, silu: 1 -> 32 channels
-    encoder      at 32 and at 64 channels: 2 residual layers, a convolution of stride 2 to twice the channels
+    encoder      at 32 and at 64 channels: 2 residual layers, a stride-2 convolution that doubles the channels
     midcoder     2 residual layers at 128 channels
-    decoder      twice: the encoder's output added, bilinear interpolation and a convolution to half the
+    decoder      twice: the encoder's output added, bilinear interpolation, a convolution that halves the
                  channels, 2 residual layers
     last         conv: 32 -> 1 channels
 
-A residual layer is x + conv(norm(silu(conv(norm(silu(x))) + time + condition))), where time (learned Fourier
-features) and condition go through adapters of its own.
+A residual layer is x + conv(norm(silu(conv(norm(silu(x))) + time + condition))), with its own adapters for
+time (learned Fourier features) and condition.
 
-One thing differs. The lab has batch norm, whose output for an image depends on the other images of the batch,
-and which carries averages from step to step; a network here is a pure function of parameters and one image.
-Here it is group norm, with as many parameters: a scale and a bias per channel.
+There is one difference. The lab uses batch norm, whose output for an image depends on the other images of the
+batch, and which keeps running averages; here a network is a pure function of its parameters and one image,
+and group norm replaces it, with the same parameters: a scale and a bias per channel.
 
 Source: MIT 6.S184, 2025, lab 3.
 """
@@ -33,7 +33,7 @@ Vector = Float[Array, "b d"]
 
 
 class Adapter(linen.Module):
-    """A vector as what is added to every pixel of an image, (b, d) -> (b, 1, 1, channels)."""
+    """MLP from a vector to a bias for every pixel of an image, (b, d) -> (b, 1, 1, channels)."""
 
     channels: int
 
@@ -59,9 +59,9 @@ class LabUNet(linen.Module):
 
     Attributes:
         encode: encoder of the condition, (y, width) -> `Encoded` with a vector; in the lab `ClassTable(10)`.
-        channels: channels at each resolution, from the highest down.
-        layers: residual layers at each resolution, on the way down and on the way up.
-        width: of the vectors of time and condition.
+        channels: channels per resolution, from the highest down.
+        layers: residual layers per resolution, in encoder and decoder each.
+        width: length of the time and condition vectors.
     """
 
     encode: linen.Module
@@ -74,7 +74,7 @@ class LabUNet(linen.Module):
         check(self)
         unit = 2 ** (len(self.channels) - 1)
         if x.shape[1] % unit or x.shape[2] % unit:
-            raise ValueError(f"image size {x.shape[1]} x {x.shape[2]}: multiples of {unit} are needed")
+            raise ValueError(f"image size {x.shape[1]} x {x.shape[2]}: must be multiples of {unit}")
         vectors = Fourier(self.width, name="time")(t), self.encode(y, self.width).vector  # type: ignore[operator]
         first = self.channels[0]
         h = linen.silu(GroupNorm(name="norm")(Convolution(first, name="first")(x)))

@@ -1,9 +1,9 @@
-"""T5's encoder: a pre-norm transformer without absolute positions, whose logits have a bias of distance.
+"""T5's encoder: a pre-norm transformer with relative position biases instead of absolute positions.
 
-The bias of a pair is a learned number per head and bucket of j - i: of the `buckets`, half are for j > i;
-in each half, half hold one distance each and the others grow with its logarithm up to `max_distance`. The
-logits are not scaled, and the normalisations divide by the root mean square. Residual stream,
-normalisations and softmax are float32.
+The bias of query i and key j is a learned number per head and bucket of j - i. Half of the `buckets` are for
+j > i; in each half, half hold one distance each, and the others are spaced logarithmically up to
+`max_distance`. The logits are not scaled, and the normalisations are RMSNorm. Residual stream, normalisations
+and softmax are float32.
 
 Source: Raffel et al. 1910.10683, section 2.1; gated feed-forward layers of version 1.1: Shazeer 2002.05202.
 """
@@ -32,7 +32,7 @@ def relative_buckets(n: int, buckets: int, max_distance: int) -> Int[np.ndarray,
 
 
 class FeedForward(linen.Module):
-    """Two layers with relu between, or with gelu and a gate, (b, n, c) -> (b, n, c)."""
+    """Two layers with a ReLU in between, or with gated GELU, (b, n, c) -> (b, n, c)."""
 
     hidden: int
     kind: str
@@ -51,7 +51,7 @@ class FeedForward(linen.Module):
 
 
 class T5Block(linen.Module):
-    """Attention and feed-forward layer, each behind a normalisation and added, (b, n, c) -> (b, n, c)."""
+    """Pre-norm attention and feed-forward layer, each in a residual branch, (b, n, c) -> (b, n, c)."""
 
     heads: int
     head_width: int
@@ -78,20 +78,20 @@ def _norm(epsilon: float, name: str) -> linen.RMSNorm:
 
 
 class T5Encoder(linen.Module):
-    """Token ids and which of them count, (b, n) each -> tokens (b, n, width) float32.
+    """Token ids and their mask, (b, n) each -> tokens (b, n, width), float32.
 
-    At least one token of each text counts. The attributes' defaults are those of T5-small.
+    The mask must keep at least one token per text. The attributes' defaults are those of T5-small.
 
     Attributes:
         vocabulary: number of token ids.
-        width: channels of a token.
+        width: channels per token.
         depth: number of blocks.
         heads: attention heads.
-        head_width: channels of a head.
+        head_width: channels per head.
         hidden: width of the hidden layer of each block's feed-forward layer.
         feed_forward: relu, or gated-gelu as in version 1.1.
-        buckets: of distances.
-        max_distance: from which on all distances share a bucket.
+        buckets: number of buckets of relative positions.
+        max_distance: distance beyond which all share one bucket.
         epsilon: of the normalisations.
         dtype: compute type, float32 or bfloat16.
     """
@@ -111,7 +111,7 @@ class T5Encoder(linen.Module):
     @linen.compact
     def __call__(self, ids: Int[Array, "b n"], mask: Bool[Array, "b n"]) -> Float[Array, "b n c"]:
         if self.feed_forward not in FEED_FORWARDS:
-            raise ValueError(f"feed_forward = {self.feed_forward!r}: there are {', '.join(FEED_FORWARDS)}")
+            raise ValueError(f"feed_forward = {self.feed_forward!r}: must be {' or '.join(FEED_FORWARDS)}")
         init = linen.initializers.normal(1.0)
         x = linen.Embed(self.vocabulary, self.width, embedding_init=init, name="token_embedding")(ids)
         table = linen.Embed(self.buckets, self.heads, embedding_init=init, name="relative_bias")

@@ -1,7 +1,7 @@
-"""A text encoder that is trained with the network, for captions without pretrained weights.
+"""A text encoder trained jointly with the network, for captions without pretrained weights.
 
-Words attend to all words of their caption, in pre-norm blocks. It gives a token per word and their mean
-as one vector. The empty caption is the null condition: a learned token stands in its place.
+Words attend to all words of their caption, in pre-norm blocks. The outputs are one token per word, and their
+mean as the vector. The empty caption is the null condition, encoded as a learned token.
 """
 
 import flax.linen as linen
@@ -15,7 +15,7 @@ from jaxflow.nn.dense import Dense
 
 
 class TextBlock(linen.Module):
-    """Attention and MLP, each behind a normalisation and added."""
+    """Pre-norm attention and MLP, each in a residual branch."""
 
     heads: int
 
@@ -28,11 +28,11 @@ class TextBlock(linen.Module):
 
 
 class TextEncoder(linen.Module):
-    """y: words as numbers (b, m), of which 0 is none; null is a caption of zeros.
+    """y: word ids (b, m), 0 for padding; the null condition is all zeros.
 
     Attributes:
-        vocabulary: number of different numbers.
-        width: channels of a token.
+        vocabulary: number of ids, padding included.
+        width: channels per token.
         depth: number of blocks.
         heads: attention heads.
     """
@@ -45,7 +45,7 @@ class TextEncoder(linen.Module):
     @linen.compact
     def __call__(self, y: Int[Array, "b m"], width: int) -> Encoded:
         check(self)
-        init = linen.initializers.normal(1.0)  # as T5's: words are far apart from the first step on
+        init = linen.initializers.normal(1.0)  # as in T5: words are far apart from the start
         positions = self.param("position_embedding", init, (y.shape[1], self.width))
         words = linen.Embed(self.vocabulary, self.width, embedding_init=init, name="token_embedding")
         tokens, mask = NullToken(name="null_token")(words(y) + positions[None], y != 0)

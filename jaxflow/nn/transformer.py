@@ -1,4 +1,4 @@
-"""Self-attention as pretrained text encoders have it: any mask, a bias on the logits, any scale."""
+"""Self-attention of pretrained text encoders: any mask, a bias on the logits, any scale."""
 
 import flax.linen as linen
 from jaxtyping import Array, Bool, Float
@@ -11,8 +11,8 @@ class BiasedAttention(linen.Module):
 
     Attributes:
         heads: number of heads.
-        channels: of all heads together; a multiple of `heads`.
-        scale: of the logits.
+        channels: total channels of all heads; a multiple of `heads`.
+        scale: factor of the logits.
         use_bias: whether the four projections have biases.
         dtype: compute type, float32 or bfloat16.
     """

@@ -1,10 +1,10 @@
-"""U-Net: an encoder that shrinks the image, a midcoder, a decoder that grows it back.
+"""U-Net: an encoder that downsamples the image, a midcoder, and a decoder that upsamples it again.
 
-Each block of the encoder hands its output to the block of the decoder that stands opposite to it. Time
-and condition enter as a vector, which modulates the blocks, and as tokens, to which they attend.
+Each encoder block has a skip connection to the corresponding decoder block. Time and condition enter as a
+vector, which modulates the blocks, and as tokens, to which they attend.
 
-Where a pixel is too fine a unit, the stem groups patches of pixels into channels first, so that
-all convolutions work at low resolution, where they cost least for what they learn.
+For large images the stem can group patches of pixels into channels, so that all convolutions run at low
+resolution, where compute is best spent.
 
 Source: "Building an Image Generator", section on U-Nets; Ronneberger et al. 1505.04597;
 Dhariwal and Nichol 2105.05233.
@@ -38,11 +38,11 @@ from jaxflow.nn.unet_blocks import Down, GroupNorm, Image, UNetBlock, Up
 from jaxflow.typing import Condition, Time
 
 Levels = tuple[tuple[int, bool, bool], ...]
-"""Channels, self-attention and cross-attention at each resolution, from the highest down."""
+"""Channels, self-attention and cross-attention per resolution, from the highest down."""
 
 
 class Encoder(linen.Module):
-    """Image -> its smallest form, and the outputs of all blocks for the decoder."""
+    """Image -> features at the lowest resolution, and the skip connections from all blocks."""
 
     levels: Levels
     blocks: int
@@ -62,7 +62,7 @@ class Encoder(linen.Module):
 
 
 class Midcoder(linen.Module):
-    """Two blocks at the lowest resolution, with the attention of that resolution between them."""
+    """Two blocks at the lowest resolution, with that resolution's attention in between."""
 
     level: tuple[int, bool, bool]
     block: Callable[..., linen.Module]
@@ -74,7 +74,7 @@ class Midcoder(linen.Module):
 
 
 class Decoder(linen.Module):
-    """The encoder backwards; each block sees the encoder's output opposite to it."""
+    """The encoder in reverse; each block takes the skip connection from its counterpart."""
 
     levels: Levels
     blocks: int
@@ -96,9 +96,9 @@ class Decoder(linen.Module):
 
 
 class Head(linen.Module):
-    """Pixels from the last image, zero at initialisation: conv(silu(norm(x))) + linear(x).
+    """Features to pixels, zero at initialisation: conv(silu(norm(x))) + linear(x).
 
-    What all pixels of a patch show passes the linear part unharmed; norm and silu would need more channels.
+    The linear branch passes the pixels of a patch on undistorted; norm and SiLU would need more channels.
     """
 
     pixels: int
@@ -115,29 +115,29 @@ class Head(linen.Module):
 class UNet(linen.Module):
     """U-Net (x, t, y) -> array of x's shape, zero at initialisation.
 
-    Height and width of the image are multiples of patch 2^(len(channels) - 1).
+    The image's height and width must be multiples of patch 2^(len(channels) - 1).
 
     Attributes:
         encode: encoder of the condition, (y, width) -> `Encoded`; None for a network that ignores y.
-        channels: channels at each resolution, from the highest down.
-        attention: whether the blocks of that resolution have self-attention; () for nowhere. The midcoder has
-            the attention of the lowest.
-        cross_attention: whether the blocks of that resolution attend to the encoder's tokens; () for nowhere.
-        blocks: residual blocks at each resolution, on the way down and on the way up.
-        patch: side of the pixel groups that the stem makes into channels.
-        width: of the vector that carries time and condition.
+        channels: channels per resolution, from the highest down.
+        attention: whether blocks have self-attention, per resolution; () for none. The midcoder follows the
+            lowest resolution.
+        cross_attention: whether blocks attend to the encoder's tokens, per resolution; () for none.
+        blocks: residual blocks per resolution, in encoder and decoder each.
+        patch: side of the pixel patches that the stem folds into channels.
+        width: length of the vector of time and condition.
         heads: attention heads.
-        positions: what tells the attention of the positions, beside the edges of the convolutions.
-        down: to half the resolution by a strided convolution, average or max pooling.
-        up: to twice the resolution by nearest or bilinear interpolation, or a transposed convolution.
-        skips: whether the encoder's outputs are concatenated or added in the decoder.
-        modulation: by scale and shift after the second norm of each block, or pointwise, added before it.
-        modulated: which blocks the vector modulates: all, or those of the midcoder.
+        positions: position embedding in the attention; without it, only zero padding reveals positions.
+        down: downsample by a strided convolution, average or max pooling.
+        up: upsample by nearest or bilinear interpolation, or a transposed convolution.
+        skips: whether skip connections are concatenated or added.
+        modulation: scale and shift after the second norm of each block, or a pointwise term added before it.
+        modulated: blocks that the vector modulates: all, or only those of the midcoder.
         time: sinusoidal or learned Fourier features of t.
-        dropout: rate of dropout inside the residual blocks.
-        remat: compute the blocks again in the backward pass instead of keeping what they computed.
+        dropout: dropout rate in the residual blocks.
+        remat: recompute the blocks in the backward pass instead of storing their activations.
         dtype: compute type, float32 or bfloat16; parameters, norms, modulation, softmax and t are float32.
-        attention_implementation: of `attention.attend`.
+        attention_implementation: that of `attention.attend`.
     """
 
     encode: linen.Module | None
@@ -174,17 +174,18 @@ class UNet(linen.Module):
         return from_patches(pixels, self.patch).astype(x.dtype)
 
     def _condition(self, t: Time, y: Condition) -> Encoded:
-        """What the blocks see: the encoded condition, with time in its vector."""
+        """The encoded condition, with the time embedding added to its vector."""
         encoded = Encoded() if self.encode is None else self.encode(y, self.width)  # type: ignore[operator]
-        gives = encoded.tokens is not None
-        if any(self.cross_attention) != gives and (not gives or encoded.vector is None):
-            what = f"{type(self.encode).__name__} gives {'only' if gives else 'no'} tokens"
-            raise ValueError(f"cross_attention = {self.cross_attention}: the encoder {what}")
+        tokens = encoded.tokens is not None
+        if any(self.cross_attention) != tokens and (not tokens or encoded.vector is None):
+            expected = "must be True at some resolution" if tokens else "must be False everywhere"
+            reason = f"{type(self.encode).__name__} outputs {'only' if tokens else 'no'} tokens"
+            raise ValueError(f"cross_attention = {self.cross_attention}: {expected}, since {reason}")
         embedding = TimeEmbedding(self.width, learned=self.time == "fourier", name="time_embedding")(t)
         return encoded._replace(vector=embedding if encoded.vector is None else embedding + encoded.vector)
 
     def _parts(self, train: bool) -> tuple[Callable[..., linen.Module], ...]:
-        """Blocks, and the ways down and up."""
+        """Factories of blocks, downsampling and upsampling."""
         block = partial(
             linen.remat(UNetBlock) if self.remat else UNetBlock,
             modulation=self.modulation,
@@ -199,30 +200,30 @@ class UNet(linen.Module):
         return block, down, partial(Up, method=self.up, dtype=self.dtype)
 
     def _levels(self, height: int, width: int) -> Levels:
-        """The resolutions; raises a ValueError for attributes or an image size that do not fit."""
+        """The resolutions; a ValueError if attributes or image size do not fit together."""
         check(self)
         n = len(self.channels)
         for name in ("attention", "cross_attention"):
             if len(getattr(self, name)) not in (0, n):
-                raise ValueError(f"{name} = {getattr(self, name)}: one for each of {n} resolutions, or ()")
+                raise ValueError(f"{name} = {getattr(self, name)}: expected one per resolution, {n}, or ()")
         if self.positions == "sinusoidal" and any(channels % 4 for channels in self.channels):
-            raise ValueError(f"channels = {self.channels}: sinusoidal positions need multiples of 4")
+            raise ValueError(f"channels = {self.channels}: must be multiples of 4 for sinusoidal positions")
         unit = self.patch * 2 ** (n - 1)
         if height % unit or width % unit:
-            needed = f"{n} resolutions with patch = {self.patch} need multiples of {unit}"
-            raise ValueError(f"image size {height} x {width}: {needed}")
+            expected = f"must be multiples of {unit} for {n} resolutions with patch = {self.patch}"
+            raise ValueError(f"image size {height} x {width}: {expected}")
         own, cross = (switches or (False,) * n for switches in (self.attention, self.cross_attention))
         return tuple(zip(self.channels, own, cross, strict=True))
 
 
 def unet_32(encode: linen.Module, **options: Any) -> UNet:
-    """U-Net for 28 and 32 pixels, near that of Ho et al. 2006.11239 for CIFAR-10; `options` as of `UNet`."""
+    """U-Net for 28 or 32 pixels, close to Ho et al. 2006.11239 for CIFAR-10; `options` as in `UNet`."""
     sizes = {"channels": (128, 256, 256), "attention": (False, True, True), "width": 512, "dropout": 0.1}
     return UNet(encode=encode, **{**sizes, **options})
 
 
 def unet_64(encode: linen.Module, **options: Any) -> UNet:
-    """U-Net for 64 pixels, near that of Dhariwal and Nichol 2105.05233; `options` as of `UNet`."""
+    """U-Net for 64 pixels, close to Dhariwal and Nichol 2105.05233; `options` as in `UNet`."""
     sizes = {
         "channels": (192, 384, 576, 768),
         "attention": (False, True, True, True),

@@ -1,15 +1,15 @@
-"""What a U-Net is built of: residual and attention blocks, and the ways down and up in resolution.
+"""The parts of a U-Net: residual and attention blocks, downsampling and upsampling.
 
     residual block    x + conv(silu(modulated(norm(conv(silu(norm(x)))))))
-    attention block   x + attention(norm(x)), of all pixels to all pixels, or to the tokens of the condition
+    attention block   x + attention(norm(x)), of all pixels to all pixels, or to the condition's tokens
 
 Modulation, by the vector e of time and condition, is one of
 
-    scale_shift       (1 + scale(e)) norm(h) + shift(e), linear in silu(e)
+    scale_shift       (1 + scale(e)) norm(h) + shift(e), with scale and shift linear in silu(e)
     pointwise         norm(h + MLP(e)), the same for all pixels
 
-Each block is the identity at initialisation where it keeps the channels. Norms and modulation are float32 in
-every compute type.
+A block that keeps the number of channels is the identity at initialisation. Norms and modulation are float32
+in every compute type.
 
 Source: "Building an Image Generator", section on U-Nets; Dhariwal and Nichol 2105.05233.
 """
@@ -34,10 +34,10 @@ Image = Float[Array, "b _ _ _"]
 
 
 class GroupNorm(linen.Module):
-    """Norm over groups of 16 channels, or as many as divide 16 and the channels, in float32.
+    """Group norm with gcd(16, channels) channels per group, in float32.
 
-    `linen.GroupNorm` in value and parameters. Sums run over pixels first and then over the few channels of a
-    group, and x is read once to be normalised, which on a CPU is less work and less memory.
+    Equal to `linen.GroupNorm`, parameters included. It sums over pixels first, then over the few channels of
+    a group, and reads x once to normalise it, which on a CPU takes less work and less memory.
     """
 
     @linen.compact
@@ -50,7 +50,7 @@ class GroupNorm(linen.Module):
 
 @jax.checkpoint
 def _normalised(x: Image, scale: Array, bias: Array) -> Image:
-    """Recomputed in its gradient, which keeps XLA from recomputing all later blocks' gradients there."""
+    """Rematerialised, which keeps XLA from recomputing the gradients of all later blocks here."""
     x = x.astype(jnp.float32)
     mean = _group_mean(x)
     variance = jnp.maximum(_group_mean(x**2) - mean**2, 0)
@@ -59,7 +59,7 @@ def _normalised(x: Image, scale: Array, bias: Array) -> Image:
 
 
 def _group_mean(x: Image) -> Float[Array, "b 1 1 c"]:
-    """Mean over all pixels and the channels of a group, for each channel."""
+    """The mean over all pixels and channels of a group, per channel."""
     b, c = x.shape[0], x.shape[-1]
     size = gcd(16, c)
     means = jnp.mean(jnp.mean(x.reshape(b, -1, c), axis=1).reshape(b, c // size, size), axis=-1)
@@ -67,14 +67,14 @@ def _group_mean(x: Image) -> Float[Array, "b 1 1 c"]:
 
 
 class ResidualBlock(linen.Module):
-    """x + f(x, vector): two convolutions, the second modulated, unless vector is None, and zero at first.
+    """x + f(x, vector): two convolutions, the second modulated (unless vector is None) and initially zero.
 
     Attributes:
-        channels: of the result.
+        channels: output channels.
         modulation: scale_shift or pointwise.
-        dropout: rate of dropout before the second convolution.
+        dropout: dropout rate before the second convolution.
         dtype: compute type.
-        train: whether dropout is on.
+        train: whether dropout is active.
     """
 
     channels: int
@@ -132,14 +132,14 @@ class AttentionBlock(linen.Module):
 
 
 class UNetBlock(linen.Module):
-    """A residual block, then attention where it is asked for, first to the image and then to the tokens.
+    """A residual block, then self-attention and cross-attention if enabled.
 
     Attributes are those of `ResidualBlock`, and:
         attention: self-attention.
-        cross_attention: attention to the tokens of the condition.
+        cross_attention: attention to the condition's tokens.
         heads: attention heads.
-        positions: whether the attention looks to positions, by sinusoids added to the tokens of the image.
-        implementation: of `attention.attend`.
+        positions: whether sinusoidal position embeddings are added to the image tokens.
+        implementation: that of `attention.attend`.
     """
 
     channels: int
@@ -168,7 +168,7 @@ class UNetBlock(linen.Module):
 
 
 class Down(linen.Module):
-    """Half the resolution: a strided convolution to `channels`, or average or greatest of 2 x 2 pixels."""
+    """Downsample by 2: a strided convolution to `channels`, or average or max pooling of 2 x 2 pixels."""
 
     channels: int
     method: str
@@ -184,10 +184,10 @@ class Down(linen.Module):
 
 
 class Up(linen.Module):
-    """Twice the resolution, with `channels`: interpolation and a convolution, or a transposed convolution.
+    """Upsample by 2 to `channels`: interpolation and a convolution, or a transposed convolution.
 
-    The transposed convolution has kernels of 2 x 2 at stride 2, which do not overlap: each pixel becomes a
-    patch of four.
+    The transposed convolution has 2 x 2 kernels at stride 2, which do not overlap: each pixel becomes a patch
+    of four.
     """
 
     channels: int
@@ -205,7 +205,7 @@ class Up(linen.Module):
 
 
 def enlarge(x: Image, method: str) -> Image:
-    """Twice the height and width, by nearest or bilinear interpolation."""
+    """Upsample by 2, by nearest or bilinear interpolation."""
     b, h, w, c = x.shape
     if method == "bilinear":
         return jax.image.resize(x, (b, 2 * h, 2 * w, c), "bilinear")

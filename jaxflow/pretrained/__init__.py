@@ -1,7 +1,7 @@
 """Frozen text encoders, read from folders on disk in the layout of `transformers` and `diffusers`.
 
-`clip.load` and `t5.load` give a `PretrainedText`, whose `encode` turns prompts into arrays; `cached`
-keeps the arrays of many captions on disk. Nothing here opens a connection, reads a pickle or needs torch.
+`clip.load` and `t5.load` return a `PretrainedText`, whose `encode` turns prompts into arrays; `cached` keeps
+the embeddings of many captions on disk. Nothing here opens a connection, reads a pickle or needs torch.
 """
 
 from jaxflow.pretrained import clip, t5

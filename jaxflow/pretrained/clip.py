@@ -1,7 +1,7 @@
 """CLIP's text encoder from a folder on disk.
 
-Of `transformers`: a CLIPTextModel, CLIPTextModelWithProjection or CLIPModel; or of `diffusers`: a pipeline
-such as Stable Diffusion.
+The folder holds a CLIPTextModel, CLIPTextModelWithProjection or CLIPModel of `transformers`, or a pipeline of
+`diffusers`, such as Stable Diffusion.
 """
 
 from collections.abc import Container
@@ -29,10 +29,10 @@ DEFAULTS: dict[str, Any] = {
     "eos_token_id": 49407,
     "projection_dim": 512,
 }
-"""What a config.json means by leaving a number out."""
+"""Defaults for keys that a config.json omits."""
 
 LEGACY_END = 2
-"""As eos_token_id in the first files; it never was the end token's id, which is the largest of a text."""
+"""eos_token_id of the oldest files, which is wrong: the end token has the largest id in a text."""
 
 PROJECTION = "text_projection.weight"
 PROJECTING = {"CLIPModel", "CLIPTextModelWithProjection"}
@@ -53,7 +53,7 @@ NAMES = {
     "scale": "weight",
     "embedding": "weight",
 }
-"""Names of the module to those of the file, behind the prefix that all but the projection may have."""
+"""Names in the module -> names in the file, without the prefix that all but the projection may have."""
 
 
 def load(
@@ -65,19 +65,20 @@ def load(
     final_norm: bool = True,
     dtype: str = "float32",
 ) -> PretrainedText:
-    """Read a text encoder with its tokenizer.
+    """Read a text encoder and its tokenizer.
 
     Args:
-        folder: of the encoder, or of a pipeline.
-        max_length: tokens of a prompt, with start and end; if left out the model's own, mostly 77.
-        subfolder: which encoder of a pipeline, such as text_encoder_2; text_encoder if left out.
-        skip: number of last blocks that the tokens leave out; Stable Diffusion XL has 1.
-        final_norm: whether the tokens pass the final normalisation; in Stable Diffusion XL they do not.
+        folder: folder of the encoder, or of a pipeline.
+        max_length: tokens per prompt, including start and end; by default that of the model, usually 77.
+        subfolder: encoder of a pipeline, such as text_encoder_2; text_encoder by default.
+        skip: number of last blocks skipped by the tokens; 1 in Stable Diffusion XL.
+        final_norm: whether the tokens pass the final normalisation; False in Stable Diffusion XL.
         dtype: compute type, float32 or bfloat16.
 
     Raises:
         FileNotFoundError: a file is missing; the message names it.
-        ValueError: what a file holds is no CLIP text encoder or does not fit; the message names it.
+        ValueError: a file is not that of a CLIP text encoder, or does not match the others; the message names
+            it.
     """
     folders = locate(folder, subfolder)
     tensors = find_tensors(folders.encoder)
@@ -86,10 +87,12 @@ def load(
     words = vocabularies.read_clip(folders.tokenizer)
     max_length = network.positions if max_length is None else max_length
     if max_length > network.positions:
-        raise ValueError(f"max_length = {max_length}: the model has positions for {network.positions} tokens")
+        raise ValueError(
+            f"max_length = {max_length}: must be at most the model's {network.positions} positions"
+        )
     if network.end_token not in (None, words.end):
         raise ValueError(
-            f"{config}: eos_token_id = {network.end_token}, the tokenizer's end token is {words.end}"
+            f"{config}: eos_token_id = {network.end_token}: must be the tokenizer's end token, {words.end}"
         )
     check_fit(network, words, max_length)
     prefix = "text_model." if any(name.startswith("text_model.") for name in tensors) else ""
@@ -104,22 +107,22 @@ def network_of(file: Path, tensors: Container[str]) -> CLIPText:
 
     Args:
         file: the config.json.
-        tensors: names of the weights; there is a projection if they, or the class of the model, have one.
+        tensors: names of the weights; the module has a projection if these, or the model's class, have one.
 
     Raises:
-        ValueError: it is not that of a CLIP text encoder.
+        ValueError: it does not describe a CLIP text encoder.
     """
     config = read_json(file)
     if config.get("model_type") not in ("clip", "clip_text_model"):
         raise ValueError(
-            f"{file}: model_type = {config.get('model_type')!r}: read are clip and clip_text_model"
+            f"{file}: model_type = {config.get('model_type')!r}: must be clip or clip_text_model"
         )
     text = DEFAULTS | _text_config(config)
     if text["hidden_act"] not in ACTIVATIONS:
-        raise ValueError(f"{file}: hidden_act = {text['hidden_act']!r}: read are {', '.join(ACTIVATIONS)}")
+        raise ValueError(f"{file}: hidden_act = {text['hidden_act']!r}: must be {' or '.join(ACTIVATIONS)}")
     end = text["eos_token_id"]
     if not isinstance(end, int):
-        raise ValueError(f"{file}: eos_token_id = {end!r}: one number is needed")
+        raise ValueError(f"{file}: eos_token_id = {end!r}: must be an integer")
     projects = PROJECTION in tensors or bool(PROJECTING & set(config.get("architectures") or ()))
     return CLIPText(
         vocabulary=text["vocab_size"],
@@ -138,13 +141,13 @@ def network_of(file: Path, tensors: Container[str]) -> CLIPText:
 def _text_config(config: dict[str, Any]) -> dict[str, Any]:
     if config["model_type"] == "clip_text_model":
         return config
-    # The first files have it twice, and then `transformers` reads this one alone.
-    twice = config.get("text_config_dict")
-    return (config.get("text_config") or {}) if twice is None else twice
+    # The oldest files have a second copy, which `transformers` prefers.
+    preferred = config.get("text_config_dict")
+    return (config.get("text_config") or {}) if preferred is None else preferred
 
 
 def _names(prefix: str) -> dict[str, str]:
-    """The prefix comes before the first part of a name, and not before the projection's."""
+    """`NAMES` with the prefix, which all names but the projection's start with."""
     first = {part: prefix + NAMES[part] for part in ("token_embedding", "position_embedding", "final_norm")}
     return (
         NAMES

@@ -1,8 +1,8 @@
-"""Embeddings of many captions, computed once and kept on disk.
+"""Embeddings of many captions, computed once and cached on disk.
 
-A folder named after a hash of everything that they depend on (captions, weights, tokenizer, network, length,
-type) holds one .npy file per array. It is written aside and renamed when it is whole; what depends on
-anything else has another name, so that nothing stale is read.
+A folder holds one .npy file per array. Its name is a hash of everything that the arrays depend on (captions,
+weights, tokenizer, network, length, dtype), so that no stale entry is ever read. It is written under a
+temporary name and renamed atomically when complete.
 """
 
 import hashlib
@@ -25,25 +25,25 @@ DTYPES = ("float16", "float32")
 def cached(
     text: PretrainedText, prompts: Sequence[str], folder: Folder, *, dtype: str = "float16"
 ) -> Embeddings:
-    """`text.encode(prompts)` as memory-mapped arrays, which are computed at the first call.
+    """`text.encode(prompts)` as memory-mapped arrays, computed by the first call.
 
     Args:
         text: the encoder.
         prompts: captions, in the order of the arrays.
-        folder: of all caches; made if it does not exist.
-        dtype: of the numbers on disk, float16 or float32.
+        folder: parent folder of all caches; created if necessary.
+        dtype: dtype on disk, float16 or float32.
 
     Raises:
-        ValueError: no such dtype, or a number is too large for it; `prompts` is empty, or one string.
+        ValueError: dtype is neither, or overflows; `prompts` is empty, or a single string.
     """
     if dtype not in DTYPES:
-        raise ValueError(f"dtype = {dtype!r}: there are {', '.join(DTYPES)}")
+        raise ValueError(f"dtype = {dtype!r}: must be {' or '.join(DTYPES)}")
     if isinstance(prompts, str) or not prompts:
-        raise ValueError(f"prompts = {prompts!r}: a list of at least one string is needed")
-    whole = Path(folder) / key_of(text, prompts, dtype)
-    if not whole.is_dir():
-        _write(text, prompts, whole, dtype)
-    files = {name: whole / f"{name}.npy" for name in Embeddings._fields}
+        raise ValueError(f"prompts = {prompts!r}: expected a list of at least one string")
+    entry = Path(folder) / key_of(text, prompts, dtype)
+    if not entry.is_dir():
+        _write(text, prompts, entry, dtype)
+    files = {name: entry / f"{name}.npy" for name in Embeddings._fields}
     return Embeddings(
         **{name: np.load(file, mmap_mode="r") for name, file in files.items() if file.is_file()}
     )
@@ -60,9 +60,9 @@ def key_of(text: PretrainedText, prompts: Sequence[str], dtype: str) -> str:
     return digest.hexdigest()[:32]
 
 
-def _write(text: PretrainedText, prompts: Sequence[str], whole: Path, dtype: str) -> None:
-    whole.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix="unfinished-", dir=whole.parent))
+def _write(text: PretrainedText, prompts: Sequence[str], entry: Path, dtype: str) -> None:
+    entry.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix="unfinished-", dir=entry.parent))
     try:
         files: dict[str, np.ndarray] = {}
         for start in range(0, len(prompts), BLOCK):
@@ -73,22 +73,22 @@ def _write(text: PretrainedText, prompts: Sequence[str], whole: Path, dtype: str
                     if name not in files:
                         shape = (len(prompts), *array.shape[1:])
                         files[name] = np.lib.format.open_memmap(
-                            aside / f"{name}.npy", "w+", stored.dtype, shape
+                            temporary / f"{name}.npy", "w+", stored.dtype, shape
                         )
                     files[name][start : start + len(array)] = stored
         for file in files.values():
             file.flush()  # type: ignore[attr-defined]
-        _publish(aside, whole)
+        _publish(temporary, entry)
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _publish(aside: Path, whole: Path) -> None:
+def _publish(temporary: Path, entry: Path) -> None:
     try:
-        os.rename(aside, whole)
+        os.rename(temporary, entry)
     except OSError:
-        # Another process was first, with the same arrays.
-        if not whole.is_dir():
+        # Another process was faster, and wrote the same arrays.
+        if not entry.is_dir():
             raise
 
 
@@ -98,7 +98,5 @@ def _fit(array: np.ndarray, name: str, dtype: str) -> np.ndarray:
     with np.errstate(over="ignore"):
         stored = array.astype(dtype)
     if not np.isfinite(stored).all():
-        raise ValueError(
-            f"{name} has numbers that are not finite in dtype = {dtype!r}: allowed is float32 as well"
-        )
+        raise ValueError(f"dtype = {dtype!r}: {name} has values that are not finite in it; use float32")
     return stored

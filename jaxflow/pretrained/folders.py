@@ -1,4 +1,4 @@
-"""Where a checkpoint keeps its parts: one folder of `transformers`, or those of a `diffusers` pipeline.
+"""The layout of published checkpoints: one folder in `transformers`, several in a `diffusers` pipeline.
 
 A pipeline has its text encoders in `text_encoder`, `text_encoder_2`, ... and their tokenizers in
 `tokenizer`, `tokenizer_2`, ...
@@ -13,27 +13,27 @@ Folder = str | os.PathLike[str]
 
 
 class TextFolders(NamedTuple):
-    """The two parts of a text encoder."""
+    """The two folders of a text encoder."""
 
     encoder: Path
-    """Has config.json and the weights."""
+    """Folder of config.json and the weights."""
     tokenizer: Path
 
 
 def locate(folder: Folder, subfolder: str | None = None) -> TextFolders:
-    """The parts of the text encoder in `folder`.
+    """The folders of the text encoder in `folder`.
 
     Args:
-        folder: of one encoder, or of a pipeline.
-        subfolder: which encoder of a pipeline; `text_encoder` if left out.
+        folder: folder of one encoder, or of a pipeline.
+        subfolder: encoder of a pipeline; `text_encoder` by default.
 
     Raises:
-        FileNotFoundError: there is no such folder, or no config.json in it.
+        FileNotFoundError: the folder does not exist, or has no config.json.
     """
     root = Path(folder)
     if not root.is_dir():
         raise FileNotFoundError(
-            f"folder {str(root)!r} does not exist: put the checkpoint there, none is downloaded"
+            f"folder {str(root)!r} does not exist: put the checkpoint there, nothing is downloaded"
         )
     if subfolder is None and (root / "config.json").is_file():
         return TextFolders(root, root)
@@ -42,7 +42,7 @@ def locate(folder: Folder, subfolder: str | None = None) -> TextFolders:
         where = (
             f"neither config.json nor {name}/config.json" if subfolder is None else f"no {name}/config.json"
         )
-        raise FileNotFoundError(f"folder {str(root)!r} has {where}: one text encoder or a pipeline is needed")
+        raise FileNotFoundError(f"folder {str(root)!r} has {where}: expected a text encoder or a pipeline")
     return TextFolders(root / name, root / name.replace("text_encoder", "tokenizer"))
 
 
@@ -50,8 +50,8 @@ def read_json(file: Path) -> dict[str, Any]:
     """The object in a JSON file.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it holds no JSON object.
+        FileNotFoundError: the file does not exist.
+        ValueError: it does not contain a JSON object.
     """
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
@@ -60,5 +60,5 @@ def read_json(file: Path) -> dict[str, Any]:
     except ValueError as error:
         raise ValueError(f"{file} is not JSON: {error}") from None
     if not isinstance(content, dict):
-        raise ValueError(f"{file} holds a {type(content).__name__}: an object is needed")
+        raise ValueError(f"{file} holds a {type(content).__name__}: expected an object")
     return content

@@ -1,7 +1,7 @@
 """T5's encoder from a folder on disk.
 
-Of `transformers`: a T5EncoderModel or T5ForConditionalGeneration; or of `diffusers`: a pipeline such as
-Stable Diffusion 3.
+The folder holds a T5EncoderModel or T5ForConditionalGeneration of `transformers`, or a pipeline of
+`diffusers`, such as Stable Diffusion 3.
 """
 
 from collections.abc import Container
@@ -29,7 +29,7 @@ DEFAULTS: dict[str, Any] = {
     "relative_attention_max_distance": 128,
     "layer_norm_epsilon": 1e-6,
 }
-"""What a config.json means by leaving a number out."""
+"""Defaults for keys that a config.json omits."""
 
 NAMES = {
     "block_": "encoder.block.",
@@ -49,23 +49,23 @@ NAMES = {
     "scale": "weight",
     "embedding": "weight",
 }
-"""Names of the module to those of the file."""
+"""Names in the module -> names in the file."""
 
 
 def load(
     folder: Folder, max_length: int, *, subfolder: str | None = None, dtype: str = "float32"
 ) -> PretrainedText:
-    """Read an encoder with its tokenizer; of its embeddings, `pooled` and `projected` are None.
+    """Read an encoder and its tokenizer; its embeddings have no `pooled` and no `projected`.
 
     Args:
-        folder: of the encoder, or of a pipeline.
-        max_length: tokens of a prompt, with that of the end; T5 has no limit of its own.
-        subfolder: which encoder of a pipeline, such as text_encoder_3; text_encoder if left out.
+        folder: folder of the encoder, or of a pipeline.
+        max_length: tokens per prompt, including the end token; T5 has no limit of its own.
+        subfolder: encoder of a pipeline, such as text_encoder_3; text_encoder by default.
         dtype: compute type, float32 or bfloat16.
 
     Raises:
         FileNotFoundError: a file is missing; the message names it.
-        ValueError: what a file holds is no T5 encoder or does not fit; the message names it.
+        ValueError: a file is not that of a T5 encoder, or does not match the others; the message names it.
     """
     folders = locate(folder, subfolder)
     tensors = find_tensors(folders.encoder)
@@ -82,15 +82,15 @@ def network_of(file: Path) -> T5Encoder:
     """The module that a config.json describes.
 
     Raises:
-        ValueError: it is not that of a T5.
+        ValueError: it does not describe a T5.
     """
     config = read_json(file)
     if config.get("model_type") != "t5":
-        raise ValueError(f"{file}: model_type = {config.get('model_type')!r}: read is t5")
+        raise ValueError(f"{file}: model_type = {config.get('model_type')!r}: must be t5")
     text = DEFAULTS | config
     if text["feed_forward_proj"] not in FEED_FORWARDS:
         raise ValueError(
-            f"{file}: feed_forward_proj = {text['feed_forward_proj']!r}: read are {', '.join(FEED_FORWARDS)}"
+            f"{file}: feed_forward_proj = {text['feed_forward_proj']!r}: must be {' or '.join(FEED_FORWARDS)}"
         )
     return T5Encoder(
         vocabulary=text["vocab_size"],
@@ -107,6 +107,6 @@ def network_of(file: Path) -> T5Encoder:
 
 
 def _names(network: T5Encoder, tensors: Container[str]) -> dict[str, str]:
-    # The embedding is one matrix under two names, of which a file may keep either.
+    # The token embedding is one matrix with two names; a file may use either.
     embedding = "shared" if "shared.weight" in tensors else "encoder.embed_tokens"
     return NAMES | {"token_embedding": embedding, "up": "wi" if network.feed_forward == "relu" else "wi_1"}

@@ -1,14 +1,14 @@
-"""Weights of a folder as the parameters of a Flax module: one safetensors file, or several and an index.
+"""Load the weights in a folder as parameters of a Flax module: one safetensors file, or several and an index.
 
-The module says which parameters it needs and of what shape; each is found by its name in the file. What Flax
-calls `kernel` lies in another order there:
+The module determines the names and shapes of its parameters, and each is looked up by its name in the file,
+where the axes of Flax's `kernel` are in a different order:
 
     layer                         Flax              torch
     dense                         (in, out)         (out, in)
     convolution in one axis       (w, in, out)      (out, in, w)
     convolution in two axes       (h, w, in, out)   (out, in, h, w)
 
-Transposed convolutions, which torch keeps as (in, out, h, w), are not among them. Everything is read as
+Transposed convolutions, which torch stores as (in, out, h, w), are not supported. Everything is converted to
 float32.
 
 Source: the safetensors format, https://huggingface.co/docs/safetensors.
@@ -29,15 +29,15 @@ FILES = ("model.safetensors", "model.fp16.safetensors")
 INDICES = ("model.safetensors.index.json", "model.safetensors.index.fp16.json")
 FLOATS = ("F64", "F32", "F16", "BF16")
 KERNEL_AXES = {2: (1, 0), 3: (2, 1, 0), 4: (2, 3, 1, 0)}
-"""Where each axis of Flax's kernels is in torch's, by the number of axes."""
+"""The axis of torch's kernel for each axis of Flax's, by the number of axes."""
 
 
 def find_tensors(folder: Path) -> dict[str, Path]:
-    """Which file of the folder holds each tensor, by the tensor's name.
+    """The file that holds each tensor, by the tensor's name.
 
     Raises:
-        FileNotFoundError: no weights, or a file is missing that the index names.
-        ValueError: the weights are there as a pickle only, or a file is damaged.
+        FileNotFoundError: there are no weights, or a file listed in the index is missing.
+        ValueError: the weights exist only as a pickle, or a file is damaged.
     """
     for name in FILES:
         if (folder / name).is_file():
@@ -49,19 +49,19 @@ def find_tensors(folder: Path) -> dict[str, Path]:
     pickles = sorted(file.name for file in folder.glob("pytorch_model*.bin"))
     if pickles:
         raise ValueError(
-            f"{folder} has {pickles[0]} and no model.safetensors: pickle files are not read (they run code);"
+            f"{folder} has {pickles[0]} but no model.safetensors: pickles are not read, as they can run code;"
             " convert it to safetensors: from_pretrained(folder).save_pretrained(folder) in transformers"
         )
-    raise FileNotFoundError(f"{folder} has no weights: expected is one of {', '.join(FILES + INDICES)}")
+    raise FileNotFoundError(f"{folder} has no weights: expected one of {', '.join(FILES + INDICES)}")
 
 
 def _sharded(index: Path) -> dict[str, Path]:
     names = read_json(index).get("weight_map")
     if not isinstance(names, dict):
-        raise ValueError(f"{index} has no weight_map: the names of the tensors and their files are needed")
+        raise ValueError(f"{index} has no weight_map: expected a map from tensor names to files")
     missing = sorted({name for name in names.values() if not (index.parent / name).is_file()})
     if missing:
-        raise FileNotFoundError(f"{index.parent / missing[0]} does not exist: {index.name} names it")
+        raise FileNotFoundError(f"{index.parent / missing[0]} does not exist: {index.name} lists it")
     return {key: index.parent / name for key, name in names.items()}
 
 
@@ -70,13 +70,13 @@ def _open(file: Path) -> Any:
         return safe_open(file, framework="numpy")
     except SafetensorError as error:
         raise ValueError(
-            f"{file} ({file.stat().st_size} bytes) is not a whole safetensors file: {error};"
-            " fetch it again, with git lfs if it came by git"
+            f"{file} ({file.stat().st_size} bytes) is not a complete safetensors file: {error};"
+            " download it again, with git lfs if it came from git"
         ) from None
 
 
 def name_of(path: tuple[str, ...], names: Mapping[str, str]) -> str:
-    """The tensor's name for a parameter of the module, part by part; `block_` names the blocks.
+    """The tensor's name for a parameter of the module, mapped part by part; `block_` is the blocks' prefix.
 
     >>> name_of(("block_3", "up", "kernel"), {"block_": "layers.", "up": "fc1", "kernel": "weight"})
     'layers.3.fc1.weight'
@@ -91,25 +91,23 @@ def read_params(tensors: Mapping[str, Path], shapes: Any, names: Mapping[str, st
     """The parameters of a module, on the default device.
 
     Args:
-        tensors: where each tensor is, from `find_tensors`.
-        shapes: the parameters as shapes, from `jax.eval_shape`.
-        names: the module's names to those of the file, for `name_of`.
-        blocks: how the names of the blocks' tensors begin; the module has to need all of those.
+        tensors: the file of each tensor, from `find_tensors`.
+        shapes: shapes of the parameters, from `jax.eval_shape`.
+        names: names in the module -> names in the file, for `name_of`.
+        blocks: prefix of the names of the blocks' tensors, all of which must be used.
 
     Raises:
-        ValueError: a tensor is missing, of another shape or not of floats, or one is left over.
+        ValueError: a tensor is missing, unused, of the wrong shape, or not a float.
     """
     leaves, tree = jax.tree_util.tree_flatten_with_path(shapes)
     paths = [tuple(part.key for part in path) for path, _ in leaves]
     keys = [name_of(path, names) for path in paths]
     missing = [key for key in keys if key not in tensors]
     if missing:
-        raise ValueError(f"{_home(tensors)} has no tensor {missing[0]!r}, which its config.json asks for")
-    left = sorted(key for key in tensors if key.startswith(blocks) and key not in keys)
-    if left:
-        raise ValueError(
-            f"{tensors[left[0]]} has the tensor {left[0]!r}, for which its config.json has no place"
-        )
+        raise ValueError(f"{_location(tensors)} has no tensor {missing[0]!r}, which its config.json requires")
+    unused = sorted(key for key in tensors if key.startswith(blocks) and key not in keys)
+    if unused:
+        raise ValueError(f"{tensors[unused[0]]} has the tensor {unused[0]!r}, which its config.json lacks")
     arrays = [
         _read(tensors[key], key, leaf.shape, _axes(path, leaf.ndim))
         for key, path, (_, leaf) in zip(keys, paths, leaves, strict=True)
@@ -117,19 +115,19 @@ def read_params(tensors: Mapping[str, Path], shapes: Any, names: Mapping[str, st
     return jax.device_put(jax.tree.unflatten(tree, arrays))
 
 
-def _home(tensors: Mapping[str, Path]) -> Path:
-    """The one file, or the folder of several."""
+def _location(tensors: Mapping[str, Path]) -> Path:
+    """The file, or the folder if there are several."""
     files = set(tensors.values())
     return files.pop() if len(files) == 1 else next(iter(files)).parent
 
 
 def _axes(path: tuple[str, ...], ndim: int) -> tuple[int, ...]:
-    """Where each axis of a parameter is in the file."""
+    """The file's axis for each axis of a parameter."""
     if path[-1] != "kernel":
         return tuple(range(ndim))
     if ndim not in KERNEL_AXES:
         raise ValueError(
-            f"{'.'.join(path)} has {ndim} axes: kernels of {', '.join(map(str, KERNEL_AXES))} are read"
+            f"{'.'.join(path)} has {ndim} axes: must be one of {', '.join(map(str, KERNEL_AXES))}"
         )
     return KERNEL_AXES[ndim]
 
@@ -138,14 +136,16 @@ def _read(file: Path, key: str, shape: tuple[int, ...], axes: tuple[int, ...]) -
     expected = tuple(shape[axes.index(i)] for i in range(len(shape)))
     with _open(file) as opened:
         if key not in opened.keys():  # noqa: SIM118 (safe_open has no `in`)
-            raise ValueError(f"{file} has no tensor {key!r}, which the index places there")
+            raise ValueError(f"{file} has no tensor {key!r}, although the index lists it there")
         found = opened.get_slice(key)
         stored = tuple(found.get_shape())
         if stored != expected:
             raise ValueError(
-                f"{file}: tensor {key!r} has the shape {stored}, config.json asks for {expected}"
+                f"{file}: tensor {key!r} has the shape {stored}, expected {expected} by config.json"
             )
         if found.get_dtype() not in FLOATS:
-            raise ValueError(f"{file}: tensor {key!r} is {found.get_dtype()}: read are {', '.join(FLOATS)}")
+            raise ValueError(
+                f"{file}: tensor {key!r} is {found.get_dtype()}: must be one of {', '.join(FLOATS)}"
+            )
         array = np.asarray(opened.get_tensor(key)).astype(np.float32)
     return array.transpose(axes)

@@ -1,4 +1,4 @@
-"""A frozen text encoder with its weights and tokenizer: prompts in, arrays out."""
+"""A frozen text encoder with its weights and tokenizer: prompts in, embeddings out."""
 
 import functools
 from collections.abc import Sequence
@@ -19,26 +19,26 @@ DTYPES = ("float32", "bfloat16")
 
 
 class Embeddings(NamedTuple):
-    """What an encoder makes of b prompts, on the host; None is what it does not give."""
+    """Embeddings of b prompts, on the host; None where the encoder has no such output."""
 
     tokens: Float[np.ndarray, "b n c"]
     mask: Bool[np.ndarray, "b n"]
-    """Which tokens count: those of the text, with start and end; what pads it does not."""
+    """Which tokens are real: those of the text, including start and end, but not the padding."""
     pooled: Float[np.ndarray, "b c"] | None = None
-    """The prompt as one vector."""
+    """One vector per prompt."""
     projected: Float[np.ndarray, "b p"] | None = None
-    """`pooled` in the space that CLIP shares between texts and images."""
+    """`pooled` in CLIP's joint space of texts and images."""
 
 
 @dataclass(frozen=True)
 class PretrainedText:
-    """A text encoder that is not trained.
+    """A frozen text encoder.
 
     Attributes:
         network: the module.
         params: its parameters, float32.
         tokenizer: prompts -> ids.
-        max_length: tokens of a prompt, with start and end; a longer one is cut, a shorter one filled up.
+        max_length: tokens per prompt, including start and end; prompts are truncated or padded to it.
     """
 
     network: CLIPText | T5Encoder
@@ -50,10 +50,10 @@ class PretrainedText:
         """The embeddings of prompts, float32, in blocks of 32 on the device.
 
         Raises:
-            ValueError: `prompts` is empty, or one string.
+            ValueError: `prompts` is empty, or a single string.
         """
         ids, mask = self.tokenizer(prompts, self.max_length)
-        # Accelerators would round the factors of float32 products to 8 or 11 bits.
+        # By default, accelerators round the factors of float32 products to 8 or 11 bits.
         precision = "highest" if self.network.dtype == "float32" else "default"
         with jax.default_matmul_precision(precision):
             blocks = [self._block(ids[i : i + BLOCK], mask[i : i + BLOCK]) for i in range(0, len(ids), BLOCK)]
@@ -61,7 +61,7 @@ class PretrainedText:
         return Embeddings(features.tokens, mask, features.pooled, features.projected)
 
     def _block(self, ids: Int32[np.ndarray, "b n"], mask: Bool[np.ndarray, "b n"]) -> TextFeatures:
-        # Filled up to a power of two with its last prompt: six sizes at most are compiled.
+        # Padded to a power of two with copies of the last prompt: at most six sizes are compiled.
         extra = ((0, (1 << (len(ids) - 1).bit_length()) - len(ids)), (0, 0))
         padded = (np.pad(part, extra, mode="edge") for part in (ids, mask))
         features = _features(self.network, self.params, *padded)
@@ -78,19 +78,19 @@ def _features(
 
 
 def check_fit(network: CLIPText | T5Encoder, tokenizer: Tokenizer, max_length: int) -> None:
-    """Refuse parts that do not fit each other, before any weights are read.
+    """Check that the parts fit together, before any weights are read.
 
     Raises:
-        ValueError: an attribute is out of bounds; no such compute type; no room for start and end; ids beyond
-            the vocabulary.
+        ValueError: an attribute is out of bounds, the compute type is unknown, max_length has no room for
+            start and end, or the tokenizer has ids beyond the vocabulary.
     """
     attributes.check(network)
     if network.dtype not in DTYPES:
-        raise ValueError(f"dtype = {network.dtype!r}: there are {', '.join(DTYPES)}")
+        raise ValueError(f"dtype = {network.dtype!r}: must be {' or '.join(DTYPES)}")
     if max_length < 2:
-        raise ValueError(f"max_length = {max_length}: start and end take two tokens")
+        raise ValueError(f"max_length = {max_length}: must be at least 2, for start and end")
     ids = 1 + max(tokenizer.backend.get_vocab(with_added_tokens=True).values())
     if ids > network.vocabulary:
         raise ValueError(
-            f"vocab_size = {network.vocabulary} of config.json is below the tokenizer's {ids} ids"
+            f"config.json: vocab_size = {network.vocabulary}: must be at least the tokenizer's {ids} ids"
         )

@@ -1,4 +1,4 @@
-"""Prompts as token ids of one length."""
+"""Tokenise prompts to ids of one length."""
 
 import warnings
 from collections.abc import Sequence
@@ -12,12 +12,12 @@ from jaxtyping import Bool, Int32
 
 @dataclass(frozen=True)
 class Tokenizer:
-    """Prompts -> ids and which of them count, (b, max_length) each.
+    """Prompts -> ids and their mask, (b, max_length) each.
 
     Attributes:
-        backend: splits a text, and puts the end token behind it.
-        end: id of the end token, which a cut prompt keeps.
-        padding: id that fills a prompt up; it does not count.
+        backend: splits a text into tokens and appends the end token.
+        end: id of the end token, which truncated prompts keep.
+        padding: id of the padding token, which is masked.
     """
 
     backend: tokenizers.Tokenizer
@@ -27,13 +27,13 @@ class Tokenizer:
     def __call__(
         self, prompts: Sequence[str], max_length: int
     ) -> tuple[Int32[np.ndarray, "b n"], Bool[np.ndarray, "b n"]]:
-        """Warns of each prompt that is cut, with the part of it that is not read.
+        """Tokenise; warns about each truncated prompt, with the part that is lost.
 
         Raises:
-            ValueError: `prompts` is empty, or one string.
+            ValueError: `prompts` is empty, or a single string.
         """
         if isinstance(prompts, str) or not prompts:
-            raise ValueError(f"prompts = {prompts!r}: a list of at least one string is needed")
+            raise ValueError(f"prompts = {prompts!r}: expected a list of at least one string")
         rows = list(map(self._row, prompts, repeat(max_length)))
         mask = np.arange(max_length)[None] < np.array([len(row) for row in rows])[:, None]
         padded = [row + [self.padding] * (max_length - len(row)) for row in rows]
@@ -46,7 +46,7 @@ class Tokenizer:
         cut = prompt[encoding.offsets[max_length - 1][0] :]
         warnings.warn(
             f"prompt {prompt!r} has {len(encoding.ids)} tokens, max_length = {max_length}:"
-            f" {cut!r} is not read",
+            f" {cut!r} is ignored",
             stacklevel=4,  # the caller of `PretrainedText.encode`
         )
         return [*encoding.ids[: max_length - 1], self.end]

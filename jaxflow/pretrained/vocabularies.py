@@ -1,8 +1,8 @@
-"""The tokenizer files of a checkpoint.
+"""Read the tokenizer files of a checkpoint.
 
-CLIP's tokens: the text in normal form C and lower case, its white space collapsed; split into words,
-single digits and runs of signs; each piece as bytes, merged pair by pair in the order of merges.txt, with
-`</w>` at a piece's end. T5's are those of its tokenizer.json.
+CLIP: the text is normalised to NFC and lower case, with whitespace collapsed, and split into words, single
+digits and runs of other characters; the bytes of each piece are merged pair by pair in the order of
+merges.txt, with `</w>` at the end of a piece. T5: as tokenizer.json defines it.
 
 Source: Radford et al. 2103.00020, section 2.4; Sennrich et al. 1508.07909.
 """
@@ -27,7 +27,7 @@ CLIP_PIECES = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}
 
 
 def read_clip(folder: Path) -> Tokenizer:
-    """CLIP's tokenizer, from tokenizer.json or else from vocab.json and merges.txt.
+    """CLIP's tokenizer, from tokenizer.json, or else from vocab.json and merges.txt.
 
     Raises:
         FileNotFoundError: one of these files is missing.
@@ -39,7 +39,7 @@ def read_clip(folder: Path) -> Tokenizer:
     missing = [name for name in ("vocab.json", "merges.txt") if not (folder / name).is_file()]
     if missing:
         raise FileNotFoundError(
-            f"{folder} has neither tokenizer.json nor {missing[0]}: the tokenizer is needed"
+            f"{folder} has neither tokenizer.json nor {missing[0]}: put the tokenizer's files there"
         )
     return _tokenizer(folder, _byte_pairs(folder, tokens), tokens)
 
@@ -48,17 +48,17 @@ def read_t5(folder: Path) -> Tokenizer:
     """T5's tokenizer, from tokenizer.json.
 
     Raises:
-        FileNotFoundError: it is missing; the message says how to make it of spiece.model.
+        FileNotFoundError: it is missing; the message says how to convert spiece.model to it.
         ValueError: it is damaged, or has no end or padding token.
     """
     file = folder / "tokenizer.json"
     if not file.is_file() and (folder / "spiece.model").is_file():
         raise FileNotFoundError(
-            f"{folder} has spiece.model and no tokenizer.json: make it with transformers and sentencepiece:"
+            f"{folder} has spiece.model, no tokenizer.json: convert it with transformers and sentencepiece:"
             f" AutoTokenizer.from_pretrained({str(folder)!r}).save_pretrained({str(folder)!r})"
         )
     if not file.is_file():
-        raise FileNotFoundError(f"{file} does not exist: the tokenizer is needed")
+        raise FileNotFoundError(f"{file} does not exist: put the tokenizer there")
     return _tokenizer(folder, _from_file(file), _special_tokens(folder, T5_TOKENS))
 
 
@@ -82,7 +82,7 @@ def _byte_pairs(folder: Path, tokens: dict[str, tokenizers.AddedToken]) -> token
             end_of_word_suffix="</w>",
         )
     except Exception as error:  # the library raises nothing narrower
-        raise ValueError(f"{folder}: vocab.json and merges.txt are no byte pairs: {error}") from None
+        raise ValueError(f"{folder}: vocab.json and merges.txt are not a BPE model: {error}") from None
     backend = tokenizers.Tokenizer(model)
     ids = [(token, _id(folder, backend, token)) for token in (start, end)]
     backend.normalizer = normalizers.Sequence(
@@ -97,10 +97,10 @@ def _byte_pairs(folder: Path, tokens: dict[str, tokenizers.AddedToken]) -> token
 
 
 def _special_tokens(folder: Path, defaults: dict[str, str]) -> dict[str, Any]:
-    """The start, end, unknown and padding tokens, and how each is found in a text.
+    """The start, end, unknown and padding tokens, and how each is matched in a text.
 
-    What `transformers` does: tokenizer_config.json holds if it lists its added tokens; otherwise the older
-    special_tokens_map.json holds over it.
+    As in `transformers`: tokenizer_config.json takes precedence if it lists its added tokens; otherwise the
+    older special_tokens_map.json does.
     """
     named = _optional(folder / "tokenizer_config.json")
     listed = named.get("added_tokens_decoder")
@@ -126,7 +126,7 @@ def _optional(file: Path) -> dict[str, Any]:
 def _tokenizer(
     folder: Path, backend: tokenizers.Tokenizer, tokens: dict[str, tokenizers.AddedToken]
 ) -> Tokenizer:
-    """With the special tokens found in texts too, as in `transformers`: SDXL's "!" is padding everywhere."""
+    """Special tokens are matched within texts too, as in `transformers`: SDXL's "!" is padding everywhere."""
     end, padding = (_id(folder, backend, tokens[role].content) for role in ("eos_token", "pad_token"))
     known = {token.content for token in backend.get_added_tokens_decoder().values()}
     backend.add_tokens([token for token in tokens.values() if token.content not in known])
@@ -137,6 +137,6 @@ def _id(folder: Path, backend: tokenizers.Tokenizer, token: str) -> int:
     number = backend.token_to_id(token)
     if number is None:
         raise ValueError(
-            f"{folder}: the vocabulary has no token {token!r}, which starts, ends or pads a text"
+            f"{folder}: the vocabulary has no token {token!r}, which is its start, end or padding token"
         )
     return number

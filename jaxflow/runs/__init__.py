@@ -1,4 +1,4 @@
-"""Runs: what opens, samples, trains and stores a model."""
+"""Runs: opening, sampling, training and storing models."""
 
 from jaxflow.runs.folder import load
 from jaxflow.runs.model import Model

@@ -1,11 +1,11 @@
-"""Captions as embeddings of a pretrained text encoder that is not trained further.
+"""Captions as embeddings from a frozen, pretrained text encoder.
 
-The embeddings of a data set are computed once and kept in a folder; training reads them with the images.
+The embeddings of a data set are computed once and cached in a folder; training reads them with the images.
 """
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,15 +14,16 @@ import jax
 import numpy as np
 
 from jaxflow import nn
-from jaxflow.data.codecs import Captions
+from jaxflow.data.codecs import MOST_PROMPT, Captions
 from jaxflow.data.dataset import Dataset
 from jaxflow.pretrained import clip, t5
 from jaxflow.pretrained.embeddings import cached
 from jaxflow.pretrained.folders import locate, read_json
 from jaxflow.pretrained.text import Embeddings, PretrainedText
+from jaxflow.ranges import shown
 
 T5_LENGTH = 77
-"""Tokens that are read of a prompt by T5, which has no greatest length of its own."""
+"""Tokens of a prompt for T5, which has no maximum length of its own."""
 
 
 @dataclass(frozen=True)
@@ -30,18 +31,18 @@ class FrozenText:
     """y is the caption's tokens, their mask and one vector, `nn.GivenTokens`; null is the empty caption's.
 
     Attributes:
-        folder: of the encoder's weights and tokenizer.
+        folder: with the encoder's weights and tokenizer.
     """
 
     folder: str
 
     @cached_property
     def encoder(self) -> PretrainedText:
-        """The encoder, read at the first call.
+        """The encoder, loaded at the first call.
 
         Raises:
-            FileNotFoundError: a file of it is missing.
-            ValueError: it is no CLIP or T5 encoder.
+            FileNotFoundError: one of its files is missing.
+            ValueError: it is not a CLIP or T5 encoder.
         """
         config = read_json(locate(self.folder).encoder / "config.json")
         is_t5 = config.get("model_type") == "t5"
@@ -50,7 +51,7 @@ class FrozenText:
     @cached_property
     def null(self) -> nn.GivenTokens:
         """The empty caption."""
-        with jax.ensure_compile_time_eval():  # it may be asked for while a program is traced
+        with jax.ensure_compile_time_eval():  # may be called during tracing
             return self.encode("")
 
     def of(self, example: Mapping[str, Any]) -> nn.GivenTokens:
@@ -58,13 +59,15 @@ class FrozenText:
         return example["text"]
 
     def encode(self, prompt: Any) -> nn.GivenTokens:
-        """The condition y of a prompt, which is read whole or refused.
+        """The condition y of a prompt; it is never truncated.
 
         Raises:
-            ValueError: it is no text, or would be cut; the message says where.
+            ValueError: it is not a string, or too long; the message says where it would be cut.
         """
         if not isinstance(prompt, str):
-            raise ValueError(f"prompt = {prompt!r}: a text is needed")
+            raise ValueError(f"prompt = {shown(prompt)}: must be a string")
+        if len(prompt) > MOST_PROMPT:
+            raise ValueError(f"prompt of {len(prompt):,} characters: at most {MOST_PROMPT:,} are read")
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             try:
@@ -74,11 +77,10 @@ class FrozenText:
 
 
 class _WithText:
-    """Examples that have their caption's embeddings beside them."""
+    """Examples with the embeddings of their captions."""
 
     def __init__(self, dataset: Dataset, embeddings: Embeddings):
         self._dataset, self._embeddings = dataset, embeddings
-        self.notes = getattr(dataset.source, "notes", ())
 
     def __len__(self) -> int:
         return len(self._dataset)
@@ -92,17 +94,17 @@ class _WithText:
 
 
 def with_embeddings(dataset: Dataset, text: FrozenText, cache: Path) -> Dataset:
-    """The data set with y the embeddings of its captions, which are computed once and kept below `cache`.
+    """The data set with the embeddings of its captions as y, computed once and cached in the folder `cache`.
 
     Raises:
-        ValueError: its images have no captions.
+        ValueError: the images have no captions.
     """
     if not isinstance(dataset.codec, Captions):
         raise ValueError(f"text_encoder = {text.folder}: the images have classes, not captions")
-    # What is said of a folder's pictures is known without reading them again.
+    # The captions of a folder are known without reading its images again.
     captions = [example["caption"] for example in getattr(dataset.source, "said", dataset.source)]
     source = _WithText(dataset, cached(text.encoder, captions, cache))
-    return Dataset(source, dataset.image_shape, text)
+    return replace(dataset, source=source, codec=text)
 
 
 def _row(embeddings: Embeddings, i: int) -> nn.GivenTokens:

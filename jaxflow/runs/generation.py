@@ -1,7 +1,7 @@
-"""The generator: guided images of a model, for scripts, previews and the Python API alike.
+"""The generator: guided images from a model, for the scripts, previews and the Python API.
 
-Many images go through one compiled program, a block at a time. w = 0 and w = 1 are known before it is traced
-and cost one call of the network a step; every other w is an argument of one program.
+Images are generated block by block by one compiled program. w = 0 and w = 1 are known when it is traced and
+cost one network evaluation per stage; every other w is an argument of one program.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,48 +15,49 @@ import numpy as np
 from jax.sharding import NamedSharding
 from jaxtyping import Array, Bool, Float, UInt8
 
-from jaxflow import per_example, sweeps
+from jaxflow import per_example, ranges, sweeps
 from jaxflow.devices import processes
 from jaxflow.devices.blocks import in_blocks
 from jaxflow.devices.memory import largest_array, memory
 from jaxflow.guidance import LogProb
 from jaxflow.predictions import Prediction
 from jaxflow.runs import rules
+from jaxflow.runs.limits import size
 from jaxflow.runs.requests import Request, keys_of
 from jaxflow.runs.rules import Guides
-from jaxflow.runs.sampler import Sampler, check_walk, integrate
+from jaxflow.runs.sampler import Sampler, check_grid, integrate
 from jaxflow.training.step import Params
 from jaxflow.typing import Condition, GaussianPath, GuidedField, Rule, Scale
 
 LARGEST = 1e38
-"""Scale of guidance, as a float32."""
+"""Largest guidance scale, in float32."""
 MOST_TOGETHER = 256
 SHARE = 1 / 64
-"""Of the memory that the largest array of a call of the network may take: there are others beside it."""
+"""Fraction of memory for the largest array in a network evaluation: many others are live with it."""
 
 
 @runtime_checkable
 class Trained(Protocol):
-    """What images are made with: a `jaxflow.Model`."""
+    """What the generator requires of a model: a `jaxflow.Model`."""
 
     @property
     def params(self) -> Params:
-        """Of the network."""
+        """Parameters of the network."""
         ...
 
     @property
     def path(self) -> GaussianPath:
-        """On which it was trained."""
+        """The path it was trained on."""
         ...
 
     @property
     def prediction(self) -> Prediction:
-        """What the network answers."""
+        """What the network predicts."""
         ...
 
     @property
     def condition_dropout(self) -> float:
-        """Rate with which it was trained on null."""
+        """Rate of null conditions in training."""
         ...
 
     @property
@@ -66,12 +67,12 @@ class Trained(Protocol):
 
     @property
     def null(self) -> Condition:
-        """The condition that says nothing, for one example."""
+        """The unconditional condition of one example."""
         ...
 
     @property
     def event_shape(self) -> tuple[int, ...]:
-        """Of one x."""
+        """Shape of one x."""
         ...
 
     def to_images(self, events: Any) -> Any:
@@ -79,26 +80,26 @@ class Trained(Protocol):
         ...
 
     def at(self, params: Params) -> Any:
-        """The same with other parameters."""
+        """This model with other parameters."""
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class Generator:
-    """Images on request; it keeps its compiled programs.
+    """Generates images on request, and keeps its compiled programs.
 
     Raises:
-        ValueError: the sampler is unusable with the model; the message names the option.
+        ValueError: the sampler does not suit the model; the message names the option.
     """
 
     model: Trained
     sampler: Sampler
     sharding: NamedSharding
-    """Of the images, over devices."""
+    """Sharding of the images over devices."""
     rule: str | Rule = "classifier_free"
-    """Of guidance, by its name or itself."""
+    """Guidance rule, or its name."""
     sigma: float = 0.0
-    """Diffusion coefficient, for the SDE; 0 is the ODE. Of a sweep the largest."""
+    """Diffusion coefficient of the SDE; 0 is the ODE. In a sweep, the largest."""
     worse: Trained | None = None
     """A less trained model, for autoguidance."""
     log_prob: LogProb | None = None
@@ -110,7 +111,13 @@ class Generator:
             rules.check(self.rule, worse=self.worse is not None, log_prob=self.log_prob is not None)
         if self.worse is not None and not _same(self.model.path, self.worse.path):
             raise ValueError(f"worse: it was trained on the path {self.worse.path}, not on {self.model.path}")
-        check_walk(self._solver, self.model.path, lambda: self._grid)
+        check_grid(self._solver, self.model.path, self._grid)
+        if 2 * self._largest > memory():
+            raise ValueError(
+                f"image_shape = {self.model.event_shape}: the network allocates an array of"
+                f" {size(2 * self._largest)} for one image, more than the {size(memory())} of memory: sample"
+                " a model of smaller images"
+            )
 
     def __call__(
         self,
@@ -121,17 +128,17 @@ class Generator:
         negative: Condition | None = None,
         params: Params | None = None,
     ) -> UInt8[np.ndarray, "n h w c"]:
-        """The images of a request at a guidance scale; from the same noise for every w.
+        """The images of a request at one guidance scale, from the same noise for every w.
 
         Args:
-            wanted: what they shall show.
+            wanted: the conditions of the images.
             w: guidance scale.
             seed: of the noise.
-            negative: what guidance leads away from, for one image; null if left out.
-            params: in the place of the model's, while it is still trained.
+            negative: negative condition, which replaces null in guidance; for one image.
+            params: used instead of the model's, during training.
 
         Raises:
-            ValueError: w is unusable with the model.
+            ValueError: the model cannot be sampled at w.
             FloatingPointError: an image is not finite.
         """
         check_scale(self.rule, self.model.condition_dropout, w)
@@ -139,15 +146,15 @@ class Generator:
         away = self.model.null if negative is None else negative
         networks = self.params if params is None else self.params | {"model": params}
         draw = lambda block: program(networks, block, away, seed=np.uint32(seed))  # noqa: E731
-        images, finite = self._in_blocks(draw, wanted, f"sample w = {w:g}", self.together)
+        images, finite = self._in_blocks(draw, wanted, f"sample w={w:.6g}", self.together)
         if not finite.all():
-            raise FloatingPointError(f"w = {w:g}: the images are not finite; more --steps or a smaller w")
+            raise FloatingPointError(f"w = {w}: images are not finite; take more --steps, or a smaller w")
         return images
 
     def sweep(
         self, wanted: Request, scales: Sequence[float], sigmas: Sequence[float], *, seed: int, chunk: int
     ) -> UInt8[np.ndarray, "scales sigmas n h w c"]:
-        """The images at every scale and diffusion coefficient, by one program, `chunk` settings at a time.
+        """The images at all scales and diffusion coefficients, by one program, `chunk` settings at a time.
 
         Raises:
             FloatingPointError: an image is not finite; the message names the settings.
@@ -168,19 +175,19 @@ class Generator:
         where = [(scales[i], sigmas[j]) for i, j in np.argwhere(~finite.all(axis=0))]
         if where:
             raise FloatingPointError(
-                f"{self.rule}: images are not finite at (w, sigma) = {where}; more --steps help"
+                f"{self.rule}: images are not finite at (w, sigma) = {where}; take more --steps"
             )
         return np.moveaxis(images, 0, 2)
 
     @property
     def params(self) -> dict[str, Params]:
-        """Of all networks that take part, as the programs' argument."""
+        """Parameters of all networks involved, as the programs' argument."""
         return {"model": self.model.params} | ({"worse": self.worse.params} if self.worse else {})
 
     def _draw(
         self, params: dict[str, Params], wanted: Request, away: Condition, *, seed: Any, w: Scale, sigma: Any
     ) -> tuple[UInt8[Array, "b h w c"], Bool[Array, " b"]]:
-        """Images, and which of them are finite: a pure function."""
+        """Images, and which of them are finite."""
         model = self.model.at(params["model"])
         keys = keys_of(seed, wanted)
         noise = per_example.normal(keys, model.event_shape)
@@ -210,7 +217,7 @@ class Generator:
 
     @cached_property
     def _programs(self) -> dict[float, Any]:
-        """For the scales at which a half of the work falls away."""
+        """For the scales that need one network evaluation instead of two."""
         return {w: jax.jit(partial(self._draw, w=w, sigma=self.sigma)) for w in (0.0, 1.0)}
 
     @cached_property
@@ -219,39 +226,45 @@ class Generator:
 
     @cached_property
     def together(self) -> int:
-        """Images that are made together: as many as fit, but for the sampler's own number."""
+        """Images generated together: the sampler's number, or else as many as fit."""
         if self.sampler.together is not None:
             return self.sampler.together
+        fit = np.clip(SHARE * memory() / (2 * self._largest), 1, MOST_TOGETHER)  # 2: with and without y
+        return processes.of_first(int(fit))
+
+    @cached_property
+    def _largest(self) -> int:
+        """Bytes of the largest array in a network evaluation of one image."""
         x = jax.ShapeDtypeStruct((1, *self.model.event_shape), jnp.float32)
         y = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((1, *np.shape(leaf)), leaf.dtype), self.model.null)
         t = jax.ShapeDtypeStruct((1,), jnp.float32)
         call = lambda params, x, t, y: self.model.at(params).field(x, t, y)  # noqa: E731
-        largest = largest_array(call, self.model.params, x, t, y)
-        fit = np.clip(SHARE * memory() / (2 * largest), 1, MOST_TOGETHER)  # 2: with and without y
-        return processes.of_first(int(fit))
+        return largest_array(call, self.model.params, x, t, y)
 
 
 def check_scale(rule: str | Rule, condition_dropout: float, w: float) -> None:
-    """Raise a ValueError where a training with this rate of dropping left no field for the guidance scale.
+    """Raise a ValueError if training with this rate of null conditions left no field for the guidance scale.
 
-    A classifier guides the field at null, autoguidance the field at y, all others both.
+    A classifier guides the field at null, autoguidance the field at y, all other rules both.
     """
-    if not abs(w) < LARGEST:
-        raise ValueError(f"w = {w}: the guidance scale must be finite, less than {LARGEST:g}")
+    finite = f"the guidance scale must be finite, less than {LARGEST:g}"
+    ranges.check(lambda v: (v.ndim == 0) & (abs(v) < LARGEST), finite, w=w)
     of_null, of_y = rule == "classifier" or w == 0, rule == "autoguidance" or w == 1
     if condition_dropout == 0 and (of_null or not of_y):
         raise ValueError(
-            f"w = {w}: trained with condition_dropout = 0, the run has no unguided field; only w = 1"
+            f"w = {w}: trained with condition_dropout = 0, the model has no unconditional field; only w = 1"
             + (" of a rule without classifier" if rule == "classifier" else "")
+            + " is possible"
         )
     if condition_dropout == 1 and (of_y or not of_null):
         raise ValueError(
-            f"w = {w}: trained with condition_dropout = 1, the run never saw a condition; only w = 0"
+            f"w = {w}: trained with condition_dropout = 1, the model never saw a condition; only w = 0 is"
+            " possible"
         )
 
 
 def _same(path: GaussianPath, other: GaussianPath) -> bool:
-    """Are they of one kind, with the same numbers?"""
+    """Whether two paths have the same type and numbers."""
     numbers, others = jax.tree.leaves(path), jax.tree.leaves(other)
     alike = type(path) is type(other) and repr(path) == repr(other)
     return alike and all(map(np.array_equal, numbers, others))

@@ -3,9 +3,10 @@
     model = jaxflow.load("runs/digits")                     # a run folder, or an exported file
     images = model.sample(0, [3, 3, 7], w=2.0)              # uint8 (3, h, w, c)
 
-It knows the field that was trained and its path, which words or classes it reads, and where its flow lives.
+It holds the trained field and its path, the codec of its classes or captions, and the space of the flow.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,41 +16,41 @@ import numpy as np
 from jax.sharding import NamedSharding
 from jaxtyping import Array, Float, Int, UInt8
 
-from jaxflow import fields
+from jaxflow import fields, ranges
 from jaxflow.data.codecs import Classes, Codec, stack
-from jaxflow.devices import layouts
+from jaxflow.devices import mesh
 from jaxflow.predictions import Prediction
-from jaxflow.ranges import seed as check_seed
-from jaxflow.runs.generation import Generator
-from jaxflow.runs.requests import Said, request
+from jaxflow.runs import limits
+from jaxflow.runs.generation import Generator, check_scale
+from jaxflow.runs.requests import Said, encode, request
 from jaxflow.runs.sampler import Sampler
 from jaxflow.spaces import Space
 from jaxflow.training.step import Params
 from jaxflow.typing import Condition, GaussianPath, GuidedField, Rule
 
 KEPT = 8
-"""Generators that a model keeps."""
+"""Generators that a model keeps, with their compiled programs."""
 
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A network with its parameters, and all that one needs to draw with it."""
+    """A network with its parameters, and everything needed to sample from it."""
 
     network: Any
     """A Flax module (x, t, y), or a function (params, x, t, y)."""
     params: Params
-    """Its parameters; or their shapes, where nothing is computed."""
+    """Its parameters; or their shapes, to check without computing."""
     path: GaussianPath
     prediction: Prediction
-    """What the network answers."""
+    """What the network predicts."""
     codec: Codec
-    """From what is said of an image, a class or a prompt, to the condition y."""
+    """Encodes classes or prompts as conditions y."""
     space: Space
-    """Where the flow lives."""
+    """Space of the flow."""
     condition_dropout: float = 0.1
-    """Probability with which it was trained on null: without it there is no unguided field."""
+    """Probability of a null condition in training; without any there is no unconditional field."""
     step: int = 0
-    """Training steps behind it."""
+    """Training steps taken."""
 
     @property
     def field(self) -> GuidedField:
@@ -58,21 +59,21 @@ class Model:
 
     @property
     def null(self) -> Condition:
-        """The condition that says nothing, for one example."""
+        """The unconditional condition of one example."""
         return self.codec.null
 
     @property
     def event_shape(self) -> tuple[int, ...]:
-        """Of one x."""
+        """Shape of one x."""
         return self.space.event_shape
 
     def encode(self, said: Sequence[Said]) -> Condition:
-        """The condition y, with a leading axis, of class numbers or names, or of prompts; None is null.
+        """The conditions y (n, ...) of class numbers or names, or of prompts; None is unconditional.
 
         Raises:
-            ValueError: there is no such class, or the prompt has words that no caption had; it is named.
+            ValueError: there is no such class, or no caption had a word of a prompt; the message names it.
         """
-        return stack([self.null if one is None else self.codec.encode(one) for one in said])
+        return stack([encode(self.codec, one) for one in said])
 
     def to_images(self, events: Float[Array, "b *event"]) -> UInt8[Array, "b h w c"]:
         """Samples as images."""
@@ -100,38 +101,45 @@ class Model:
     ) -> UInt8[np.ndarray, "n h w c"]:
         """Guided images, uint8 (n, h, w, c).
 
-        An image depends on the seed, on what it shows and on how many before it in `y` show the same: not on
-        what else is drawn, nor on how many are drawn together, nor on devices.
+        An image depends on the seed, on its class or prompt, and on the number of earlier entries of `y` with
+        the same one; not on the other entries, on how many images are sampled together, or on the devices.
 
         Args:
             seed: of the noise, 0 to 2^32 - 1.
-            y: class numbers or names, or prompts, one for each image; None for an image of anything.
+            y: class numbers or names, or prompts, one per image; None is unconditional.
             w: guidance scale; 1 is the conditional model.
-            rule: of guidance, by its name in `jaxflow.runs.rules`, or any (field, y, null, w) -> field.
-            steps: of the solver.
-            solver: by its name in `jaxflow.runs.sampler`: of the ODE, the SDE, or ancestral; what suits the
-                prediction if left out.
-            sigma: diffusion coefficient, for the SDE; 0 is the ODE.
-            grid: of times: uniform, cosine or karras.
-            shift: of the grid towards the noise, above 1 for larger images.
-            negative: a class or prompt that guidance leads away from, in the place of null.
-            together: images that are made together; as many as fit if left out.
-            sharding: of the images, over devices; one device if left out.
+            rule: guidance rule, by its name in `jaxflow.runs.rules`, or any (field, y, null, w) -> field.
+            steps: solver steps, 1 to 100,000.
+            solver: by its name in `jaxflow.runs.sampler`, of the ODE, of the SDE, or ancestral; if None, one
+                that suits the prediction.
+            sigma: diffusion coefficient of the SDE, at most 1000; 0 is the ODE.
+            grid: time grid: uniform, cosine or karras.
+            shift: shift of the grid towards the noise, 0.001 to 1000; above 1 for larger images.
+            negative: a class or prompt to guide away from, instead of null.
+            together: images sampled together; if None, as many as fit into memory.
+            sharding: of the images, over devices; if None, one device.
 
         Raises:
-            ValueError: an argument is unusable; it is named.
+            ValueError: an argument is out of range, or does not suit the model; the message names it.
             FloatingPointError: an image is not finite.
 
         Source: "Building an Image Generator", sampling with classifier-free guidance.
         """
-        check_seed(seed)
-        said = np.asarray(y, object).tolist()
-        if not isinstance(said, list) or not said:
-            raise ValueError(f"y = {y!r}: a list is needed, of a class or prompt for each image")
+        ranges.seed(seed)
+        check_scale(rule, self.condition_dropout, w)
+        said = [] if isinstance(y, str) or y is None else np.asarray(y, object).tolist()
+        if (
+            not isinstance(said, list)
+            or not said
+            or not all(isinstance(one, Said | np.integer) for one in said)
+        ):
+            raise ValueError(f"y = {ranges.shown(y)}: must be a list with a class or prompt for each image")
         sampler = Sampler(steps, solver, grid, shift, together)
+        sampler.check(self.path, self.prediction, sigma)
+        limits.check_images(math.prod(self.space.image_shape), y=len(said))
         wanted = request(self.codec, said)
-        away = None if negative is None else self.codec.encode(negative)
-        sharding = layouts.on_one_device() if sharding is None else sharding
+        away = None if negative is None else encode(self.codec, negative)
+        sharding = mesh.on_one_device() if sharding is None else sharding
         return self._generator(sampler, sharding, rule, sigma)(wanted, float(w), seed=seed, negative=away)
 
     @property
@@ -139,14 +147,14 @@ class Model:
         """Names of the classes.
 
         Raises:
-            ValueError: the model is of captions.
+            ValueError: the model was trained on captions.
         """
         if not isinstance(self.codec, Classes):
-            raise ValueError("the model is of images that have captions, not classes")
+            raise ValueError("the model was trained on captions, not classes")
         return self.codec.names
 
     def _generator(self, *options: Any) -> Generator:
-        """The last few are kept, with their compiled programs, for the calls that come."""
+        """The generator for these options; the last few are kept."""
         kept = self._generators
         kept[options] = kept.pop(options) if options in kept else Generator(self, *options)
         while len(kept) > KEPT:

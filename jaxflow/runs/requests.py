@@ -1,10 +1,11 @@
-"""What is asked for: the condition of each image, and the numbers from which its noise is drawn.
+"""Requests for images: the condition of each, and the numbers that fix its noise.
 
-    key of an image = fold_in(fold_in(key(seed), hash of what it shows), how many before it show the same)
+    key of an image = fold_in(fold_in(key(seed), hash of its condition), number of equal conditions before it)
 
-so that the fifth 3 of a seed is the same picture in a row of ten, in a page of all classes, and alone.
+so that the fifth 3 of a seed is the same image in a row of ten, in a page of all classes, and alone.
 """
 
+import unicodedata
 import zlib
 from collections import Counter
 from collections.abc import Sequence
@@ -18,18 +19,18 @@ from jaxflow.data.codecs import Classes, Codec, stack
 from jaxflow.typing import Condition
 
 Said = int | str | None
-"""A class by its number or name, or a prompt; None for null."""
+"""A class by its number or name, or a prompt; None is unconditional."""
 
 
 class Request(NamedTuple):
-    """What n images shall show."""
+    """A request for n images."""
 
     y: Condition
     """(n, ...)."""
     shown: UInt32[Any, " n"]
-    """Hash of what is shown."""
+    """Hash of the condition."""
     number: UInt32[Any, " n"]
-    """How many before it show the same."""
+    """Number of earlier images with the same condition."""
 
 
 def request(codec: Codec, said: Sequence[Said], y: Sequence[Condition] | None = None) -> Request:
@@ -37,23 +38,37 @@ def request(codec: Codec, said: Sequence[Said], y: Sequence[Condition] | None = 
 
     Args:
         codec: of the model.
-        said: what the images shall show.
-        y: the condition of each, where it is known already.
+        said: class or prompt of each image.
+        y: the condition of each, where it is already known.
 
     Raises:
-        ValueError: there is no such class, or the prompt cannot be read; it is named.
+        ValueError: there is no such class, or the prompt cannot be encoded; the message names it.
     """
+    different = {one: i for i, one in enumerate(dict.fromkeys(said))}
     if y is None:
-        made = {one: codec.null if one is None else codec.encode(one) for one in dict.fromkeys(said)}
-        y = [made[one] for one in said]
-    names = [_name(codec, one) for one in said]
+        made = stack([encode(codec, one) for one in different])
+        index = np.fromiter((different[one] for one in said), np.int64, len(said))
+        y_stacked = jax.tree.map(lambda leaf: leaf[index], made)
+    else:
+        y_stacked = stack(y)
+    names = {one: _name(codec, one) for one in different}
+    hashes = {one: zlib.crc32(name.encode(errors="surrogateescape")) for one, name in names.items()}
     seen: Counter[str] = Counter()
-    numbers = []
-    for name in names:
-        numbers.append(seen[name])
-        seen[name] += 1
-    shown = np.array([zlib.crc32(name.encode(errors="surrogateescape")) for name in names], np.uint32)
-    return Request(stack(y), shown, np.array(numbers, np.uint32))
+    numbers = np.empty(len(said), np.uint32)
+    for i, one in enumerate(said):
+        numbers[i] = seen[names[one]]
+        seen[names[one]] += 1
+    shown = np.fromiter((hashes[one] for one in said), np.uint32, len(said))
+    return Request(y_stacked, shown, numbers)
+
+
+def encode(codec: Codec, said: Said) -> Condition:
+    """The condition y of a class or prompt; None is unconditional.
+
+    Raises:
+        ValueError: there is no such class, or the prompt cannot be encoded.
+    """
+    return codec.null if said is None else codec.encode(said)
 
 
 def keys_of(seed: int | Array, wanted: Request) -> Key[Array, " n"]:
@@ -64,9 +79,12 @@ def keys_of(seed: int | Array, wanted: Request) -> Key[Array, " n"]:
 
 
 def _name(codec: Codec, said: Said) -> str:
-    """The same for a class by its number and by its name, and for prompts that differ in white space only."""
+    """Equal for a class by number and by name, and for prompts equal up to white space and form of accents.
+
+    The condition itself is not hashed: what a frozen encoder returns depends on the device.
+    """
     if said is None:
         return ""
     if isinstance(codec, Classes):
         return f"class {int(codec.encode(said))}"
-    return f"prompt {' '.join(str(said).split())}"
+    return f"prompt {' '.join(unicodedata.normalize('NFC', str(said)).split())}"

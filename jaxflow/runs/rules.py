@@ -1,4 +1,4 @@
-"""The guidance rules by name, at options that suit images."""
+"""The guidance rules by name, with options that suit images."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -8,23 +8,24 @@ from jaxtyping import Array, Float
 
 from jaxflow import guidance
 from jaxflow.guidance import LogProb
+from jaxflow.ranges import shown
 from jaxflow.typing import Condition, GaussianPath, GuidedField, Rule, Scale, StatefulField, VectorField
 
 
 class Guides(NamedTuple):
-    """What a rule may need beside the field."""
+    """What a rule may need besides the field."""
 
     path: GaussianPath
     times: Float[Array, " steps"]
-    """Of the sampler."""
+    """The sampler's time grid."""
     worse: GuidedField | None = None
-    """A less trained model, for autoguidance."""
+    """The field of a less trained model, for autoguidance."""
     log_prob: LogProb | None = None
     """A classifier of noisy images, for classifier guidance."""
 
 
 def scheduled(schedule: Callable[[Scale], Scale]) -> Rule:
-    """Classifier-free guidance with a scale that is a function of t made of w."""
+    """Classifier-free guidance whose scale is a function of t, made from w."""
 
     def rule(field: GuidedField, y: Condition, null: Condition, w: Scale) -> VectorField | StatefulField:
         return guidance.classifier_free(field, y, null, schedule(w))
@@ -33,8 +34,12 @@ def scheduled(schedule: Callable[[Scale], Scale]) -> Rule:
 
 
 def _resting(guides: Guides) -> Rule:
-    """CFG-Zero* that rests for the first 4 % of the steps, as published."""
-    return guidance.zero_star(rest=guides.times[int(0.04 * (len(guides.times) - 1))])
+    """CFG-Zero* with zero velocity for the first 4 % of the steps, as published."""
+    return guidance.zero_star(rest=guides.times[_resting_steps(len(guides.times) - 1)])
+
+
+def _resting_steps(steps: int) -> int:
+    return int(0.04 * steps)
 
 
 def _half_a_step_ahead(guides: Guides) -> Rule:
@@ -68,21 +73,29 @@ RULES: dict[str, Callable[[Guides], Rule]] = {
     "classifier": _classifier,
     "autoguidance": _autoguidance,
 }
-"""`interval` guides for 0.25 <= t < 0.8, `increasing` with a scale that grows from 1 to 2 w - 1."""
+"""`interval` guides for 0.25 <= t < 0.8; the scale of `increasing` grows from 1 to 2 w - 1."""
 
 NEEDS = {
-    "autoguidance": "a worse model, a less trained run on the same data: --worse RUN",
+    "autoguidance": "a less trained run on the same data, --worse RUN",
     "classifier": "a classifier of noisy images, which the scripts train",
 }
+WITHOUT_NULL = ("autoguidance",)
+"""Rules that never evaluate the field at null, and thus not at a negative prompt."""
+
+
+def is_conditional(name: str, w: float, steps: int) -> bool:
+    """Whether a rule by name, at the scale w, is the conditional model itself."""
+    rests = name == "zero_star" and _resting_steps(steps) > 0
+    return w == 1 and name != "classifier" and not rests
 
 
 def check(name: str, *, worse: bool, log_prob: bool) -> None:
-    """Refuse a rule by a name that there is not, or without what it guides by.
+    """Check the name of a rule, and that the model or classifier it requires is given.
 
     Raises:
-        ValueError: the message says which there are, or what it needs.
+        ValueError: the message lists the rules, or says what is missing.
     """
     if name not in RULES:
-        raise ValueError(f"rule = {name!r}: there are {', '.join(RULES)}")
+        raise ValueError(f"rule = {shown(name)}: must be one of {', '.join(RULES)}")
     if not {"autoguidance": worse, "classifier": log_prob}.get(name, True):
-        raise ValueError(f"rule = {name!r}: it needs {NEEDS[name]}")
+        raise ValueError(f"rule = {name!r}: requires {NEEDS[name]}")

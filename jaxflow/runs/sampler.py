@@ -1,10 +1,11 @@
-"""How a field is integrated: the solver and the grid of times, by their names."""
+"""How a field is integrated: solver and time grid, by name."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from jaxflow import ranges, sampling, solvers, times
@@ -21,17 +22,24 @@ ODE: dict[str, Callable[[GaussianPath], Solver]] = {
     "adams_bashforth2": lambda path: solvers.adams_bashforth2(),
     "dpm_solver_2m": solvers.dpm_solver_2m,
 }
-"""Of the ODE."""
+"""Solvers of the ODE."""
 SDE: dict[str, Callable[[Any], Solver]] = {
     "euler_maruyama": solvers.euler_maruyama,
     "stochastic_heun": solvers.stochastic_heun,
 }
-"""Of the SDE with the same marginals, made of its sigma."""
+"""Solvers of the SDE with the same marginals, made from sigma."""
 ANCESTRAL = {"ddpm": 1.0, "ddim": 0.0}
-"""Eta of the ancestral step."""
+"""Ancestral samplers, by their eta."""
 SOLVERS = (*ODE, *SDE, *ANCESTRAL)
 LOUDEST = 80.0
-"""Noise in units of data; Karras et al. 2206.00364, table 1, sigma_max."""
+"""Ratio of noise to data at the start; Karras et al. 2206.00364, table 1, sigma_max."""
+MOST_STEPS = 100_000
+"""Far beyond any sampler of images: DDPM takes 1,000."""
+MOST_TOGETHER = 2**16
+"""Images in one call of the network."""
+LARGEST_SIGMA = 1000.0
+LARGEST_SHIFT = 1000.0
+"""And 1 / LARGEST_SHIFT is the smallest: beyond them float32 has no distinct times left."""
 GRIDS: dict[str, Callable[[int, GaussianPath], Float[Array, " steps"]]] = {
     "uniform": lambda n, path: times.uniform(n),
     "cosine": lambda n, path: times.cosine(n),
@@ -41,55 +49,56 @@ GRIDS: dict[str, Callable[[int, GaussianPath], Float[Array, " steps"]]] = {
 
 @dataclass(frozen=True)
 class Sampler:
-    """A solver and its grid of times; what is left out is chosen by what the network predicts."""
+    """A solver and its time grid; the defaults depend on what the network predicts."""
 
     steps: int = 10
-    """Steps of the solver."""
+    """Solver steps."""
     solver: str | None = None
     """Of the ODE: euler, midpoint, heun, rk4, adams_bashforth2, dpm_solver_2m; of the SDE: euler_maruyama,
-    stochastic_heun; ancestral: ddpm, ddim. The default is heun, dpm_solver_2m where the network predicts
-    noise, score or data, and euler_maruyama where sigma is not 0."""
+    stochastic_heun; ancestral: ddpm, ddim. The default is heun, dpm_solver_2m if the network predicts
+    noise, score or data, and euler_maruyama if sigma is not 0."""
     grid: str | None = None
-    """Times of the steps: uniform, cosine (dense at both ends) or karras (dense near the noise, where the
-    background is decided); the default is uniform, and karras where the network predicts noise, score or
-    data."""
+    """Time grid: uniform, cosine (dense at both ends) or karras (dense near the noise, where the composition
+    is decided). The default is uniform, and karras if the network predicts noise, score or data."""
     shift: float = 1.0
-    """Of the grid towards the noise, above 1 for larger images."""
+    """Shift of the grid towards the noise; above 1 for larger images."""
     together: int | None = None
-    """Images that are made together; as many as fit the memory, and no more than 256, if left out."""
+    """Images sampled together; if omitted, as many as fit into memory, at most 256."""
 
     def check(self, path: GaussianPath, prediction: Prediction, sigma: float = 0.0) -> None:
         """Raise a ValueError that names the first unusable option; nothing is computed."""
-        ranges.at_least(1, steps=self.steps)
+        ranges.at_least(1, MOST_STEPS, steps=self.steps)
         ranges.positive(shift=self.shift)
+        within = f"must be from {1 / LARGEST_SHIFT:g} to {LARGEST_SHIFT:g}"
+        ranges.check(lambda v: (v >= 1 / LARGEST_SHIFT) & (v <= LARGEST_SHIFT), within, shift=self.shift)
         ranges.not_negative(sigma=sigma)
+        ranges.check(lambda v: v <= LARGEST_SIGMA, f"must be at most {LARGEST_SIGMA:g}", sigma=sigma)
         if self.together is not None:
-            ranges.at_least(1, together=self.together)
+            ranges.at_least(1, MOST_TOGETHER, together=self.together)
         _chosen("grid", self._grid_name(prediction), GRIDS)
         name = self.solver_name(prediction, sigma)
-        if name not in SOLVERS:
-            raise ValueError(f"solver = {name!r}: there are {', '.join(SOLVERS)}")
+        _chosen("solver", name, SOLVERS)
         if sigma and name not in SDE:
             raise ValueError(
-                f"sigma = {sigma:g}: the solver {name!r} is not of the SDE; there are {', '.join(SDE)}"
+                f"sigma = {sigma:g}: {name!r} is not a solver of the SDE; use one of {', '.join(SDE)}"
             )
         if prediction == "data" and self._looks_ahead(name, path):
             others = (other for other in SOLVERS if not self._looks_ahead(other, path))
             raise ValueError(
-                f"solver = {name!r}: it asks for the velocity at t = 1, where a network of the data"
-                f" has none; there are {', '.join(others)}"
+                f"solver = {name!r}: it evaluates the velocity at t = 1, which predicted data do not"
+                f" determine; use one of {', '.join(others)}"
             )
 
     def solver_name(self, prediction: Prediction, sigma: float = 0.0) -> str:
-        """The solver asked for, or the default for such a sigma."""
+        """The solver chosen, or the default for this sigma."""
         default = "heun" if prediction in ("velocity", "v") else "dpm_solver_2m"
         return self.solver or ("euler_maruyama" if sigma else default)
 
     def times(self, path: GaussianPath, prediction: Prediction) -> Float[Array, " steps"]:
-        """The grid, (steps + 1,).
+        """The time grid, (steps + 1,).
 
-        A network of the noise or the score says nothing of the data at t = 0, where x is noise alone: there
-        the walk begins where there is `LOUDEST` times as much noise as data.
+        At t = 0, where x is pure noise, predicted noise or score do not determine the data: for such networks
+        the grid starts where there is `LOUDEST` times as much noise as data.
         """
         grid = GRIDS[self._grid_name(prediction)](self.steps, path)
         grid = grid if self.shift == 1 else times.shifted(grid, self.shift)
@@ -115,7 +124,7 @@ def integrate(
     grid: Float[Array, " steps"],
     sigma: float | Array,
 ) -> Float[Array, "b *event"]:
-    """Carry `noise` to the data by the solver of this name; sigma is of the SDE's alone."""
+    """Integrate from `noise` to data by the solver of this name; only the SDE has a sigma."""
     if solver in SDE:
         return sampling.sample_sde(keys, field, path, noise, grid, sigma=sigma, solver=SDE[solver])
     if solver in ANCESTRAL:
@@ -123,13 +132,18 @@ def integrate(
     return sampling.sample_ode(field, noise, grid, solver=ODE[solver](path))
 
 
-def check_walk(solver: str, path: GaussianPath, grid: Callable[[], Float[Array, " steps"]]) -> None:
-    """Raise a ValueError where the solver of this name cannot walk along the grid on the path."""
+def check_grid(solver: str, path: GaussianPath, times: Float[Array, " steps"]) -> None:
+    """Raise a ValueError if times coincide in float32, or the solver of this name cannot take them."""
+    if not np.all(np.diff(times) > 0):
+        raise ValueError(
+            f"steps = {len(times) - 1}: some times of the grid coincide in float32; take fewer steps, the"
+            " uniform grid, or a shift closer to 1"
+        )
     make = ODE.get(solver, solvers.ancestral if solver in ANCESTRAL else None)
-    if make is not None and make(path).forward_only:
-        make(path).check(grid())
+    if make is not None:
+        make(path).check(times)
 
 
-def _chosen(option: str, name: str, choices: dict[str, Any]) -> None:
+def _chosen(option: str, name: str, choices: Iterable[str]) -> None:
     if name not in choices:
-        raise ValueError(f"{option} = {name!r}: there are {', '.join(choices)}")
+        raise ValueError(f"{option} = {ranges.shown(name)}: must be one of {', '.join(choices)}")

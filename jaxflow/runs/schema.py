@@ -1,11 +1,11 @@
-"""Configurations as JSON: dataclasses and Flax modules, written with their classes, read by their types.
+"""Configurations as JSON: dataclasses and Flax modules with the names of their classes, validated by type.
 
-A class says by its annotations what each of its fields may be,
+The annotations of a class state the values of its fields,
 
     depth: Annotated[int, Interval(ge=1, le=1024)]      dtype: Literal["float32", "bfloat16"]
 
-and pydantic checks what a file says against them, so that a crafted or damaged one is refused by the name of
-a field, in bounded time. Built are the classes of `CLASSES` and those that the caller names, and no others.
+and pydantic validates a file against them: a crafted or damaged one is rejected in bounded time, and the
+error names the field. Only the classes in `CLASSES`, and those that the caller passes, are instantiated.
 """
 
 import dataclasses
@@ -22,6 +22,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from jaxflow import nn, paths, spaces
 from jaxflow.data.codecs import Captions, Classes
 from jaxflow.nn import attributes
+from jaxflow.ranges import shown
 from jaxflow.runs.frozen_text import FrozenText
 
 CLASSES: tuple[type, ...] = (
@@ -29,11 +30,11 @@ CLASSES: tuple[type, ...] = (
     *(nn.ClassTable, nn.VectorMLP, nn.TextEncoder, nn.TokenProjection, nn.Several),
     *(paths.Cosine, paths.Linear, paths.SquareRoot, paths.VariancePreserving),
 )
-"""What a configuration may always hold."""
+"""Classes that a configuration may always contain."""
 DEEPEST = 8
-"""Objects inside each other."""
+"""Nested objects."""
 LONGEST = 1000
-"""Characters of a text: names of classes, words of captions, folders."""
+"""Characters of a string: class names, words of captions, folders."""
 STRICT = ConfigDict(strict=True, allow_inf_nan=False, str_max_length=LONGEST)
 
 
@@ -41,7 +42,7 @@ def encode(value: Any, classes: Iterable[type] = ()) -> Any:
     """A dataclass or Flax module as a dictionary that names its class; tuples as lists.
 
     Raises:
-        ValueError: something in it could not be built again by `decode`.
+        ValueError: `decode` could not restore something in it.
     """
     known, kind = _known(classes := tuple(classes)), type(value)
     if known.get(kind.__name__) is kind:
@@ -52,7 +53,7 @@ def encode(value: Any, classes: Iterable[type] = ()) -> Any:
     if value is None or isinstance(value, str | int | float):
         return value
     raise ValueError(
-        f"{kind.__name__} cannot be written to config.json, which holds numbers, texts, tuples and"
+        f"{kind.__name__} cannot be written to config.json, which holds numbers, strings, tuples and"
         f" {', '.join(known)}"
     )
 
@@ -61,18 +62,18 @@ def decode(value: Any, kind: type, classes: Iterable[type] = ()) -> Any:
     """The inverse of `encode`.
 
     Args:
-        value: as JSON gives it.
-        kind: what it has to be, a class of the known ones.
-        classes: known beside `CLASSES`.
+        value: as parsed from JSON.
+        kind: the expected class.
+        classes: allowed besides `CLASSES`.
 
     Raises:
-        ValueError: it is not; the message names the field.
+        ValueError: the value does not describe one; the message names the field.
     """
     return _value(kind, value, _known((*classes, kind)), "", 0)
 
 
 def classes_in(value: Any) -> Iterator[type]:
-    """The classes of a configuration, from the outermost in, for whoever has to read it again."""
+    """The classes in a configuration, outermost first, as `decode` needs them."""
     if isinstance(value, tuple):
         for item in value:
             yield from classes_in(item)
@@ -83,13 +84,13 @@ def classes_in(value: Any) -> Iterator[type]:
 
 
 def fields_of(kind: type) -> list[dataclasses.Field]:
-    """The fields of a dataclass; of a Flax module its attributes."""
+    """The fields of a dataclass, or the attributes of a Flax module."""
     hidden = ("parent", "name") if issubclass(kind, linen.Module) else ()
     return [field for field in dataclasses.fields(kind) if field.name not in hidden]
 
 
 def options_of(value: Any) -> dict[str, Any]:
-    """Type of each field of a dataclass, or module, that a number, a text or several of them can be."""
+    """The type of each field of a dataclass or module that takes numbers or strings, or tuples of them."""
     found = {}
     for field in fields_of(type(value)):
         plain = _plain(get_type_hints(type(value), include_extras=True)[field.name])
@@ -102,53 +103,55 @@ def _known(classes: Iterable[type]) -> dict[str, type]:
     known = {kind.__name__: kind for kind in CLASSES}
     for kind in classes:
         if known.setdefault(kind.__name__, kind) is not kind:
-            raise ValueError(f"class {kind.__name__}: jaxflow has one of that name; choose another")
+            raise ValueError(f"class {kind.__name__}: jaxflow has a class of that name; rename yours")
     return known
 
 
 def _value(hint: Any, value: Any, known: dict[str, type], where: str, depth: int) -> Any:
     if depth > DEEPEST:
-        raise ValueError(f"{where} lies deeper than {DEEPEST} objects")
+        raise ValueError(f"{where}: objects are nested more than {DEEPEST} deep")
     if isinstance(value, dict):
         built = _object(value, known, where, depth)
         if not _is_of(built, hint):
-            raise ValueError(f"{_at(where)}{type(built).__name__} does not belong there")
+            raise ValueError(f"{_at(where)}{type(built).__name__} is not allowed here")
         return built
     if isinstance(value, list) and any(isinstance(item, dict) for item in value):
         inner = next((get_args(part)[0] for part in _parts(hint) if get_origin(part) is tuple), Never)
         return tuple(_value(inner, item, known, f"{where}[{i}]", depth + 1) for i, item in enumerate(value))
     plain = _plain(hint)
     if plain is Never:
-        raise ValueError(f"{where} = {_short(value)}: an object with its class is needed")
+        raise ValueError(f"{where} = {shown(value)}: must be an object with a class")
     try:
         return _adapter(plain).validate_json(json.dumps(value))
     except ValidationError as error:
-        raise ValueError(f"{where} = {_short(value)}: {attributes.reason(error)}") from None
+        raise ValueError(f"{where} = {shown(value)}: {attributes.reason(error)}") from None
     except RecursionError:
-        raise ValueError(f"{where} = {_short(value)}: it nests too deep") from None
+        raise ValueError(f"{where}: lists are nested too deep") from None
 
 
 def _object(value: dict[str, Any], known: dict[str, type], where: str, depth: int) -> Any:
     name = value.get("class")
     if not isinstance(name, str) or name not in known:
         raise ValueError(
-            f"{_at(where)}class = {_short(name)} is not known; where it is of your own, name it by"
-            " jaxflow.load(place, classes=(...)) or --preset FILE.py"
+            f"{_at(where)}class = {shown(name)} is unknown; if it is your own, pass it to"
+            " jaxflow.load(place, classes=(...)), or its preset as --preset FILE.py"
         )
     kind = known[name]
     hints = get_type_hints(kind, include_extras=True)
     names = [field.name for field in fields_of(kind)]
     for odd in [*(n for n in names if n not in value), *(n for n in value if n not in (*names, "class"))]:
-        raise ValueError(f"{_at(where)}{name}.{_short(odd)} is {'unknown' if odd in value else 'missing'}")
+        raise ValueError(
+            f"{_at(where)}{name}.{shown(odd)[1:-1]} is {'unknown' if odd in value else 'missing'}"
+        )
     inside = {n: _value(hints[n], value[n], known, f"{where}.{n}".lstrip("."), depth + 1) for n in names}
     try:
         return kind(**inside)
-    except Exception as error:  # whatever a class says of its own fields
+    except Exception as error:  # a class may raise anything about its own fields
         raise ValueError(f"{_at(where)}{name}: {error}") from None
 
 
 def _parts(hint: Any) -> list[Any]:
-    """The alternatives of a union; of anything else itself. Annotations of the whole are left out."""
+    """The alternatives of a union, without annotations of the whole; anything else is its only one."""
     if get_origin(hint) is Annotated:
         return _parts(get_args(hint)[0])
     return list(get_args(hint)) if get_origin(hint) in (Union, types.UnionType) else [hint]
@@ -160,7 +163,7 @@ def _is_of(built: Any, hint: Any) -> bool:
 
 
 def _has_all_of(kind: type, other: type) -> bool:
-    """`issubclass`; of a protocol whether there is all that it names, without looking, which may be slow."""
+    """`issubclass`; for a protocol, whether the members exist, without evaluating them, which may be slow."""
     if not getattr(other, "_is_protocol", False):
         return issubclass(kind, other)
     has = {*dir(kind), *(field.name for field in dataclasses.fields(kind))}
@@ -169,7 +172,7 @@ def _has_all_of(kind: type, other: type) -> bool:
 
 @cache
 def _plain(hint: Any) -> Any:
-    """The type without what is not a number, a text, or a tuple of them: objects are built by themselves."""
+    """The part of a type that is numbers, strings or tuples of them; `_object` builds the rest."""
     if get_origin(hint) is Annotated:
         inner, *notes = get_args(hint)
         plain = _plain(inner)
@@ -192,8 +195,3 @@ def _adapter(hint: Any) -> TypeAdapter:
 
 def _at(where: str) -> str:
     return f"{where}: " if where else ""
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

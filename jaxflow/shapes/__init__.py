@@ -1,5 +1,6 @@
-"""A drawn world, in which it is known exactly whether an image shows what its caption says.
+"""A synthetic world of shapes, in which text-image alignment can be measured exactly.
 
-`scenes` draws coloured shapes from an index, `captions` has the language that describes them, `reader` reads
-an image back, `alignment` holds it against a caption, and `builder` writes the TFDS data set `shapes`.
+`scenes` draws coloured shapes from an index, `captions` defines the language that describes them, `reader`
+recovers the scene from an image, `alignment` compares it with a caption, and `builder` writes the TFDS data
+set `shapes`.
 """

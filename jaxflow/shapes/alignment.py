@@ -1,9 +1,9 @@
-"""How well images follow their captions, claim by claim.
+"""Text-image alignment: how well images match their captions, claim by claim.
 
-The reader says what is in an image, the parser what its caption claims. The named things are
-matched one to one with objects of the image so that as many claims as possible hold: first of
-shape, colour and size, then of the relation. Since one match serves all claims, `a red circle left
-of a blue square` is not true of a blue circle left of a red square.
+The reader recovers the scene in an image, the parser the claims of its caption. The things named in the
+caption are matched one to one with the objects in the image so that as many claims as possible hold: first
+those on shape, colour and size, then the relation. Since all claims share one matching, `a red circle left of
+a blue square` is not true of a blue circle left of a red square.
 """
 
 import itertools
@@ -19,31 +19,30 @@ from jaxflow.shapes.scenes import Object, Scene, place, relation
 
 ATTRIBUTES = ("shape", "colour", "size")
 CLAIMS = ("objects", *ATTRIBUTES, "relation", "place", "background", "binding", "all")
-"""What `alignment` measures, in this order."""
+"""The measures of `alignment`, in order."""
 Match = tuple[Object | None, ...]
-"""The object of each named thing, None where the image has too few."""
+"""The object matched to each named thing; None if the image has too few."""
 
 
 def alignment(images: UInt8[np.ndarray, "n 32 32 3"], captions: Sequence[str]) -> dict[str, float]:
-    """Shares of the captions that are true of their images, each over the captions that claim such a thing.
+    """The fraction of captions whose claims of each kind are true, among those that make such a claim.
 
-    `objects`: as many objects as things named. `shape`, `colour`, `size`: that of every thing of
-    which it is named. `relation`, `place`, `background`: as in the caption. `binding`: of the images in
-    which the shapes and the colours of the caption occur, whichever belongs to which, the share in which they
-    are together as named; over captions of two things that differ in both. `all`: every claim holds. What the
-    reader does not recognise makes no claim true. A figure without captions is left out.
+    `objects`: the number of objects is right. `shape`, `colour`, `size`: right for every thing for which it
+    is named. `relation`, `place`, `background`: as in the caption. `binding`: the fraction of images with the
+    right pairs of shape and colour, among those that show all named shapes and all named colours in any
+    pairing; only for captions of two things that differ in both. `all`: every claim is true. Claims about
+    what the reader does not recognise count as false. Measures without captions are omitted.
 
     Args:
-        images: uint8, of the world's size.
-        captions: of the language of `jaxflow.shapes.captions`, one for each image.
+        images: uint8, of 32 x 32 pixels.
+        captions: in the language of `jaxflow.shapes.captions`, one per image.
 
     Raises:
-        ValueError: a caption outside of the language, no captions, or not one for each image.
+        ValueError: there are no captions, their number is not that of the images, or one is not in the
+            language.
     """
     if len(images) != len(captions) or not captions:
-        raise ValueError(
-            f"captions: there are {len(captions)} for {len(images)} images, needed is one for each"
-        )
+        raise ValueError(f"{len(captions)} captions for {len(images)} images: expected one per image")
     descriptions = [parse(caption) for caption in captions]
     held: dict[str, list[bool]] = defaultdict(list)
     for image, description in zip(images, descriptions, strict=True):
@@ -53,7 +52,7 @@ def alignment(images: UInt8[np.ndarray, "n 32 32 3"], captions: Sequence[str]) -
 
 
 def true_claims(description: Description, scene: Scene) -> dict[str, bool]:
-    """Whether each claim of a description is true of a scene; the names are those of `alignment`."""
+    """Whether each claim of a description is true of a scene, by the names in `alignment`."""
     match = _best_match(description, scene)
     claims = {"objects": len(scene.objects) == len(description.objects)}
     for attribute in ATTRIBUTES:
@@ -85,7 +84,7 @@ def _best_match(description: Description, scene: Scene) -> Match:
 
 
 def _holds(attribute: str, things: Iterable[Thing], match: Match) -> list[bool]:
-    """For each thing of which the caption names the attribute: is it that of its object?"""
+    """Whether the attribute is right, for each thing for which the caption names it."""
     pairs = ((getattr(thing, attribute), o) for thing, o in zip(things, match, strict=True))
     return [o is not None and getattr(o, attribute) == claimed for claimed, o in pairs if claimed]
 

@@ -1,6 +1,6 @@
-"""The language of the scenes: `caption` says in words what is in one, `parse` what such words claim.
+"""The language of the scenes: `caption` describes a scene in words, `parse` returns the claims of a caption.
 
-With what may be left out in brackets,
+With optional parts in brackets,
 
     caption := thing [joint thing | place] [ground]      thing := a [size] [colour] shape
     joint   := left of | to the left of | right of | to the right of | above | over | below | under | and
@@ -35,7 +35,7 @@ RELATIONS = {
     "below": "down",
     "under": "down",
 }
-"""Where the first object lies, seen from the second."""
+"""Where the first object is, relative to the second."""
 PLACES = {
     "on the left": "left",
     "on the right": "right",
@@ -43,7 +43,7 @@ PLACES = {
     "at the bottom": "down",
     "in the middle": "middle",
 }
-"""Where the one object lies in the image."""
+"""Where the only object is in the image."""
 GROUNDS = {f"on a {name} background": name for name in BACKGROUNDS} | {
     f"on {name}": name for name in BACKGROUNDS
 }
@@ -62,7 +62,7 @@ LONGEST = 16
 
 @dataclass(frozen=True)
 class Thing:
-    """What a caption says of an object; None where it says nothing."""
+    """What a caption claims about an object; None for what it does not mention."""
 
     shape: str
     colour: str | None
@@ -71,11 +71,11 @@ class Thing:
 
 @dataclass(frozen=True)
 class Description:
-    """What a caption claims; None where it says nothing.
+    """What a caption claims; None for what it does not mention.
 
     Attributes:
-        objects: the one or two things it names, in its order; there are no others.
-        relation: where the first is, seen from the second: left, right, up or down.
+        objects: the one or two things named, in order; the scene has no others.
+        relation: where the first is, relative to the second: left, right, up or down.
         place: where the only one is in the image: left, right, up, down or middle.
         background: one of `BACKGROUNDS`.
     """
@@ -87,15 +87,15 @@ class Description:
 
 
 def caption(scene: Scene, choice: int) -> str:
-    """A caption that is true of the scene, in lower case, words separated by one space.
+    """A caption that is true of the scene, in lower case, with single spaces between words.
 
-    What it leaves out, which of two objects comes first and how it says it depends on `choice`:
-    the size is named in one of two cases, the colour in seven of eight, the background in one of
-    three, the place of a single object in one of two, the relation of two objects in five of six.
+    `choice` determines the wording, the order of two objects and what is mentioned: the size of an object
+    with probability 1/2, its colour 7/8, the background 1/3, the place of a single object 1/2, the relation
+    of two objects 5/6.
 
     Args:
-        scene: of one or two objects.
-        choice: 0 to 2**63 - 1; another number, another caption.
+        scene: a scene of one or two objects.
+        choice: 0 to 2**63 - 1, the seed of the caption.
     """
     pick = picks(CAPTION_STREAM, choice)
     objects = scene.objects[::-1] if pick(2) else scene.objects
@@ -114,7 +114,7 @@ def parse(caption: str) -> Description:
     """What a caption claims.
 
     Raises:
-        ValueError: the caption is not of the language; the message names the word and its place.
+        ValueError: the caption is not in the language; the message names the word and its position.
 
     >>> parse("a large red circle left of a square").relation
     'left'
@@ -122,9 +122,7 @@ def parse(caption: str) -> Description:
     rest = caption.split(" ")
     for word in rest:
         if word not in WORDS:
-            raise ValueError(
-                f"caption {caption!r}: {word!r} is not a word of the language, those are {' '.join(WORDS)}"
-            )
+            raise ValueError(f"caption {caption!r}: {word!r} is not in the vocabulary; use {' '.join(WORDS)}")
     things, where = [_take_thing(rest, caption)], None
     joint = _take(rest, RELATIONS | {"and": "and"})
     if joint:
@@ -147,7 +145,7 @@ def _take_thing(rest: list[str], caption: str) -> Thing:
 
 
 def _take(rest: list[str], phrases: Mapping[str, str]) -> str | None:
-    """The meaning of the phrase at the beginning, which is taken away; None if there is none."""
+    """Remove a phrase from the beginning of `rest` and return its meaning; None if there is none."""
     for phrase, meaning in phrases.items():
         words = phrase.split(" ")
         if rest[: len(words)] == words:

@@ -1,14 +1,14 @@
-"""What is in an image of a scene: an exact reader, by analysis and synthesis.
+"""An exact reader: recovers the scene from an image, by analysis and synthesis.
 
-The background is what the border shows. What differs from it falls apart into connected blobs,
-and a blob of colour c on background b says of each pixel p how much of it is covered,
+The background is the colour of the border. Pixels that differ from it form connected blobs. For a blob of
+colour c on background b, the coverage of a pixel p is
 
     a = <p - b, c - b> / |c - b|^2, clipped to [0, 1].
 
-The sum of `a` is the area and its centre of mass the place, from which each shape is drawn anew
-in the size and at the place that it would have; the shape is the one whose drawing agrees best,
-by intersection over union, sum min(a, drawn) / sum max(a, drawn), sharp or a little blurred. What
-agrees with nothing is `unknown`: nothing is forced into a class.
+The sum of `a` is the area, and its centre of mass the position, at which each shape is redrawn in the size of
+this area. The shape with the best intersection over union, sum min(a, drawn) / sum max(a, drawn), sharp or
+slightly blurred, is chosen. If none matches well enough, the shape is `unknown`: nothing is forced into a
+class.
 """
 
 import numpy as np
@@ -18,42 +18,42 @@ from scipy import ndimage
 from jaxflow.shapes.scenes import BACKGROUNDS, COLOURS, SHAPES, SIDE, Object, Scene, coverage
 
 UNKNOWN = "unknown"
-"""The shape, colour or size of an object, or the background, that is none of the world's."""
+"""Stands for a shape, colour, size or background that is not one of the world's."""
 
 COLOUR_REACH = 60.0
-"""Farthest from a colour of the world that still is that colour, in grey levels; no two are within 120."""
+"""Largest distance from a colour of the world that counts as it, in grey levels; no two are within 120."""
 COLOUR_SHARE = 0.75
-"""Share of the pixels, of the border or in the middle of an object, that have to be of its colour."""
+"""Fraction of the pixels, of the border or in the core of an object, that must have its colour."""
 FOREGROUND = 50.0
-"""Least distance from the background at which a pixel belongs to an object, in grey levels."""
+"""Smallest distance from the background at which a pixel belongs to an object, in grey levels."""
 SPECK = 6.0
-"""Area in pixels below which a blob is not an object; the smallest object has 18."""
+"""Area in pixels below which a blob is ignored; the smallest object has 18."""
 AGREEMENT = 0.85
-"""Least intersection over union of an object with the drawing of its shape."""
+"""Smallest intersection over union of an object with the drawing of its shape."""
 SIZE_LIMITS = {"small": (2.5, 4.75), "large": (4.75, 8.0)}
-"""Radii in pixels; the world's are 3.25 to 4 and 5.5 to 6.5. What is smaller is too small for a shape."""
+"""Radii in pixels; the world's are 3.25 to 4 and 5.5 to 6.5. Below these, shapes cannot be told apart."""
 
 _AREAS = {"circle": np.pi, "square": 49 / 16, "triangle": 7 / 4, "cross": 39 / 16}
-"""In units of the radius squared."""
+"""Areas of the shapes, in units of the squared radius."""
 _LOWER = {"circle": 0.0, "square": 0.0, "triangle": 7 / 24, "cross": 0.0}
-"""How far below the middle of its box the centre of mass lies, in units of the radius."""
+"""Distance of the centre of mass below the centre of the bounding box, in units of the radius."""
 _NEXT = np.eye(SIDE, k=1) + np.eye(SIDE, k=-1)
 _BLURS = tuple((1 - v) * np.eye(SIDE) + v / 2 * _NEXT for v in (0.0, 0.25, 0.5))
-"""Linear maps of rows or columns that add the variance v, in pixels squared."""
+"""Blurs of rows or columns, as matrices that add variance v, in squared pixels."""
 _NEIGHBOURS = np.ones((3, 3), bool)
 
 
 def read(image: UInt8[np.ndarray, "h w 3"]) -> Scene:
-    """The scene that an image shows, its objects from the upper left to the lower right.
+    """The scene in an image, its objects ordered from the upper left to the lower right.
 
-    There may be no object or many, and what is not recognised is `UNKNOWN`. Radius and centre of
-    an object of unknown shape are those of a circle of its area.
+    There may be any number of objects, and what is not recognised is `UNKNOWN`. Radius and centre of
+    an object of unknown shape are those of a circle of the same area.
 
     Raises:
-        ValueError: the image is not 32 x 32 pixels: small and large are words for pixels.
+        ValueError: the image is not 32 x 32 pixels, for which small and large are defined.
     """
     if image.shape != (SIDE, SIDE, 3):
-        raise ValueError(f"image has the shape {image.shape}: those of the world have {(SIDE, SIDE, 3)}")
+        raise ValueError(f"image has the shape {image.shape}: expected {(SIDE, SIDE, 3)}")
     pixels = image.astype(np.float64)
     border = np.concatenate([pixels[0], pixels[-1], pixels[1:-1, 0], pixels[1:-1, -1]])
     background = np.median(border, axis=0)
@@ -72,7 +72,7 @@ def _read_blob(
 ) -> Object | None:
     if blob.sum() < SPECK:
         return None
-    # Pixels on the edge are mixtures with the background; the colour is that of the pixels farthest from it.
+    # Edge pixels are mixed with the background; the colour is read from the pixels that differ most from it.
     core = pixels[blob & (distance >= 0.85 * np.quantile(distance[blob], 0.9))]
     covered = _cover(pixels, background, np.median(core, axis=0), blob)
     shape, centre, radius = _fit(covered)
@@ -86,16 +86,16 @@ def _cover(
     colour: Float[np.ndarray, "3"],
     blob: Bool[np.ndarray, "h w"],
 ) -> Float[np.ndarray, "h w"]:
-    """How much of each pixel the blob covers; its soft edge reaches one pixel beyond it."""
+    """The coverage of each pixel by the blob, whose soft edge extends one pixel beyond it."""
     direction = colour - background
     covered = np.clip((pixels - background) @ direction / max(direction @ direction, 1.0), 0, 1)
     covered *= ndimage.binary_dilation(blob, _NEIGHBOURS)
-    # The median of several colours may be none of them, even the background; then the blob is all there is.
+    # The median of several colours may be none of them, or the background; then take the blob itself.
     return covered if covered.sum() >= SPECK else blob.astype(np.float64)
 
 
 def _fit(covered: Float[np.ndarray, "h w"]) -> tuple[str, tuple[float, float], float]:
-    """Shape, centre and radius whose drawing agrees best."""
+    """The shape, centre and radius whose drawing matches best."""
     area = covered.sum()
     row, column = ((covered.sum(axis) @ (np.arange(SIDE) + 0.5)) / area for axis in (1, 0))
     fits = {}
@@ -110,7 +110,7 @@ def _fit(covered: Float[np.ndarray, "h w"]) -> tuple[str, tuple[float, float], f
 
 
 def _agreement(covered: Float[np.ndarray, "h w"], drawn: Float[np.ndarray, "h w"]) -> float:
-    """Intersection over union at the blur that fits best, both softened a little against noise."""
+    """Intersection over union at the best of the blurs, both smoothed slightly against noise."""
     soft = _BLURS[1]
     covered, drawn = soft @ covered @ soft, soft @ drawn @ soft
     candidates = (blur @ drawn @ blur for blur in _BLURS)
@@ -118,7 +118,7 @@ def _agreement(covered: Float[np.ndarray, "h w"], drawn: Float[np.ndarray, "h w"
 
 
 def _name(pixels: Float[np.ndarray, "n 3"], colours: dict[str, tuple[int, int, int]]) -> str:
-    """The colour that most of the pixels have."""
+    """The name of the colour that most of the pixels have."""
     distances = np.linalg.norm(pixels[:, None] - np.array(list(colours.values()), float), axis=-1)
     shares = np.mean(distances <= COLOUR_REACH, axis=0)
     return list(colours)[int(np.argmax(shares))] if shares.max() >= COLOUR_SHARE else UNKNOWN

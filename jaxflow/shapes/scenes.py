@@ -1,10 +1,10 @@
-"""Scenes of coloured shapes on a plain ground, drawn from an index.
+"""Scenes of coloured shapes on a plain background, generated from an index.
 
-A scene has one or two objects. `scene(index, split)` is a pure function on whole numbers, with a
-generator of its own, so that its bits are the same on every machine and with every version of
-numpy; `draw` makes the image of 32 x 32 pixels.
+A scene has one or two objects. `scene(index, split)` is a pure function of integers with its own random
+generator, so that it is bit-identical on every machine and with every version of NumPy; `draw` renders the
+image of 32 x 32 pixels.
 
-Some pairs of colour and shape are never in training, each colour and each shape is.
+Some combinations of colour and shape are held out from training, where each colour and each shape occurs.
 
 Source: the generator is splitmix64, Steele, Lea and Flood, OOPSLA 2014.
 """
@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Int, UInt8
 
 SIDE = 32
-"""Pixels along a side of the image."""
+"""Height and width of the image in pixels."""
 
 SHAPES = ("circle", "square", "triangle", "cross")
 COLOURS = {
@@ -30,10 +30,10 @@ COLOURS = {
 }
 BACKGROUNDS = {"black": (0, 0, 0), "white": (255, 255, 255), "gray": (128, 128, 128)}
 SIZES = {"small": (13, 16), "large": (22, 26)}
-"""Least and greatest radius, in quarters of a pixel."""
+"""Smallest and largest radius, in quarter pixels."""
 
 HELD_OUT = (("green", "circle"), ("yellow", "square"), ("blue", "triangle"), ("red", "cross"))
-"""Pairs of colour and shape that no scene of `train` or `test` has."""
+"""Combinations of colour and shape that occur in no scene of `train` or `test`."""
 SPLITS = ("train", "test", "held_out")
 
 _PAIRS = tuple(itertools.product(COLOURS, SHAPES))
@@ -43,28 +43,28 @@ _INSIDE: dict[str, Callable[[np.ndarray, np.ndarray, int], np.ndarray]] = {
     "triangle": lambda y, x, r: (14 * abs(x) <= 8 * y + 7 * r) & (8 * y <= 7 * r),
     "cross": lambda y, x, r: (8 * abs(y) <= 3 * r) & (abs(x) <= r) | (abs(y) <= r) & (8 * abs(x) <= 3 * r),
 }
-"""Are the points at rows y (n, 1) and columns x (1, n) from the centre in the shape of radius r?"""
+"""Whether points at rows y (n, 1) and columns x (1, n) from the centre are inside the shape of radius r."""
 _BORDER, _GAP = 4, 12
-"""Least distances from the edge and between two objects, in quarters of a pixel."""
+"""Smallest distances from the edge and between two objects, in quarter pixels."""
 _VERSION = 1
-"""Another number, another world; to be raised together with the version of `builder.Shapes`."""
+"""Seeds all scenes: raise it only together with the version of `builder.Shapes`."""
 CAPTION_STREAM, _TEST_STREAM = len(SPLITS), len(SPLITS) + 1
 _64_BITS = 2**64 - 1
 _GOLDEN = 0x9E3779B97F4A7C15
 Pick = Callable[[int], int]
-"""n -> a random whole number from 0 to n - 1."""
+"""n -> a random integer from 0 to n - 1."""
 
 
 @dataclass(frozen=True)
 class Object:
-    """A shape of one colour.
+    """An object: a shape of one colour.
 
     Attributes:
         shape: one of `SHAPES`.
         colour: one of `COLOURS`.
         size: `small` or `large`.
-        centre: row and column of the middle of its box, in pixels from the upper left corner of the image.
-        radius: half the side of its box in pixels, a multiple of 1/4.
+        centre: row and column of the centre of its bounding box, in pixels from the upper left corner.
+        radius: half the side of its bounding box in pixels, a multiple of 1/4.
     """
 
     shape: str
@@ -83,48 +83,48 @@ class Scene:
 
 
 def scene(index: int, split: str = "train") -> Scene:
-    """Scene `index` of a split; `train` and `test` have the same law and no scene in common.
+    """Scene `index` of a split; `train` and `test` have the same distribution and no scene in common.
 
-    Four in ten have one object; two objects lie at least 3 pixels apart along the axis of their
-    relation and all stay 1 pixel away from the edge. In `held_out` each scene has an object of
-    one of the pairs `HELD_OUT`, in the others none has.
+    Four in ten have one object. Two objects are at least 3 pixels apart along the axis of their relation, and
+    all stay 1 pixel away from the edge. In `held_out` each scene has an object with one of the combinations
+    `HELD_OUT`; in the other splits none has.
 
     Args:
         index: 0 to 2**63 - 1.
         split: `train`, `test` or `held_out`.
 
     Raises:
-        ValueError: another index or split.
+        ValueError: the index is out of range, or the split unknown.
 
     >>> scene(7) == scene(7), held_out(scene(7)), held_out(scene(7, "held_out"))
     (True, False, True)
     """
     if split not in SPLITS:
-        raise ValueError(f"split = {split!r}: allowed are {', '.join(SPLITS)}")
+        raise ValueError(f"split = {split!r}: must be one of {', '.join(SPLITS)}")
     pick = picks(SPLITS.index(split), index)
     drawn = (_scene(pick, split) for _ in itertools.count())
-    # Each possible scene belongs to one side, one in sixteen to `test`: no test image is met in training.
+    # A hash assigns each possible scene to one split, one in 16 to `test`: no test image is in training.
     return next(s for s in drawn if split == "held_out" or _is_test(s) == (split == "test"))
 
 
 def held_out(scene: Scene) -> bool:
-    """Does it have an object of a pair of colour and shape that is not in training?"""
+    """Whether it has an object with a combination of colour and shape that is held out from training."""
     return any((o.colour, o.shape) in HELD_OUT for o in scene.objects)
 
 
 def relation(first: Object, second: Object) -> str | None:
-    """Where `first` is, seen from `second`: left, right, up or down; None where no direction prevails."""
+    """Where `first` is, relative to `second`: left, right, up or down; None if no direction dominates."""
     return _direction(first.centre[0] - second.centre[0], first.centre[1] - second.centre[1])
 
 
 def place(only: Object) -> str | None:
-    """Where it is in the image: middle, left, right, up or down; None where no direction prevails."""
+    """Where an object is in the image: middle, left, right, up or down; None if no direction dominates."""
     rows, columns = (x - SIDE / 2 for x in only.centre)
     return "middle" if max(abs(rows), abs(columns)) < 4 else _direction(rows, columns)
 
 
 def draw(scene: Scene) -> UInt8[np.ndarray, "32 32 3"]:
-    """The image of a scene, antialiased by 4 x 4 points to a pixel, in whole numbers throughout."""
+    """The image of a scene, antialiased by 4 x 4 points per pixel, in integer arithmetic throughout."""
     image = np.broadcast_to(np.array(BACKGROUNDS[scene.background]), (SIDE, SIDE, 3))
     for o in scene.objects:
         inside = coverage(o.shape, o.centre, o.radius)[:, :, None]
@@ -133,7 +133,7 @@ def draw(scene: Scene) -> UInt8[np.ndarray, "32 32 3"]:
 
 
 def coverage(shape: str, centre: tuple[float, float], radius: float) -> Int[np.ndarray, "32 32"]:
-    """How many of the 4 x 4 points of each pixel lie inside a shape; lengths are rounded to 1/32 pixel.
+    """How many of the 4 x 4 points of each pixel are inside a shape; lengths are rounded to 1/32 pixel.
 
     In units of the radius the square is 7/4 wide, the triangle 2 wide and 7/4 high (equilateral to
     1 %), and the arms of the cross are 2 long and 3/4 wide.
@@ -142,12 +142,12 @@ def coverage(shape: str, centre: tuple[float, float], radius: float) -> Int[np.n
     points = 8 * np.arange(4 * SIDE) + 4
     y, x = (points - round(32 * c) for c in centre)
     inside = _INSIDE[shape](y[:, None], x[None, :], r)
-    in_rows = inside.reshape(SIDE, 4, 4 * SIDE).sum(axis=1, dtype=np.uint8)  # six times faster than at once
+    in_rows = inside.reshape(SIDE, 4, 4 * SIDE).sum(axis=1, dtype=np.uint8)  # six times faster than one sum
     return in_rows.reshape(SIDE, SIDE, 4).sum(axis=2, dtype=np.int64)
 
 
 def _direction(rows: float, columns: float) -> str | None:
-    """In a scene the larger component is 1.5 times the other; halfway to the diagonal nothing prevails."""
+    """The dominant direction: 1.25 times the other component; in scenes it is at least 1.5 times that."""
     small, great = sorted((abs(rows), abs(columns)))
     if great <= 1.25 * small:
         return None
@@ -169,7 +169,7 @@ def _scene(pick: Pick, split: str) -> Scene:
 
 
 def _pick_pairs(pick: Pick, split: str, count: int) -> list[tuple[str, str]]:
-    """Colour and shape of the objects; two objects differ in one of them at least."""
+    """Colour and shape of the objects; two objects differ in at least one of them."""
     first_from = HELD_OUT if split == "held_out" else [p for p in _PAIRS if p not in HELD_OUT]
     first = first_from[pick(len(first_from))]
     if count == 1:
@@ -191,7 +191,7 @@ def _pick_one_centre(pick: Pick, radius: int) -> list[tuple[int, int]]:
 
 
 def _pick_two_centres(pick: Pick, first: int, second: int) -> list[tuple[int, int]]:
-    """The first left of the second or above it, with two thirds as much across at the most."""
+    """The first left of the second or above it, with an offset across of at most 2/3 of that along."""
     side = 4 * SIDE
     slack = side - 2 * (_BORDER + first + second) - _GAP
     before, after = sorted((pick(slack + 1), pick(slack + 1)))
@@ -218,9 +218,9 @@ def _is_test(scene: Scene) -> bool:
 
 
 def picks(stream: int, index: int) -> Pick:
-    """The random numbers of an index: splitmix64 from a state that is a hash of both."""
+    """The random numbers of an index: splitmix64, seeded by a hash of stream and index."""
     if not 0 <= index < 2**63:
-        raise ValueError(f"index = {index}: allowed are 0 to 2**63 - 1")
+        raise ValueError(f"index = {index}: must be from 0 to 2**63 - 1")
     state = _hash(stream, index)
     numbers = (_mix(state + k * _GOLDEN & _64_BITS) for k in itertools.count(1))
     return lambda n: next(numbers) * n >> 64

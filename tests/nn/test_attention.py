@@ -1,18 +1,17 @@
 import jax
 import jax.numpy as jnp
 import pytest
-from conftest import assert_close
+from conftest import assert_close, normal
 
 from jaxflow.nn.attention import Attention, attend
 
-KEYS = jax.random.split(jax.random.key(0), 3)
-QUERY = jax.random.normal(KEYS[0], (2, 6, 2, 8))
-KEY, VALUE = (jax.random.normal(key, (2, 5, 2, 8)) for key in KEYS[1:])
+QUERY = normal(2, 6, 2, 8)
+KEY, VALUE = (normal(2, 5, 2, 8, seed=seed) for seed in (1, 2))
 MASK = jnp.array([[True, True, False, True, False], [False, True, False, False, False]])
 
 
 def written_out(query, key, value, mask):
-    """Query by query and head by head."""
+    """One query and one head at a time."""
 
     def one(q, k, v, m):
         logits = jnp.where(m, k @ q / jnp.sqrt(8.0), -jnp.inf)
@@ -47,8 +46,8 @@ def test_a_masked_token_has_exactly_no_influence(implementation):
 
 
 @pytest.mark.parametrize("implementation", ["matmul", "xla"])
-def test_16_bits_have_their_softmax_in_32(implementation, standard_promotion):
-    """Weights over 4,096 equal keys would be lost in bfloat16 sums; the mean of the values is exact."""
+def test_bfloat16_has_its_softmax_in_float32(implementation, standard_promotion):
+    """Over 4,096 equal keys a sum in bfloat16 would lose the weights; the mean of the values is exact."""
     key = jnp.zeros((1, 4096, 1, 8), jnp.bfloat16)
     value = jnp.tile(jnp.array([1.0, 3.0], jnp.bfloat16), 2048)[None, :, None, None] * jnp.ones(
         (1, 1, 1, 8), jnp.bfloat16
@@ -60,7 +59,7 @@ def test_16_bits_have_their_softmax_in_32(implementation, standard_promotion):
 
 
 def test_no_such_implementation():
-    with pytest.raises(ValueError, match="implementation = 'magic': there are auto, matmul, xla, cudnn"):
+    with pytest.raises(ValueError, match="implementation = 'magic': must be one of auto, matmul, xla, cudnn"):
         attend(QUERY, KEY, VALUE, implementation="magic")
 
 
@@ -74,7 +73,7 @@ def test_tokens_attend_to_all_tokens():
     assert float(influence.min()) > 1e-6
 
 
-def test_normalised_queries_and_keys_do_not_feel_their_scale():
+def test_normalised_queries_and_keys_ignore_their_scale():
     attention = Attention(heads=2, qk_norm=True)
     tokens, others = QUERY.reshape(2, 6, 16), KEY.reshape(2, 5, 16)
     variables = attention.init(jax.random.key(1), tokens, others)
@@ -85,6 +84,6 @@ def test_normalised_queries_and_keys_do_not_feel_their_scale():
     assert_close(attention.apply(scaled, tokens, others), attention.apply(variables, tokens, others), 1e-4)
 
 
-def test_heads_that_do_not_divide():
+def test_heads_must_divide_the_channels():
     with pytest.raises(ValueError, match="heads = 3 does not divide the 16 channels"):
         Attention(heads=3).init(jax.random.key(0), QUERY.reshape(2, 6, 16))

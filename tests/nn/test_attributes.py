@@ -1,4 +1,4 @@
-"""Attributes of networks: bounds, and names; and the names of what is inside."""
+"""Attributes of networks: their bounds, their choices, and the names of submodules."""
 
 import itertools
 
@@ -23,7 +23,7 @@ ALL = (jnp.zeros(2, jnp.int32), nn.GivenVector(jnp.zeros((2, 5)), jnp.ones(2, bo
 
 
 class Named(linen.Module):
-    """A module of this file, of which nothing else looks at the annotations."""
+    """A module whose annotations nothing else has read."""
 
     dtype: attributes.Dtype = "float32"
     rate: attributes.Rate = 0.0
@@ -60,7 +60,7 @@ def others():
 
 
 def automatic(network, inputs):
-    """Names that Flax made of a class and a number, of modules that are called and of parameters."""
+    """Names of called modules and of parameters that Flax derived from a class and a number."""
     paths = []
 
     def record(call, args, kwargs, context):
@@ -75,23 +75,23 @@ def automatic(network, inputs):
 
 @pytest.mark.parametrize("kind", [dits, unets, others])
 def test_every_name_is_chosen(kind):
-    """A checkpoint outlives the order in which a network calls its parts."""
+    """Checkpoints must not depend on the order in which a network calls its submodules."""
     for network, inputs in kind():
         assert automatic(network, inputs) == set(), network
 
 
 REFUSED = {
-    "dtype = 'float16': it should be 'float32' or 'bfloat16'": {"dtype": "float16"},
-    "rate = 1.0: it should be less than 1": {"rate": 1.0},
-    "rate = nan: it should be less than 1": {"rate": float("nan")},
-    r"channels = \(4, 0\): it should be greater than or equal to 1": {"channels": (4, 0)},
-    r"channels = \(\): it should have at least 1 item": {"channels": ()},
-    r"channels = \[4\]: it should be a valid tuple": {"channels": [4]},
+    "dtype = 'float16': must be 'float32' or 'bfloat16'": {"dtype": "float16"},
+    "rate = 1.0: must be less than 1": {"rate": 1.0},
+    "rate = nan: must be less than 1": {"rate": float("nan")},
+    r"channels = \(4, 0\): must be greater than or equal to 1": {"channels": (4, 0)},
+    r"channels = \(\): must have at least 1 item": {"channels": ()},
+    r"channels = \[4\]: must be a valid tuple": {"channels": [4]},
 }
 
 
 @pytest.mark.parametrize(("message", "options"), REFUSED.items())
-def test_values_that_are_not_allowed(message, options):
+def test_values_out_of_range(message, options):
     attributes.check(Named())
     with pytest.raises(ValueError, match=message):
         attributes.check(Named(**options))
@@ -116,7 +116,7 @@ TOO_MUCH = {
 
 
 @pytest.mark.parametrize("name", TOO_MUCH)
-def test_networks_that_nobody_could_build_are_refused_at_once(name):
+def test_oversized_networks_are_rejected_at_once(name):
     encode = TOO_MUCH[name].encode
     y = {nn.VectorMLP: ALL[1], nn.TextEncoder: WORDS, nn.Several: (ALL[0],) * 17}.get(type(encode), ALL[0])
     with pytest.raises(ValueError, match=f"^{name} = "):

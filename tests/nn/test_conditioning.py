@@ -1,11 +1,13 @@
-"""Each encoder of the condition in front of each network."""
+"""Each encoder of the condition with each network."""
+
+from functools import cache
 
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import assert_close, disturbed
+from conftest import assert_close, disturbed, linspace, normal, random_params
 
 from jaxflow import losses, nn
 from jaxflow.nn.conditioning import NullToken
@@ -14,23 +16,22 @@ B, M = 4, 5
 KEY = jax.random.key(0)
 
 
-def sequence(key, length):
-    tokens = jax.random.normal(key, (B, M, 8))
-    mask = jnp.broadcast_to(jnp.arange(M) < length, (B, M))
-    return nn.GivenTokens(tokens, mask, jax.random.normal(key, (B, 6)))
+def sequence(length):
+    mask = jnp.asarray(np.broadcast_to(np.arange(M) < length, (B, M)))
+    return nn.GivenTokens(normal(B, M, 8), mask, normal(B, 6))
 
 
-# Encoder, y, and the null of one example.
+# Encoder, y, and null.
 CONDITIONS = {
     "class": (nn.ClassTable(10), jnp.array([0, 3, 5, 9]), jnp.array(10)),
     "vector": (
         nn.VectorMLP(3),
-        nn.GivenVector(jax.random.normal(KEY, (B, 3)), jnp.ones(B, bool)),
+        nn.GivenVector(normal(B, 3), jnp.ones(B, bool)),
         nn.VectorMLP(3).null,
     ),
     "sequence": (
         nn.TokenProjection(),
-        sequence(KEY, 3),
+        sequence(3),
         nn.GivenTokens(jnp.zeros((M, 8)), jnp.zeros(M, bool), jnp.zeros(6)),
     ),
     "text": (
@@ -56,17 +57,18 @@ NETWORKS = {
         width=16,
     ),
 }
-X, T = jax.random.normal(KEY, (B, 8, 8, 1)), jnp.linspace(0, 1, B)
+X, T = normal(B, 8, 8, 1), linspace(0, 1, B)
 
 
 def null_of(y, null):
     return losses.drop_condition(KEY, y, null, 1.0)
 
 
+@cache
 def built(network, condition):
     encode, y, null = CONDITIONS[condition]
     module = NETWORKS[network](encode, condition in ("sequence", "text", "several"))
-    params = disturbed(jax.jit(module.init)(KEY, X, T, y)["params"])
+    params = random_params(module, X, T, y)
     return jax.jit(lambda y: module.apply({"params": params}, X, T, y)), y, null
 
 
@@ -80,7 +82,7 @@ def test_a_condition_reaches_the_output_and_a_dropped_one_does_not(network, cond
     for a, b in ((out, other), (out, nothing)):
         changes = jnp.abs(a - b).max(axis=(1, 2, 3))
         assert float(changes.min()) > 1e-4
-    # Half of the batch dropped: the rest is what it was, the dropped half what null gives.
+    # Half of the batch dropped: the rest is unchanged, the dropped half is that of null.
     half = jax.tree.map(lambda leaf, gone: jnp.concatenate([leaf[:2], gone[2:]]), y, null_of(y, null))
     assert_close(apply(half), jnp.concatenate([out[:2], nothing[2:]]), 1e-5)
     assert_close(apply(null_of(rolled, null)), nothing, 0)
@@ -111,7 +113,7 @@ def test_a_masked_word_has_exactly_no_influence(network):
 
 @pytest.mark.parametrize("network", ["dit", "mmdit", "unet"])
 def test_words_permuted_with_their_positions_give_the_same(network):
-    """The network takes the sequence as a set: order is in the tokens, put there by the text encoder."""
+    """The network reads the tokens as a set: the text encoder has put their order into them."""
     apply, y, _ = built(network, "sequence")
     order = jnp.array([2, 0, 1, 4, 3])
     permuted = y._replace(tokens=y.tokens[:, order], mask=y.mask[:, order])
@@ -126,7 +128,7 @@ def test_text_encoder_reads_the_order_and_not_the_padding():
     assert out.mask.tolist() == (y != 0).tolist()
     swapped = encode.apply(variables, y.at[:, :2].set(y[:, 1::-1]), 8)
     assert float(jnp.abs(swapped.vector - out.vector)[0].max()) > 1e-4
-    # One word more than the words of the first caption: as if padded less.
+    # Shorter padding: still one word longer than the first caption.
     params = variables["params"]
     fewer = params | {"position_embedding": params["position_embedding"][:4]}
     short = encode.apply({"params": fewer}, y[:2, :4], 8)
@@ -160,7 +162,7 @@ def test_several_need_a_condition_each():
 
 
 @pytest.mark.parametrize("name", ["cross_attention", "joint_attention"])
-def test_words_without_tokens_are_refused(name):
+def test_attention_to_text_requires_tokens(name):
     network = nn.DiT(encode=nn.ClassTable(10), width=16, depth=1, heads=2, **{name: True})
-    with pytest.raises(ValueError, match=f"{name} = True: the encoder ClassTable gives no tokens"):
+    with pytest.raises(ValueError, match=f"{name} = True: expected an encoder with tokens, got ClassTable"):
         network.init(KEY, X, T, jnp.zeros(B, int))

@@ -1,19 +1,18 @@
-from functools import partial
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import assert_below, assert_close
+from conftest import assert_below, assert_close, normal
 from flax import linen
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxflow.nn import convolution
 from jaxflow.nn.convolution import Convolution, convolve
 
-KEYS = jax.random.split(jax.random.key(0), 4)
-X, DX = (jax.random.normal(key, (6, 5, 8, 2)) for key in KEYS[:2])
-KERNEL, DKERNEL = (jax.random.normal(key, (3, 3, 2, 3)) for key in KEYS[2:])
+X, DX = (normal(6, 5, 8, 2, seed=seed) for seed in (0, 1))
+KERNEL, DKERNEL = (normal(3, 3, 2, 3, seed=seed) for seed in (2, 3))
 
 
 def reference(x, kernel, stride=1):
@@ -26,7 +25,7 @@ def loss(convolve, stride):
 
 
 def pushed(f):
-    """Its derivative along DX and DKERNEL, as a function."""
+    """The derivative of f along DX and DKERNEL."""
     return lambda x, kernel: jax.jvp(f, (x, kernel), (DX, DKERNEL))[1]
 
 
@@ -50,18 +49,21 @@ def chunks(request, monkeypatch):
     monkeypatch.setattr(convolution, "NUMBERS", request.param)
 
 
+@cache
+def all_uses(convolve, stride, numbers):
+    """All uses in one program, which also depends on `numbers`."""
+    return jax.jit(lambda: {name: use(loss(convolve, stride)) for name, use in USES.items()})()
+
+
 @pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("use", USES.values(), ids=USES.keys())
-def test_as_xla(use, stride, chunks):
-    actual, expected = (jax.jit(lambda f=f: use(loss(f, stride)))() for f in (convolve, reference))
-    assert_close(actual, expected, 1e-4)
+def test_convolution_equals_that_of_xla(stride, chunks):
+    assert_close(all_uses(convolve, stride, convolution.NUMBERS), all_uses(reference, stride, 0), 1e-4)
 
 
 @pytest.mark.parametrize("stride", [1, 2, 3])
 @pytest.mark.parametrize("shape", [(6, 1, 1, 2), (5, 2, 3, 2), (4, 7, 6, 1)])
 def test_gradient_of_the_kernel_at_odd_sizes(shape, stride):
-    x = jax.random.normal(KEYS[0], shape)
-    kernel = jax.random.normal(KEYS[2], (3, 3, shape[-1], 3))
+    x, kernel = normal(*shape), normal(3, 3, shape[-1], 3, seed=1)
     gradients = [jax.jit(jax.grad(loss(f, stride), 1))(x, kernel) for f in (convolve, reference)]
     assert_close(*gradients, 1e-4)
 
@@ -74,7 +76,7 @@ def primitives(jaxpr):
                 yield from primitives(getattr(value, "jaxpr", value))
 
 
-def test_derivative_in_the_image_alone_computes_nothing_for_the_kernel():
+def test_derivative_in_the_image_alone_skips_that_of_the_kernel():
     names = list(primitives(jax.make_jaxpr(jax.grad(loss(convolve, 1), 0))(X, KERNEL)))
     assert names.count("conv_general_dilated") == 2
     assert "scan" not in names
@@ -82,14 +84,14 @@ def test_derivative_in_the_image_alone_computes_nothing_for_the_kernel():
 
 
 def test_no_copies_are_kept_for_the_backward_pass():
-    """Of the image's size and its result's, what is kept is a small multiple, not the nine of the patches."""
+    """What is kept is a small multiple of the image, not the nine copies of its patches."""
     _, backward = jax.vjp(partial(convolve, X), KERNEL)
     kept = sum(leaf.size for leaf in jax.tree.leaves(backward) if hasattr(leaf, "size"))
     assert_below(kept, 2.5 * X.size + KERNEL.size)
 
 
-def test_bfloat16_gradient_is_added_in_32_bits(monkeypatch):
-    """Of 512 equal parts: added in bfloat16, a sum stops growing where a part is less than its last digit."""
+def test_bfloat16_gradient_is_accumulated_in_float32(monkeypatch):
+    """Of 512 equal terms: a sum in bfloat16 stops growing once a term is below its last digit."""
     monkeypatch.setattr(convolution, "NUMBERS", 1)
     x, kernel = jnp.ones((512, 1, 1, 1), jnp.bfloat16), jnp.zeros((3, 3, 1, 1), jnp.bfloat16)
     gradient = jax.jit(jax.grad(lambda kernel: jnp.sum(convolve(x, kernel))))(kernel)
@@ -98,8 +100,8 @@ def test_bfloat16_gradient_is_added_in_32_bits(monkeypatch):
 
 
 @pytest.mark.parametrize("stride", [1, 2])
-def test_bfloat16_is_matrix_products_on_a_cpu(stride, chunks):
-    """Rounded a few times to eight binary digits, where XLA rounds once."""
+def test_bfloat16_becomes_matrix_products_on_a_cpu(stride, chunks):
+    """Rounded a few times to 8 bits where XLA rounds once."""
     x, kernel = X.astype(jnp.bfloat16), KERNEL.astype(jnp.bfloat16)
     both = lambda f: lambda x, kernel: (f(x, kernel, stride), jax.grad(loss(f, stride), (0, 1))(x, kernel))  # noqa: E731
     program = jax.jit(both(convolve)).lower(x, kernel).compile()
@@ -122,9 +124,9 @@ def test_on_four_devices():
 
 
 @pytest.mark.parametrize("stride", [1, 2])
-def test_module_is_linen_conv(stride):
+def test_module_equals_that_of_linen(stride):
     module, expected = Convolution(3, stride), linen.Conv(3, (3, 3), strides=stride)
-    shapes = [jax.eval_shape(m.init, KEYS[0], X)["params"] for m in (module, expected)]
+    shapes = [jax.eval_shape(m.init, jax.random.key(0), X)["params"] for m in (module, expected)]
     assert shapes[0] == shapes[1]
     variables = {"params": {"kernel": KERNEL, "bias": jnp.array([1.0, -2.0, 0.5])}}
     assert_close(module.apply(variables, X), expected.apply(variables, X), 1e-5)

@@ -3,7 +3,7 @@ import itertools
 import jax
 import jax.numpy as jnp
 import pytest
-from conftest import assert_below, assert_close, disturbed
+from conftest import assert_below, assert_close, normal, random_params
 
 from jaxflow import nn
 from jaxflow.nn.adaln import DiTBlock, MMDiTBlock
@@ -12,9 +12,9 @@ from jaxflow.nn.dit import published
 from jaxflow.nn.embeddings import Fourier, rotate
 
 KEY = jax.random.key(0)
-X, T, Y = jax.random.normal(KEY, (2, 8, 8, 3)), jnp.array([0.1, 0.9]), jnp.array([0, 3])
+X, T, Y = normal(2, 8, 8, 3), jnp.array([0.1, 0.9]), jnp.array([0, 3])
 WORDS = jnp.array([[1, 2, 0], [0, 0, 0]])
-"""Two captions, of which one is empty."""
+"""Two captions, one of them empty."""
 
 
 def count(network, size, channels):
@@ -22,7 +22,7 @@ def count(network, size, channels):
     return sum(leaf.size for leaf in jax.tree.leaves(shapes))
 
 
-# Width, depth and how many parameters 2212.09748 and its code give, in millions; for XL to the last one.
+# Width, depth and millions of parameters by 2212.09748 and its code; exactly for XL.
 PUBLISHED = {
     "S": (384, 12, 32.96),
     "B": (768, 12, 130.51),
@@ -34,7 +34,7 @@ PUBLISHED = {
 @pytest.mark.requirement("R52")
 @pytest.mark.parametrize("size", PUBLISHED)
 def test_published_parameter_counts(size):
-    """Latents of 32 x 32 x 4, 1,000 classes and null; published with the fixed positions among them."""
+    """Latents of 32 x 32 x 4, 1,000 classes and null; the published counts include the fixed positions."""
     w, depth, millions = PUBLISHED[size]
     block = 6 * (w * w + w) + 4 * (w * w + w) + (w * 4 * w + 4 * w) + (4 * w * w + w)
     time, table, first = 256 * w + w + w * w + w, 1001 * w, 16 * w + w
@@ -50,20 +50,20 @@ def test_larger_patches_change_nothing_but_the_first_and_last_layer():
         assert found - counts[1] == (p**2 - 1) * 4 * (384 + 2 * 385)
 
 
-def test_options_replace_what_is_published():
+def test_options_override_the_published_ones():
     network = published("S", 4, nn.ClassTable(10), learned_variance=False, depth=3)
     assert (network.learned_variance, network.depth) == (False, 3)
     assert (network.frequencies, network.positions, network.time) == (256, "sinusoidal", "sinusoidal")
 
 
 def test_no_such_size():
-    with pytest.raises(ValueError, match="size = 'M': published are S, B, L, XL"):
+    with pytest.raises(ValueError, match="size = 'M': must be one of S, B, L, XL"):
         published("M", 2, nn.ClassTable(10))
 
 
 @pytest.mark.requirement("R52")
 def test_blocks_are_the_identity_at_initialisation():
-    x, others = jax.random.normal(KEY, (2, 9, 16)), jax.random.normal(KEY, (2, 4, 16))
+    x, others = normal(2, 9, 16), normal(2, 4, 16)
     embedding, mask = jnp.ones((2, 8)), jnp.ones((2, 4), bool)
     for arguments in ((x, embedding), (x, embedding, others, mask)):
         block = DiTBlock(heads=2, grid=(3, 3), depthwise=True)
@@ -72,8 +72,8 @@ def test_blocks_are_the_identity_at_initialisation():
     assert_close(block.init_with_output(KEY, x, embedding, others, mask)[0], (x, others), 0)
 
 
-def test_neighbours_are_seen_by_a_depthwise_convolution():
-    x, kernel = jax.random.normal(KEY, (2, 4 * 6, 5)), jax.random.normal(KEY, (3, 3, 5))
+def test_depthwise_convolution_mixes_neighbours():
+    x, kernel = normal(2, 4 * 6, 5), normal(3, 3, 5)
     out = DepthwiseConvolution((4, 6)).apply({"params": {"weights": kernel}}, x)
     numbers = ("NHWC", "HWIO", "NHWC")
     expected = jax.lax.conv_general_dilated(
@@ -100,19 +100,19 @@ def small(**options):
 
 
 def trained(network):
-    return disturbed(jax.jit(network.init)(KEY, X, T, WORDS)["params"], 0.2)
+    return random_params(network, X, T, WORDS)
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=lambda o: "-".join(map(str, o.values())))
-def test_options_begin_at_zero_and_every_parameter_has_a_gradient(options):
+def test_options_start_at_zero_and_every_parameter_has_a_gradient(options):
     network = small(**options)
-    begin, _ = jax.jit(network.init_with_output)(KEY, X, T, WORDS)
-    assert_close(begin, jnp.zeros_like(X), 0)
+    start = jax.jit(lambda: network.init_with_output(KEY, X, T, WORDS)[0])()
+    assert_close(start, jnp.zeros_like(X), 0)
     loss = lambda params: jnp.sum(jnp.sin(network.apply({"params": params}, X, T, WORDS)))  # noqa: E731
     gradients = jax.jit(jax.grad(loss))(trained(network))
     for path, leaf in jax.tree_util.tree_leaves_with_path(gradients):
         name = jax.tree_util.keystr(path)
-        # A bias of all keys, or of all tokens before a normalisation, changes nothing.
+        # A bias shared by all keys, or by all tokens before a normalisation, has no effect.
         if "key']['bias']" in name:
             continue
         assert float(jnp.abs(leaf).max()) > 0, name
@@ -125,7 +125,7 @@ def test_rematerialised_gradients_are_the_same(text):
 
     def gradient(network):
         def loss(params):
-            rngs = {"dropout": jax.random.key(7)}  # what was dropped must be dropped again
+            rngs = {"dropout": jax.random.key(7)}  # the recomputation must drop the same units
             return jnp.sum(jnp.sin(network.apply({"params": params}, X, T, WORDS, train=True, rngs=rngs)))
 
         return jax.jit(jax.grad(loss))(params)
@@ -134,7 +134,7 @@ def test_rematerialised_gradients_are_the_same(text):
 
 
 @pytest.mark.parametrize("options", [{"cross_attention": True}, {"joint_attention": True, "remat": True}])
-def test_a_loop_over_the_blocks_is_the_blocks_one_after_the_other(options):
+def test_scanned_blocks_equal_unrolled_ones(options):
     looped, plain = (small(**{**options, "depth": 3, "scan": scan}) for scan in (True, False))
     params = trained(looped)
     stacked = params["blocks"]
@@ -152,7 +152,7 @@ def test_a_loop_over_the_blocks_is_the_blocks_one_after_the_other(options):
     assert_close(ours, theirs | {"blocks": stack}, 1e-4)
 
 
-def test_a_joint_transformer_of_one_block_has_no_loop():
+def test_a_joint_transformer_of_one_block_is_not_scanned():
     looped, plain = (small(joint_attention=True, depth=1, scan=scan) for scan in (True, False))
     params = trained(plain)
     outs = (jax.jit(network.apply)({"params": params}, X, T, WORDS) for network in (looped, plain))
@@ -160,7 +160,7 @@ def test_a_joint_transformer_of_one_block_has_no_loop():
 
 
 @pytest.mark.parametrize("text", ["cross_attention", "joint_attention"])
-def test_16_bits_compute_near_32_with_32_bit_parameters(text):
+def test_bfloat16_is_close_to_float32_and_keeps_its_parameters(text):
     plain = small(**{text: True})
     params = trained(plain)
     half = plain.clone(dtype="bfloat16")
@@ -172,8 +172,8 @@ def test_16_bits_compute_near_32_with_32_bit_parameters(text):
     assert_below(jnp.sqrt(jnp.mean((out - exact) ** 2) / jnp.mean(exact**2)), 0.05)
 
 
-def test_time_near_one_is_told_apart_in_16_bits():
-    """bfloat16 would round 0.999 and 1 to one number."""
+def test_times_near_one_are_distinct_in_bfloat16():
+    """bfloat16 would round 0.999 to 1."""
     network = small(dtype="bfloat16")
     params = trained(network)
     apply = jax.jit(network.apply)
@@ -181,7 +181,7 @@ def test_time_near_one_is_told_apart_in_16_bits():
     assert float(jnp.abs(out[0] - out[1]).max()) > 1e-3
 
 
-def test_learned_variance_is_computed_and_left_out():
+def test_learned_variance_is_computed_and_discarded():
     network = small(learned_variance=True)
     out, variables = jax.eval_shape(network.init_with_output, KEY, X, T, WORDS)
     assert out.shape == X.shape
@@ -189,7 +189,7 @@ def test_learned_variance_is_computed_and_left_out():
 
 
 def test_rotary_products_depend_on_differences_of_position():
-    """A grid of one vector everywhere: the product of two positions depends on their difference alone."""
+    """On a grid of equal vectors the product of two positions depends only on their difference."""
     rows, columns = 4, 5
     q, k = (jnp.broadcast_to(v, (1, rows * columns, 1, 8)) for v in jax.random.normal(KEY, (2, 1, 1, 1, 8)))
     q, k = rotate(q, rows, columns), rotate(k, rows, columns)
@@ -210,6 +210,6 @@ def test_fourier_features_have_mean_square_one():
     assert_close(out[3, :20], jnp.sqrt(2.0) * jnp.sin(jnp.pi * w), 1e-5)
 
 
-def test_text_enters_in_one_way():
-    with pytest.raises(ValueError, match="cross_attention = joint_attention = True: one of them"):
+def test_text_enters_by_one_kind_of_attention():
+    with pytest.raises(ValueError, match="cross_attention = joint_attention = True: at most one"):
         jax.eval_shape(small(cross_attention=True, joint_attention=True).init, KEY, X, T, WORDS)

@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import assert_close, disturbed
+from conftest import assert_close, normal, random_params
 
 from jaxflow import nn
 from jaxflow.nn.lab_unet import LabUNet, ResidualLayer
@@ -10,7 +10,7 @@ from jaxflow.nn.lab_unet import LabUNet, ResidualLayer
 KEY = jax.random.key(0)
 T, Y = jnp.array([0.2, 0.9]), jnp.array([3, 10])
 SMALL = LabUNet(nn.ClassTable(10), channels=(4, 8), layers=1, width=6)
-X = jax.random.normal(KEY, (2, 4, 4, 1))
+X = normal(2, 4, 4, 1)
 
 
 def count(tree):
@@ -30,7 +30,7 @@ def test_as_many_parameters_as_in_the_lab():
 
 
 def test_resolutions():
-    """32 x 32 x 32 -> 8 x 8 x 128 -> 32 x 32 x 1, halved after two layers and doubled before two."""
+    """32 x 32 x 32 -> 8 x 8 x 128 -> 32 x 32 x 1: down after every two layers, up before them."""
     network = LabUNet(nn.ClassTable(10))
 
     def run(key, x):
@@ -49,10 +49,10 @@ def test_resolutions():
 
 
 def test_residual_layer_by_hand():
-    """x + conv2(norm2(silu(conv1(norm1(silu(x))) + time + condition))), in NumPy, of one pixel."""
-    layer, x = ResidualLayer(), jax.random.normal(KEY, (2, 1, 1, 4))
-    t, y = jax.random.normal(jax.random.key(1), (2, 2, 3))
-    variables = {"params": disturbed(layer.init(KEY, x, t, y)["params"], 0.5)}
+    """x + conv2(norm2(silu(conv1(norm1(silu(x))) + time + condition))) of one pixel, in NumPy."""
+    layer, x = ResidualLayer(), normal(2, 1, 1, 4)
+    t, y = normal(2, 3, seed=1), normal(2, 3, seed=2)
+    variables = {"params": random_params(layer, x, t, y, size=0.5)}
     p, t_, y_ = jax.tree.map(np.asarray, (variables["params"], t, y))
 
     def silu(v):
@@ -75,9 +75,8 @@ def test_residual_layer_by_hand():
     assert_close(layer.apply(variables, x, t, y)[:, 0, 0], expected, 1e-4)
 
 
-def test_every_parameter_has_a_gradient_and_examples_do_not_meet():
-    shapes = jax.eval_shape(SMALL.init, KEY, X, T, Y)["params"]
-    params = disturbed(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape), shapes), 0.5)
+def test_every_parameter_has_a_gradient_and_examples_are_independent():
+    params = random_params(SMALL, X, T, Y, size=0.5)
 
     @jax.jit
     def gradients(params, x, t, y):
@@ -89,11 +88,11 @@ def test_every_parameter_has_a_gradient_and_examples_do_not_meet():
     in_params, in_x = gradients(params, X, T, Y)
     assert_close(in_x[1], jnp.zeros_like(in_x[1]), 0)
     assert float(jnp.abs(in_x[0]).max()) > 0
-    del in_params["encode"]  # a table: only the row of the first example
+    del in_params["encode"]  # a table, of which only one row is read
     for leaf in jax.tree.leaves(in_params):
         assert float(jnp.abs(leaf).max()) > 0
 
 
-def test_sizes_that_cannot_be_halved_are_refused():
-    with pytest.raises(ValueError, match="image size 30 x 32: multiples of 4 are needed"):
+def test_sizes_must_be_multiples_of_four():
+    with pytest.raises(ValueError, match="image size 30 x 32: must be multiples of 4"):
         jax.eval_shape(LabUNet(nn.ClassTable(10)).init, KEY, jnp.zeros((2, 30, 32, 1)), T, Y)

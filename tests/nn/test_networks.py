@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import assert_close, disturbed
+from conftest import assert_close, disturbed, normal, random_params
 
 from jaxflow import nn
 from jaxflow.nn.dense import Dense
@@ -16,45 +16,39 @@ NETWORKS = {
     "unet_with_stem": nn.UNet(encode=nn.ClassTable(10), channels=(16, 32), blocks=1, width=32, patch=2),
     "dit": nn.DiT(encode=nn.ClassTable(10), width=32, depth=2, heads=2),
 }
-X = jax.random.normal(jax.random.key(0), (3, 12, 12, 1))
+X = normal(3, 12, 12, 1)
 T, Y = jnp.array([0.0, 0.5, 1.0]), jnp.array([0, 5, 10])
 
 
-@pytest.fixture(params=NETWORKS.values(), ids=NETWORKS.keys())
+@pytest.fixture(scope="module", params=NETWORKS.values(), ids=NETWORKS.keys())
 def network(request):
     return request.param
 
 
-def trained(network):
-    """Parameters away from the zeros of the initialisation."""
-    return disturbed(jax.jit(network.init)(jax.random.key(1), X, T, Y)["params"])
+@pytest.fixture(scope="module")
+def apply(network):
+    """(x, t, y) -> the output, with random parameters."""
+    variables = {"params": random_params(network, X, T, Y)}
+    compiled = jax.jit(network.apply)
+    return lambda *inputs: compiled(variables, *inputs)
 
 
 def test_shape_and_zero_at_initialisation(network):
-    out, _ = jax.jit(network.init_with_output)(jax.random.key(1), X, T, Y)
+    out = jax.jit(lambda: network.init_with_output(jax.random.key(1), X, T, Y)[0])()
     assert_close(out, jnp.zeros_like(X), 0)
 
 
 @pytest.mark.requirement("R23")
-def test_finite_at_both_ends_and_alone_as_in_a_batch(network):
-    apply = jax.jit(network.apply)
-    variables = {"params": trained(network)}
-    out = apply(variables, X, T, Y)
+def test_finite_at_both_ends_and_alone_as_in_a_batch(apply):
+    out = apply(X, T, Y)
     chex.assert_tree_all_finite(out)
     for i in range(3):
-        assert_close(apply(variables, X[i : i + 1], T[i : i + 1], Y[i : i + 1]), out[i : i + 1], 1e-4)
+        assert_close(apply(X[i : i + 1], T[i : i + 1], Y[i : i + 1]), out[i : i + 1], 1e-4)
 
 
-def test_image_time_and_condition_reach_the_output(network):
-    variables = {"params": trained(network)}
-    apply = jax.jit(network.apply)
-    out = apply(variables, X, T, Y)
-    others = [
-        apply(variables, X + 1, T, Y),
-        apply(variables, X, T * 0.5 + 0.1, Y),
-        apply(variables, X, T, (Y + 1) % 11),
-    ]
-    for other in others:
+def test_image_time_and_condition_reach_the_output(apply):
+    out = apply(X, T, Y)
+    for other in (apply(X + 1, T, Y), apply(X, T * 0.5 + 0.1, Y), apply(X, T, (Y + 1) % 11)):
         assert float(jnp.abs(other - out).max(axis=(1, 2, 3)).min()) > 1e-3
 
 
@@ -62,13 +56,13 @@ def test_every_parameter_has_a_gradient(network):
     def loss(params):
         return jnp.sum(network.apply({"params": params}, X, T, Y) ** 2)
 
-    for leaf in jax.tree.leaves(jax.jit(jax.grad(loss))(trained(network))):
+    for leaf in jax.tree.leaves(jax.jit(jax.grad(loss))(random_params(network, X, T, Y))):
         assert float(jnp.abs(leaf).max()) > 0
 
 
-def test_size_that_the_patch_does_not_divide_is_refused():
+def test_a_patch_must_divide_the_image_size():
     network = nn.DiT(encode=nn.ClassTable(10), patch=5, width=32, depth=1)
-    with pytest.raises(ValueError, match="patch size 5 does not divide the image size 12 x 12"):
+    with pytest.raises(ValueError, match="patch size 5: must divide the image size 12 x 12"):
         network.init(jax.random.key(0), X, T, Y)
 
 
@@ -93,7 +87,7 @@ def test_patch_embedding_is_a_strided_convolution():
 @pytest.mark.requirement("R52")
 @pytest.mark.parametrize(("height", "width"), [(16, 16), (5, 7)])
 def test_positions_of_a_grid_are_the_published_ones(height, width):
-    """Number by number: of the first half of the channels the column, sines before cosines."""
+    """The first half of the channels encodes the column, sines before cosines."""
     channels = 24
     expected = np.zeros((height * width, channels))
     for row, column, k in np.ndindex(height, width, channels // 4):
@@ -106,7 +100,7 @@ def test_positions_of_a_grid_are_the_published_ones(height, width):
 
 @pytest.mark.requirement("R52")
 def test_features_of_time_are_the_published_ones():
-    """Of t in thousandths, cosines before sines."""
+    """Of 1000 t, cosines before sines."""
     t, features = np.array([0.0, 0.25, 1.0]), 256
     angles = 1000 * t[:, None] * np.exp(-np.log(10_000) * np.arange(128) / 128)[None]
     expected = np.concatenate([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
@@ -117,7 +111,7 @@ def test_features_of_time_are_the_published_ones():
 
 
 @pytest.mark.parametrize("shape", [(5, 8), (2, 3, 8)])
-def test_dense_is_linens(shape):
+def test_dense_equals_that_of_linen(shape):
     x = jax.random.normal(jax.random.key(0), shape)
     variables = disturbed(linen.Dense(4).init(jax.random.key(1), x))
     with jax.default_matmul_precision("highest"):

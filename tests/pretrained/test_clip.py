@@ -8,15 +8,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import torch
-import transformers
 from clip_folder import END, POSITIONS, START, TEXTS, TOKENIZERS, VOCABULARY, write, write_tokenizer
-from conftest import assert_close, compiling_nothing
-from safetensors.torch import load_file, save_file
+from conftest import Lazy, assert_close, compiling_nothing
 
 from jaxflow.nn.clip_text import CLIPText
 from jaxflow.pretrained import clip
 from jaxflow.pretrained.tensors import name_of
+
+torch, transformers, safetensors = Lazy("torch"), Lazy("transformers"), Lazy("safetensors.torch")
 
 
 def reference_ids(folder, texts, length):
@@ -26,7 +25,7 @@ def reference_ids(folder, texts, length):
 
 
 def reference(model, folder, texts, length=POSITIONS):
-    """Final tokens, pooled and projected, by torch; no mask of padding, as the published models are used."""
+    """Tokens, pooled and projected outputs of torch, without a padding mask, as published models are used."""
     ids = torch.tensor(reference_ids(folder, texts, length)[0])
     with torch.no_grad():
         projection = getattr(model, "text_projection", None)
@@ -36,7 +35,7 @@ def reference(model, folder, texts, length=POSITIONS):
 
 
 def encode_all(text, texts=TEXTS):
-    with pytest.warns(UserWarning, match="is not read"):
+    with pytest.warns(UserWarning, match="is ignored"):
         return text.encode(texts)
 
 
@@ -92,16 +91,16 @@ def test_both_conventions_of_the_end_token(tmp_path, end, tokenizer):
     assert text.network.end_token == (None if end == 2 else end)
     found = encode_all(text)
     assert_close(found.pooled, reference(model, tmp_path, TEXTS)[1], 1e-4)
-    with pytest.warns(UserWarning, match="is not read"):
+    with pytest.warns(UserWarning, match="is ignored"):
         ids, mask = text.tokenizer(TEXTS, text.max_length)
-    # Not compiled as a whole, which may compute the two in loops of their own.
+    # Not compiled as a whole, which may compute the two in separate loops.
     plain = text.network.apply({"params": text.params}, jnp.asarray(ids))
     assert_close(plain.pooled[1], plain.tokens[1, mask[1].sum() - 1], 0)
 
 
 @pytest.mark.parametrize("end", [2, VOCABULARY[END]])
 def test_end_token_that_is_not_the_largest_id(tmp_path, end):
-    """An id behind the end token's, as learned words have, tells the conventions apart."""
+    """An id above the end token's, as learned words have, distinguishes the conventions."""
     model = write(tmp_path, eos_token_id=end, vocab_size=len(VOCABULARY) + 1)
     text = clip.load(tmp_path)
     ids = np.array([[VOCABULARY[START], len(VOCABULARY), 5, *[VOCABULARY[END]] * 3]], np.int32)
@@ -127,9 +126,9 @@ def test_tokens_of_earlier_blocks(tmp_path):
     assert_close(encode_all(clip.load(tmp_path, skip=3, final_norm=False)).tokens, states[0], 1e-6)
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_half_precision_weights_are_read_as_float32(tmp_path, dtype):
-    model = write(tmp_path).to(dtype)
+    model = write(tmp_path).to(getattr(torch, dtype))
     model.save_pretrained(tmp_path)
     text = clip.load(tmp_path)
     assert {leaf.dtype for leaf in jax.tree.leaves(text.params)} == {np.dtype("float32")}
@@ -150,22 +149,22 @@ def test_sharded_weights(tmp_path):
 
 @pytest.mark.parametrize("kind", ["CLIPTextModel", "CLIPTextModelWithProjection"])
 def test_names_with_and_without_their_prefix_and_with_position_ids(tmp_path, kind):
-    """Published files have text_model. before every name, and the positions as a tensor; new ones may not."""
+    """Published files prefix every name with text_model. and store the positions; new ones may not."""
     model = write(tmp_path, kind)
     file = tmp_path / "model.safetensors"
-    bare = {key.removeprefix("text_model."): value for key, value in load_file(file).items()}
+    bare = {key.removeprefix("text_model."): value for key, value in safetensors.load_file(file).items()}
     positions = torch.arange(POSITIONS)[None]
     for prefix in ("", "text_model."):
         named = {
             key if key.startswith("text_projection") else prefix + key: value for key, value in bare.items()
         }
-        save_file(named | {f"{prefix}embeddings.position_ids": positions}, file)
+        safetensors.save_file(named | {f"{prefix}embeddings.position_ids": positions}, file)
         found = encode_all(clip.load(tmp_path))
         assert_close(found.tokens, reference(model, tmp_path, TEXTS)[0], 1e-4)
 
 
 def test_pipeline_folder(tmp_path):
-    """As `diffusers` writes Stable Diffusion XL."""
+    """As `diffusers` saves Stable Diffusion XL."""
     first = write(tmp_path / "text_encoder")
     second = write(
         tmp_path / "text_encoder_2", "CLIPTextModelWithProjection", hidden_size=64, hidden_act="gelu"
@@ -182,20 +181,20 @@ def test_pipeline_folder(tmp_path):
     assert_close(found.projected, projected, 1e-4)
 
 
-def test_shorter_length_and_what_is_cut(tmp_path):
+def test_a_shorter_length_truncates_with_a_warning(tmp_path):
     model = write(tmp_path)
     text = clip.load(tmp_path, max_length=8)
     with pytest.warns(UserWarning, match="max_length = 8") as warned:
         found = text.encode(["a photo of the cat and the photo", "the cat"])
     assert [str(warning.message) for warning in warned] == [
-        "prompt 'a photo of the cat and the photo' has 10 tokens, max_length = 8: 'the photo' is not read"
+        "prompt 'a photo of the cat and the photo' has 10 tokens, max_length = 8: 'the photo' is ignored"
     ]
     texts = ["a photo of the cat and", "the cat"]
     assert_close(found.tokens, reference(model, tmp_path, texts, 8)[0], 1e-4)
     assert found.mask.sum(axis=1).tolist() == [8, 4]
 
 
-def test_many_prompts_are_each_as_alone_and_nothing_is_compiled_twice(tmp_path):
+def test_a_prompt_does_not_depend_on_its_batch_and_compiles_once(tmp_path):
     write(tmp_path)
     text = clip.load(tmp_path)
     prompts = [f"{'the ' * (i % 7)}cat {i}" for i in range(37)]
@@ -207,7 +206,7 @@ def test_many_prompts_are_each_as_alone_and_nothing_is_compiled_twice(tmp_path):
         assert_close(text.encode([prompts[i]]).tokens[0], found.tokens[i], 1e-5)
 
 
-def test_bfloat16_computes_close_to_float32(tmp_path):
+def test_bfloat16_is_close_to_float32(tmp_path):
     write(tmp_path, "CLIPTextModelWithProjection")
     rounded, exact = (encode_all(clip.load(tmp_path, dtype=dtype)) for dtype in ("bfloat16", "float32"))
     for name in ("tokens", "pooled", "projected"):
@@ -248,7 +247,7 @@ PUBLISHED = {
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_parameters_at_the_published_sizes(tmp_path, name):
-    """Names, shapes and number are those of the reference, which is built without memory."""
+    """Names, shapes and count equal those of the reference, built without memory."""
     count, config = PUBLISHED[name]
     config = {"model_type": "clip_text_model", "vocab_size": 49408, "num_hidden_layers": 12} | config
     (tmp_path / "config.json").write_text(json.dumps(config))
@@ -273,8 +272,8 @@ def test_defaults_of_a_configuration_are_those_of_transformers():
     assert {key: getattr(reference, key) for key in clip.DEFAULTS} == clip.DEFAULTS
 
 
-def test_configuration_that_is_there_twice(tmp_path):
-    """The first published CLIPModel folders have text_config_dict beside text_config."""
+def test_a_duplicated_configuration(tmp_path):
+    """The first published CLIPModel folders have both text_config_dict and text_config."""
     config = {
         "model_type": "clip",
         "architectures": ["CLIPModel"],

@@ -5,11 +5,12 @@ import shutil
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 import pytest
-import torch
 from clip_folder import NAMED, POSITIONS, write
-from safetensors.torch import load_file, save_file
+from conftest import Lazy
 
 from jaxflow.pretrained import clip
+
+torch, safetensors = Lazy("torch"), Lazy("safetensors.torch")
 
 
 @pytest.fixture(scope="module")
@@ -29,9 +30,9 @@ def edit_config(**changes):
 
 def edit_weights(edit):
     def apply(path):
-        tensors = load_file(path / "model.safetensors")
+        tensors = safetensors.load_file(path / "model.safetensors")
         edit(tensors)
-        save_file(tensors, path / "model.safetensors")
+        safetensors.save_file(tensors, path / "model.safetensors")
 
     return apply
 
@@ -66,7 +67,7 @@ BROKEN = {
             "version https://git-lfs.github.com/spec/v1\noid sha256:0"
         ),
         ValueError,
-        r"model.safetensors \(5\d bytes\) is not a whole safetensors file",
+        r"model.safetensors \(5\d bytes\) is not a complete safetensors file",
     ),
     "no_key": (
         edit_weights(lambda t: t.pop(QUERY)),
@@ -82,33 +83,33 @@ BROKEN = {
     "shape": (
         edit_weights(lambda t: t.update({QUERY: torch.zeros(32, 31)})),
         ValueError,
-        rf"'{QUERY}' has the shape \(32, 31\), config.json asks for \(32, 32\)",
+        rf"'{QUERY}' has the shape \(32, 31\), expected \(32, 32\) by config.json",
     ),
     "quantised": (
         edit_weights(lambda t: t.update({QUERY: torch.zeros(32, 32, dtype=torch.int8)})),
         ValueError,
-        f"'{QUERY}' is I8: read are F64, F32, F16, BF16",
+        f"'{QUERY}' is I8: must be one of F64, F32, F16, BF16",
     ),
     "fewer_blocks": (
         edit_config(num_hidden_layers=2),
         ValueError,
-        "has the tensor 'text_model.encoder.layers.2.*', for which its config.json has no place",
+        "has the tensor 'text_model.encoder.layers.2.*', which its config.json lacks",
     ),
     "depth": (
         edit_config(num_hidden_layers=10**9),
         ValueError,
-        "depth = 1000000000: it should be less than or equal to 1024",
+        "depth = 1000000000: must be less than or equal to 1024",
     ),
-    "architecture": (edit_config(model_type="bert"), ValueError, "model_type = 'bert': read are clip"),
+    "architecture": (edit_config(model_type="bert"), ValueError, "model_type = 'bert': must be clip"),
     "activation": (
         edit_config(hidden_act="silu"),
         ValueError,
-        "hidden_act = 'silu': read are quick_gelu, gelu",
+        "hidden_act = 'silu': must be quick_gelu or gelu",
     ),
-    "heads": (edit_config(num_attention_heads=5), ValueError, "heads = 5 does not divide width = 32"),
-    "end": (edit_config(eos_token_id=7), ValueError, "eos_token_id = 7, the tokenizer's end token is"),
-    "ends": (edit_config(eos_token_id=[1, 2]), ValueError, r"eos_token_id = \[1, 2\]: one number is needed"),
-    "vocabulary": (edit_config(vocab_size=99), ValueError, "vocab_size = 99 of config.json is below"),
+    "heads": (edit_config(num_attention_heads=5), ValueError, "heads = 5: must divide width = 32"),
+    "end": (edit_config(eos_token_id=7), ValueError, "eos_token_id = 7: must be the tokenizer's end token"),
+    "ends": (edit_config(eos_token_id=[1, 2]), ValueError, r"eos_token_id = \[1, 2\]: must be an integer"),
+    "vocabulary": (edit_config(vocab_size=99), ValueError, "vocab_size = 99: must be at least"),
     "no_vocab": (remove("vocab.json"), FileNotFoundError, "neither tokenizer.json nor vocab.json"),
     "no_merges": (remove("merges.txt"), FileNotFoundError, "neither tokenizer.json nor merges.txt"),
     "bad_tokenizer": (
@@ -119,7 +120,7 @@ BROKEN = {
     "bad_merges": (
         lambda p: (p / "merges.txt").write_text("#version: 0.2\nqq zz\n"),
         ValueError,
-        "vocab.json and merges.txt are no byte pairs",
+        "vocab.json and merges.txt are not a BPE model",
     ),
     "no_padding": (
         lambda p: (p / "special_tokens_map.json").write_text(json.dumps(NAMED | {"pad_token": "<pad>"})),
@@ -130,7 +131,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_a_broken_folder_is_refused_in_one_line(tmp_path, folder, name):
+def test_a_broken_folder_is_an_error_of_one_line(tmp_path, folder, name):
     breaking, error, message = BROKEN[name]
     path = tmp_path / "clip"
     shutil.copytree(folder, path)
@@ -145,11 +146,11 @@ def test_a_broken_folder_is_refused_in_one_line(tmp_path, folder, name):
     [
         (
             {"max_length": POSITIONS + 1},
-            f"max_length = {POSITIONS + 1}: the model has positions for {POSITIONS}",
+            f"max_length = {POSITIONS + 1}: must be at most the model.s {POSITIONS} positions",
         ),
-        ({"max_length": 1}, "max_length = 1: start and end take two tokens"),
-        ({"skip": 4}, "skip = 4: there are 3 blocks"),
-        ({"dtype": "float16"}, "dtype = 'float16': there are float32, bfloat16"),
+        ({"max_length": 1}, "max_length = 1: must be at least 2"),
+        ({"skip": 4}, "skip = 4: must be from 0 to depth = 3"),
+        ({"dtype": "float16"}, "dtype = 'float16': must be float32 or bfloat16"),
     ],
 )
 def test_options_out_of_range(folder, options, message):
@@ -157,14 +158,14 @@ def test_options_out_of_range(folder, options, message):
         clip.load(folder, **options)
 
 
-def test_folders_that_are_not_there(tmp_path, folder):
-    with pytest.raises(FileNotFoundError, match=r"openai/clip' does not exist: .* none is downloaded"):
+def test_missing_folders(tmp_path, folder):
+    with pytest.raises(FileNotFoundError, match=r"openai/clip' does not exist: .* nothing is downloaded"):
         clip.load(tmp_path / "openai/clip")
     with pytest.raises(FileNotFoundError, match=r"has no text_encoder_3/config\.json"):
         clip.load(folder, subfolder="text_encoder_3")
 
 
 @pytest.mark.parametrize("prompts", [[], "the cat"])
-def test_prompts_are_a_list(folder, prompts):
-    with pytest.raises(ValueError, match="a list of at least one string is needed"):
+def test_prompts_must_be_a_list(folder, prompts):
+    with pytest.raises(ValueError, match="expected a list of at least one string"):
         clip.load(folder).encode(prompts)

@@ -43,7 +43,7 @@ class Counting:
 
 
 @pytest.mark.parametrize(("dtype", "bound"), [("float32", 0), ("float16", 1e-3)])
-def test_arrays_on_disk_are_those_of_encode_and_computed_once(tmp_path, monkeypatch, dtype, bound):
+def test_cached_arrays_equal_those_of_encode_and_are_computed_once(tmp_path, monkeypatch, dtype, bound):
     monkeypatch.setattr("jaxflow.pretrained.embeddings.BLOCK", 2)
     text, counting = encoder(), Counting(monkeypatch)
     written = cached(text, PROMPTS, tmp_path / "new", dtype=dtype)
@@ -73,7 +73,7 @@ CHANGES = {
 
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.filterwarnings("ignore:prompt")
-def test_another_encoder_does_not_read_stale_arrays(tmp_path, change):
+def test_another_encoder_does_not_hit_the_cache(tmp_path, change):
     text = encoder()
     other = CHANGES[change](text)
     before = cached(text, PROMPTS, tmp_path, dtype="float32")
@@ -83,7 +83,7 @@ def test_another_encoder_does_not_read_stale_arrays(tmp_path, change):
 
 
 @pytest.mark.parametrize("prompts", [PROMPTS[::-1], PROMPTS[:4], ["the", "cat", *PROMPTS[1:]]])
-def test_other_captions_do_not_read_stale_arrays(tmp_path, prompts):
+def test_other_captions_do_not_hit_the_cache(tmp_path, prompts):
     text = encoder()
     cached(text, PROMPTS, tmp_path, dtype="float32")
     found = cached(text, prompts, tmp_path, dtype="float32")
@@ -109,7 +109,7 @@ def test_an_interrupted_call_leaves_nothing(tmp_path, monkeypatch):
 
 
 def test_two_processes_at_once(tmp_path, monkeypatch):
-    """The other one is done while this one computes."""
+    """The other process finishes while this one computes."""
     text = encoder()
     encode = PretrainedText.encode
 
@@ -124,11 +124,11 @@ def test_two_processes_at_once(tmp_path, monkeypatch):
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_numbers_beyond_float16_are_refused(tmp_path):
+def test_numbers_beyond_float16_are_rejected(tmp_path):
     text = encoder()
     scale = {"scale": np.full(8, 1e6, np.float32), "bias": np.zeros(8, np.float32)}
     large = dataclasses.replace(text, params=text.params | {"final_norm": scale})
-    with pytest.raises(ValueError, match="tokens has numbers that are not finite in dtype = 'float16'"):
+    with pytest.raises(ValueError, match="dtype = 'float16': tokens has values that are not finite"):
         cached(large, PROMPTS, tmp_path)
     assert list(tmp_path.iterdir()) == []
     assert float(np.abs(cached(large, PROMPTS, tmp_path, dtype="float32").tokens).max()) > 65504
@@ -137,7 +137,7 @@ def test_numbers_beyond_float16_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ("prompts", "dtype", "message"),
     [
-        (PROMPTS, "float64", "dtype = 'float64': there are float16, float32"),
+        (PROMPTS, "float64", "dtype = 'float64': must be float16 or float32"),
         ([], "float16", "a list of at least one string"),
         ("the cat", "float16", "a list of at least one string"),
     ],

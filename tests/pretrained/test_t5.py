@@ -7,15 +7,14 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 import jax
 import numpy as np
 import pytest
-import torch
-import transformers
-from conftest import assert_close
-from safetensors.torch import load_file, save_file
-from transformers.models.t5.modeling_t5 import T5Attention
+from conftest import Lazy, assert_close
 
 from jaxflow.nn.t5 import relative_buckets
 from jaxflow.pretrained import t5
 from jaxflow.pretrained.tensors import name_of
+
+torch, transformers, safetensors = Lazy("torch"), Lazy("transformers"), Lazy("safetensors.torch")
+modeling_t5 = Lazy("transformers.models.t5.modeling_t5")
 
 PIECES = [
     "▁",
@@ -59,7 +58,7 @@ def write_tokenizer(folder):
 
 
 def write(folder, kind="T5EncoderModel", **changes):
-    """A folder as `transformers` writes it, and its model with all weights random."""
+    """A folder as `transformers` saves it, and its model with random weights."""
     write_tokenizer(folder)
     model = getattr(transformers, kind)(transformers.T5Config(vocab_size=64, **(T5 | changes))).eval()
     generator = torch.Generator().manual_seed(0)
@@ -96,7 +95,7 @@ def test_ids_and_hidden_states_are_those_of_transformers(tmp_path, kind, feed_fo
 def test_buckets_of_distances(buckets, distance):
     n = 700
     offset = torch.arange(n)[None] - torch.arange(n)[:, None]
-    expected = T5Attention._relative_position_bucket(offset, True, buckets, distance)
+    expected = modeling_t5.T5Attention._relative_position_bucket(offset, True, buckets, distance)
     np.testing.assert_array_equal(relative_buckets(n, buckets, distance), expected.numpy())
 
 
@@ -108,13 +107,13 @@ def test_padding_has_no_influence(tmp_path):
     assert_close(long.tokens[:, :count], short.tokens[:, :count], 1e-5)
 
 
-def test_what_is_cut(tmp_path):
+def test_truncation_warns(tmp_path):
     model = write(tmp_path)
     text = t5.load(tmp_path, 4)
     with pytest.warns(UserWarning, match="max_length = 4") as warned:
         found = text.encode(["the cat of a photo"])
     assert [str(warning.message) for warning in warned] == [
-        "prompt 'the cat of a photo' has 6 tokens, max_length = 4: 'a photo' is not read"
+        "prompt 'the cat of a photo' has 6 tokens, max_length = 4: 'a photo' is ignored"
     ]
     assert_close(found.tokens, reference(model, tmp_path, ["the cat of a photo"], 4)[1], 1e-4)
 
@@ -131,16 +130,16 @@ def test_pipeline_folder_in_half_precision_and_shards(tmp_path):
     assert_close(text.encode(TEXTS).tokens, expected, 1e-4)
 
 
-def test_embedding_under_its_other_name(tmp_path):
+def test_embedding_under_its_alternative_name(tmp_path):
     model = write(tmp_path)
-    tensors = load_file(tmp_path / "model.safetensors")
+    tensors = safetensors.load_file(tmp_path / "model.safetensors")
     tensors["encoder.embed_tokens.weight"] = tensors.pop("shared.weight")
-    save_file(tensors, tmp_path / "model.safetensors")
+    safetensors.save_file(tensors, tmp_path / "model.safetensors")
     expected = reference(model, tmp_path, TEXTS)[1]
     assert_close(t5.load(tmp_path, LENGTH).encode(TEXTS).tokens, expected, 1e-4)
 
 
-def test_bfloat16_computes_close_to_float32(tmp_path):
+def test_bfloat16_is_close_to_float32(tmp_path):
     write(tmp_path, feed_forward_proj="gated-gelu")
     dtypes = ("bfloat16", "float32")
     rounded, exact = (t5.load(tmp_path, LENGTH, dtype=dtype).encode(TEXTS).tokens for dtype in dtypes)
@@ -163,7 +162,7 @@ COUNTS = {"t5-small": 35_330_816, "t5-v1_1-xxl": 4_762_310_656}
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_parameters_at_the_published_sizes(tmp_path, name):
-    """Names, shapes and number are those of the reference, which is built without memory."""
+    """Names, shapes and count equal those of the reference, built without memory."""
     (tmp_path / "config.json").write_text(json.dumps(PUBLISHED[name] | {"model_type": "t5"}))
     network = t5.network_of(tmp_path / "config.json")
     with torch.device("meta"):
@@ -206,16 +205,16 @@ def sentencepiece_only(path):
 
 
 def remove_bias(path):
-    tensors = load_file(path / "model.safetensors")
+    tensors = safetensors.load_file(path / "model.safetensors")
     del tensors["encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight"]
-    save_file(tensors, path / "model.safetensors")
+    safetensors.save_file(tensors, path / "model.safetensors")
 
 
 BROKEN = {
     "sentencepiece": (
         sentencepiece_only,
         FileNotFoundError,
-        r"has spiece.model and no tokenizer.json: .* AutoTokenizer.from_pretrained\(",
+        r"has spiece.model, no tokenizer.json: .* AutoTokenizer.from_pretrained\(",
     ),
     "no_tokenizer": (
         lambda p: (p / "tokenizer.json").unlink(),
@@ -226,20 +225,24 @@ BROKEN = {
     "depth": (
         edit_config(num_layers=10**9),
         ValueError,
-        "depth = 1000000000: it should be less than or equal",
+        "depth = 1000000000: must be less than or equal",
     ),
-    "architecture": (edit_config(model_type="umt5"), ValueError, "model_type = 'umt5': read is t5"),
+    "architecture": (edit_config(model_type="umt5"), ValueError, "model_type = 'umt5': must be t5"),
     "feed_forward": (
         edit_config(feed_forward_proj="gated-silu"),
         ValueError,
-        "feed_forward_proj = 'gated-silu': read are relu, gated-gelu",
+        "feed_forward_proj = 'gated-silu': must be relu or gated-gelu",
     ),
-    "fewer_blocks": (edit_config(num_layers=2), ValueError, "has the tensor 'encoder.block.2.*no place"),
+    "fewer_blocks": (
+        edit_config(num_layers=2),
+        ValueError,
+        "has the tensor 'encoder.block.2.*config.json lacks",
+    ),
 }
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_a_broken_folder_is_refused_in_one_line(tmp_path, folder, name):
+def test_a_broken_folder_is_an_error_of_one_line(tmp_path, folder, name):
     breaking, error, message = BROKEN[name]
     path = tmp_path / "t5"
     shutil.copytree(folder, path)

@@ -1,10 +1,12 @@
 import pytest
-import torch
+from conftest import Lazy
+
+torch = Lazy("torch")
 
 
 @pytest.fixture(autouse=True)
 def _double(float64):
-    """Peers compute in float64, as we do beside them."""
+    """Both we and the peers compute in float64."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     yield
@@ -13,5 +15,5 @@ def _double(float64):
 
 @pytest.fixture
 def widened(monkeypatch):
-    """So do the schedulers of diffusers, which turn what they are given to float32."""
+    """Also in the schedulers of diffusers, which cast their inputs to float32."""
     monkeypatch.setattr(torch, "float32", torch.float64)

@@ -1,13 +1,14 @@
-"""Exact networks of a mixture of Gaussians, for us and for the peers, and arrays from one to the other."""
+"""Exact networks of a Gaussian mixture for us and for the peers, and arrays converted between the two."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import torch
-from conftest import three_components
+from conftest import Lazy, three_components
 
 from jaxflow import mixtures
 from jaxflow.per_example import expand
+
+torch = Lazy("torch")
 
 
 def to_torch(x):
@@ -23,7 +24,7 @@ def points(n=8, seed=0):
 
 
 def velocity(path):
-    """Of all components together, (x, t) -> (b, d)."""
+    """The marginal velocity, (x, t) -> (b, d)."""
     return lambda x, t: mixtures.velocity(three_components(), path, x, t)
 
 
@@ -32,7 +33,7 @@ def noise(path):
 
 
 def v(path):
-    """Salimans and Ho's: alpha noise - beta data."""
+    """alpha noise - beta data, of Salimans and Ho."""
 
     def network(x, t):
         data = mixtures.denoise(three_components(), path, x, t)
@@ -42,6 +43,6 @@ def v(path):
 
 
 def in_torch(network):
-    """The network for a peer: (x, one time of ours for all) -> its answer, both of torch."""
+    """The network for a peer: (x, a single time of ours) -> its output, in torch."""
     compiled = jax.jit(network)
     return lambda x, t: to_torch(compiled(to_jax(x), jnp.full(len(x), float(t))))

@@ -1,23 +1,16 @@
-"""Guidance rules beside the guiders of diffusers, on images of an arbitrary field, and ADM's in its DDIM."""
+"""Guidance rules against the guiders of diffusers on an arbitrary field, and against ADM's DDIM."""
 
 import jax
 import jax.numpy as jnp
 import pytest
-import torch
-from conftest import assert_close, three_components
-from diffusers import DDIMScheduler
-from diffusers.guiders import (
-    AdaptiveProjectedGuidance,
-    AutoGuidance,
-    ClassifierFreeGuidance,
-    ClassifierFreeZeroStarGuidance,
-)
+from conftest import Lazy, assert_close, three_components
 
 from jaxflow import guidance, mixtures, paths, predictions, sampling, times
 from jaxflow.per_example import expand
 from reference import exact
 from reference.exact import in_torch, points, to_jax, to_torch
 
+torch, diffusers, guiders = Lazy("torch"), Lazy("diffusers"), Lazy("diffusers.guiders")
 W = 3.5
 NULL = jnp.array(0.0)
 
@@ -35,7 +28,7 @@ def worse(x, t, y):
 
 
 def both(x, t, y):
-    """The conditional and the unguided velocity, for a guider."""
+    """The conditional and the unconditional velocity for a guider."""
     return [to_torch(field(x, t, labels)) for labels in (y, jnp.zeros_like(y))]
 
 
@@ -47,18 +40,20 @@ def step_of(guider, n, steps):
 @pytest.mark.parametrize("share", [0.0, 0.7])
 @pytest.mark.parametrize("original", [False, True])
 def test_classifier_free_and_rescaled(share, original):
-    """In `use_original_formulation` the scale is w - 1. Their deviations divide by n - 1, which cancels."""
+    """With `use_original_formulation` the scale is w - 1. Their deviations divide by n - 1, which cancels."""
     x, y = images()
     t = jnp.full(3, 0.3)
-    guider = ClassifierFreeGuidance(W - original, guidance_rescale=share, use_original_formulation=original)
+    guider = guiders.ClassifierFreeGuidance(
+        W - original, guidance_rescale=share, use_original_formulation=original
+    )
     rule = guidance.rescaled(share=share) if share else guidance.classifier_free
     assert_close(rule(field, y, NULL, W)(x, t), to_jax(guider.forward(*both(x, t, y)).pred), 1e-12)
 
 
 def test_an_interval_of_times_is_their_share_of_the_steps():
-    """From the step start n to before the step stop n: our times on a uniform grid."""
+    """From step start * n up to step stop * n, exclusive: our times on a uniform grid."""
     x, y = images()
-    guider = ClassifierFreeGuidance(W, start=0.2, stop=0.7)
+    guider = guiders.ClassifierFreeGuidance(W, start=0.2, stop=0.7)
     rule = guidance.classifier_free(field, y, NULL, guidance.interval(W, 0.2, 0.7))
     for n, time in enumerate(times.uniform(10)[:-1]):
         t = jnp.full(3, time)
@@ -67,10 +62,10 @@ def test_an_interval_of_times_is_their_share_of_the_steps():
 
 
 def test_autoguidance():
-    """The guider gets both answers; its way to a worse model, layers left out, is no part of ours."""
+    """The guider is given both outputs; we do not build its worse model by skipping layers."""
     x, y = images()
     t = jnp.full(3, 0.3)
-    guider = AutoGuidance(W, auto_guidance_layers=0, dropout=1.0)
+    guider = guiders.AutoGuidance(W, auto_guidance_layers=0, dropout=1.0)
     pred = guider.forward(to_torch(field(x, t, y)), to_torch(worse(x, t, y))).pred
     assert_close(guidance.autoguidance(worse)(field, y, NULL, W)(x, t), to_jax(pred), 1e-12)
 
@@ -78,13 +73,13 @@ def test_autoguidance():
 @pytest.mark.parametrize("momentum", [None, -0.5])
 @pytest.mark.parametrize("limit", [2.0, 15.0])
 def test_projected_guidance_of_the_predicted_data(momentum, limit):
-    """By `use_original_formulation`, from the conditional data, as in the paper; steps in a row.
+    """With `use_original_formulation`, from the conditional data, as in the paper, over several steps.
 
-    The guider takes what it gets, and its paper and we the data that are predicted. By its default it starts
-    from the unguided data, which is the same for eta = 1 with neither limit nor momentum alone.
+    The guider takes any prediction; its paper and we take the predicted data. By default it starts from the
+    unconditional data, which is equivalent only at eta = 1 without limit and momentum.
     """
     path, (x, y) = paths.Cosine(), images()
-    guider = AdaptiveProjectedGuidance(
+    guider = guiders.AdaptiveProjectedGuidance(
         W - 1,
         adaptive_projected_guidance_momentum=momentum,
         adaptive_projected_guidance_rescale=limit,
@@ -93,7 +88,7 @@ def test_projected_guidance_of_the_predicted_data(momentum, limit):
     )
     rule = guidance.projected(path, parallel=0.3, limit=limit, momentum=momentum or 0.0)(field, y, NULL, W)
     memory = rule.start(x) if momentum else None
-    # A guider makes its memory when it prepares the inputs of its first step.
+    # A guider creates its memory when it prepares the inputs of its first step.
     step_of(guider, 0, 3).prepare_inputs({})
     for time in (0.1, 0.4, 0.8):
         t = jnp.full(3, time)
@@ -114,10 +109,10 @@ def _to_data(path, x, t, velocity):
 
 @pytest.mark.parametrize("steps", [0, 2])
 def test_zero_star(steps, monkeypatch):
-    """Their first steps are ours before rest = grid[steps]; their 1e-8 beside |u(x)|^2 is the difference."""
+    """Their first steps are ours before rest = grid[steps]; they add 1e-8 to |u(x)|^2."""
     monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
     x, y = images()
-    guider = ClassifierFreeZeroStarGuidance(W, zero_init_steps=steps)
+    guider = guiders.ClassifierFreeZeroStarGuidance(W, zero_init_steps=steps)
     grid = times.shifted(5, 3.0)
     rule = guidance.zero_star(rest=grid[steps])(field, y, NULL, W)
     for n, time in enumerate(grid[:-1]):
@@ -127,8 +122,8 @@ def test_zero_star(steps, monkeypatch):
 
 
 def test_classifier_guidance_is_that_of_adm(widened):
-    """DDIM of the noise less beta w grad log p(y | x): Dhariwal and Nichol 2105.05233, algorithm 2."""
-    scheduler = DDIMScheduler(clip_sample=False, timestep_spacing="trailing")
+    """DDIM with noise - beta w grad log p(y | x): Dhariwal and Nichol 2105.05233, algorithm 2."""
+    scheduler = diffusers.DDIMScheduler(clip_sample=False, timestep_spacing="trailing")
     scheduler.set_timesteps(10)
     path, mixture = paths.DDPM(to_jax(scheduler.betas)), three_components()
     y = jnp.arange(8) % 3

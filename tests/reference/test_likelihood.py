@@ -1,15 +1,14 @@
-"""Likelihood beside flow_matching, with the same steps, and with its adaptive ones."""
+"""Likelihood against flow_matching, with the same steps and with its adaptive ones."""
 
 import jax
 import jax.numpy as jnp
 import pytest
-import torch
-from conftest import assert_close
-from flow_matching.solver import ODESolver
+from conftest import Lazy, assert_close
 
 from jaxflow import adaptive, likelihood, solvers, times
 from reference.exact import points, to_jax, to_torch
 
+torch, solver = Lazy("torch"), Lazy("flow_matching.solver")
 WEIGHTS = ([[0.5, -1.0, 0.3], [0.2, 0.8, -0.6]], [[0.7, -0.4], [0.3, 0.9], [-0.5, 0.6]])
 
 
@@ -28,9 +27,11 @@ def normal_log_prob(x):
 
 
 def peer(data, **options):
-    """Their log p_1, the sum over dimensions in nats."""
+    """Their log p_1 in nats, summed over dimensions."""
     with_options = {"step_size": None, "exact_divergence": True, **options}
-    return to_jax(ODESolver(model).compute_likelihood(to_torch(data), normal_log_prob, **with_options)[1])
+    return to_jax(
+        solver.ODESolver(model).compute_likelihood(to_torch(data), normal_log_prob, **with_options)[1]
+    )
 
 
 @pytest.mark.parametrize(("name", "its"), [("euler", "euler"), ("midpoint", "midpoint"), ("heun", "heun2")])
@@ -41,7 +42,7 @@ def test_exact_likelihood_step_by_step(name, its):
 
 
 def test_estimated_likelihood_with_the_same_signs(monkeypatch):
-    """One sign for each dimension, along the whole trajectory; theirs is one probe."""
+    """One sign per dimension along the whole trajectory; they use one probe."""
     signs = jnp.array([1.0, -1.0])
     monkeypatch.setattr(jax.random, "rademacher", lambda key, shape, dtype: jnp.broadcast_to(signs, shape))
     monkeypatch.setattr(torch, "randn_like", lambda x: -to_torch(jnp.broadcast_to(signs, x.shape)))
@@ -60,6 +61,8 @@ def test_likelihood_of_many_steps_is_their_adaptive_one():
 
 
 def test_adaptive_steps_end_where_theirs_do():
-    """Both of Dormand and Prince's pair, each with steps of its own."""
-    expected = ODESolver(model).sample(to_torch(points()), None, method="dopri5", atol=1e-11, rtol=1e-11)
+    """Both use the pair of Dormand and Prince, each with its own steps."""
+    expected = solver.ODESolver(model).sample(
+        to_torch(points()), None, method="dopri5", atol=1e-11, rtol=1e-11
+    )
     assert_close(adaptive.sample_ode(field, points(), tolerance=1e-11), to_jax(expected), 1e-9)

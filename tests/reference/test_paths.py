@@ -1,29 +1,28 @@
-"""Paths, conversions, change of path and the loss on them, beside flow_matching and diffusers."""
+"""Paths, conversions, changes of path and the loss against flow_matching and diffusers."""
 
 import jax
 import jax.numpy as jnp
 import pytest
-import torch
-from conftest import assert_close
-from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler
-from flow_matching.path import AffineProbPath
-from flow_matching.path import scheduler as theirs
+from conftest import Lazy, assert_close
 
 from jaxflow import fields, losses, paths, predictions
 from reference import exact
 from reference.exact import in_torch, points, to_jax, to_torch
 
-SAME = {  # ours and that of flow_matching, which counts time as we do
-    "linear": (paths.Linear(), theirs.CondOTScheduler()),
-    "cosine": (paths.Cosine(), theirs.CosineScheduler()),
-    "variance_preserving": (paths.VariancePreserving(0.2, 15.0), theirs.VPScheduler(0.2, 15.0)),
+torch, diffusers = Lazy("torch"), Lazy("diffusers")
+peers, theirs = Lazy("flow_matching.path"), Lazy("flow_matching.path.scheduler")
+
+SAME = {  # ours, and that of flow_matching, which has the same direction of time
+    "linear": (paths.Linear(), lambda: theirs.CondOTScheduler()),
+    "cosine": (paths.Cosine(), lambda: theirs.CosineScheduler()),
+    "variance_preserving": (paths.VariancePreserving(0.2, 15.0), lambda: theirs.VPScheduler(0.2, 15.0)),
     "polynomial": (
         paths.from_functions(lambda t: t**3, lambda t: 1 - t**3),
-        theirs.PolynomialConvexScheduler(3),
+        lambda: theirs.PolynomialConvexScheduler(3),
     ),
     "linear_vp": (
         paths.from_functions(lambda t: t, lambda t: jnp.sqrt(1 - t**2)),
-        theirs.LinearVPScheduler(),
+        lambda: theirs.LinearVPScheduler(),
     ),
 }
 TIMES = jnp.array([0.03, 0.2, 0.4, 0.5, 0.6, 0.8, 0.9, 0.98])
@@ -32,21 +31,22 @@ BETAS = jnp.linspace(1e-4, 0.02, 1000)
 
 @pytest.fixture(params=SAME.values(), ids=SAME.keys())
 def pair(request):
-    return request.param
+    ours, peer = request.param
+    return ours, peer()
 
 
 def test_a_path_has_their_points_velocities_and_times(pair):
     ours, peer = pair
     noise, data, t = points(), points(seed=1), TIMES.astype(float)
-    sample = AffineProbPath(peer).sample(to_torch(noise), to_torch(data), to_torch(t))
+    sample = peers.AffineProbPath(peer).sample(to_torch(noise), to_torch(data), to_torch(t))
     assert_close(paths.interpolate(ours, data, noise, t), to_jax(sample.x_t), 1e-12)
     assert_close(paths.conditional_velocity(ours, data, noise, t), to_jax(sample.dx_t), 1e-12)
     ratio = to_torch(ours.alpha(t) / ours.beta(t))
     assert_close(paths.time_of(ours, ours.alpha(t), ours.beta(t)), to_jax(peer.snr_inverse(ratio)), 1e-12)
 
 
-def test_conversions_are_all_of_theirs(pair):
-    """They call the noise epsilon, and the data target; they have neither score nor v."""
+def test_conversions_are_theirs(pair):
+    """They call noise epsilon and data target, and have neither score nor v."""
     ours, peer = pair
     x, value, t = points(), points(seed=1), TIMES.astype(float)
     names = {"velocity": "velocity", "noise": "epsilon", "data": "target"}
@@ -54,7 +54,7 @@ def test_conversions_are_all_of_theirs(pair):
         for target, their in names.items():
             if source == target:
                 continue
-            convert = getattr(AffineProbPath(peer), f"{its}_to_{their}")
+            convert = getattr(peers.AffineProbPath(peer), f"{its}_to_{their}")
             expected = convert(to_torch(value), to_torch(x), to_torch(t)[:, None])
             got = predictions.convert(ours, x, t, value, source=source, target=target)
             assert_close(got, to_jax(expected), 1e-11)
@@ -63,7 +63,7 @@ def test_conversions_are_all_of_theirs(pair):
 @pytest.mark.parametrize("trained", ["linear", "variance_preserving"])
 def test_a_change_of_path_is_their_transformed_model(pair, trained):
     sampled, new = pair
-    path, old = SAME[trained]
+    path, old = SAME[trained][0], SAME[trained][1]()
     network = in_torch(exact.velocity(path))
     model = theirs.ScheduleTransformedModel(lambda x, t: network(x, t), old, new)
     changed = jax.jit(fields.change_path(exact.velocity(path), path, sampled))
@@ -75,7 +75,9 @@ def test_a_change_of_path_is_their_transformed_model(pair, trained):
 
 def test_the_loss_is_their_mean_square_times_the_dimensions():
     noise, data, t = points(), points(seed=1), TIMES.astype(float)
-    sample = AffineProbPath(theirs.CosineScheduler()).sample(to_torch(noise), to_torch(data), to_torch(t))
+    sample = peers.AffineProbPath(theirs.CosineScheduler()).sample(
+        to_torch(noise), to_torch(data), to_torch(t)
+    )
     network = lambda x, t, y: jnp.sin(3 * x)  # noqa: E731
     expected = torch.nn.functional.mse_loss(torch.sin(3 * sample.x_t), sample.dx_t)
     fixed = lambda u: (t, jnp.ones_like(t))  # noqa: E731
@@ -87,8 +89,8 @@ def test_the_loss_is_their_mean_square_times_the_dimensions():
 
 @pytest.mark.parametrize("zero_snr", [False, True])
 def test_a_table_of_ddpm_mixes_as_diffusers_does(zero_snr, widened):
-    """Its timestep k is our 1 - (k + 1) / n; its velocity our v; its zero terminal SNR a last rate of 1."""
-    scheduler = DDIMScheduler(trained_betas=BETAS.tolist(), rescale_betas_zero_snr=zero_snr)
+    """Its timestep k is our 1 - (k + 1) / n, its velocity our v, its zero terminal SNR a last rate of 1."""
+    scheduler = diffusers.DDIMScheduler(trained_betas=BETAS.tolist(), rescale_betas_zero_snr=zero_snr)
     path = paths.DDPM(to_jax(scheduler.betas))
     noise, data = points(), points(seed=1)
     k = torch.tensor([0, 1, 99, 300, 500, 800, 998, 999])
@@ -105,7 +107,7 @@ def test_a_table_of_ddpm_mixes_as_diffusers_does(zero_snr, widened):
 
 def test_the_straight_path_mixes_as_diffusers_does(widened):
     """Its sigma is our 1 - t."""
-    scheduler = FlowMatchEulerDiscreteScheduler()
+    scheduler = diffusers.FlowMatchEulerDiscreteScheduler()
     chosen = [0, 100, 250, 500, 700, 900, 990, 999]
     noise, data, t = points(), points(seed=1), 1 - to_jax(scheduler.sigmas[chosen])
     x = scheduler.scale_noise(to_torch(data), scheduler.timesteps[chosen], to_torch(noise))

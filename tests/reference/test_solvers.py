@@ -1,4 +1,4 @@
-"""Samplers beside torchdiffeq, as flow_matching calls it, and the schedulers of diffusers, step for step.
+"""Samplers against torchdiffeq, as called by flow_matching, and the schedulers of diffusers, step by step.
 
 Schedulers round their noise levels to float32: we step at those that they have, to the last digit. They are
 given our network and, where they draw noise, our noise.
@@ -8,27 +8,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import torch
-from conftest import assert_close
-from diffusers import (
-    DDIMScheduler,
-    DDPMScheduler,
-    DPMSolverMultistepScheduler,
-    EulerAncestralDiscreteScheduler,
-    EulerDiscreteScheduler,
-    FlowMatchEulerDiscreteScheduler,
-    FlowMatchHeunDiscreteScheduler,
-)
-from diffusers.schedulers import scheduling_ddpm, scheduling_euler_ancestral_discrete
-from flow_matching.solver import ODESolver
+from conftest import Lazy, assert_close
 
 from jaxflow import fields, paths, per_example, sampling, solvers, times
 from reference import exact
 from reference.exact import in_torch, points, to_jax, to_torch
 
-# diffusers reads its tables of torch as arrays of numpy.
+# diffusers passes torch tensors to NumPy.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
+torch, diffusers, flow_matching = Lazy("torch"), Lazy("diffusers"), Lazy("flow_matching.solver")
 LINEAR = paths.Linear()
 BETAS = np.linspace(1e-4, 0.02, 1000)
 KEY = jax.random.key(3)
@@ -53,15 +42,15 @@ THREE_EIGHTHS = solvers.runge_kutta(
     ids=["euler", "midpoint", "heun", "three_eighths"],
 )
 def test_runge_kutta_methods_are_those_of_torchdiffeq(solver, its):
-    """Its rk4 is the 3/8 rule, another tableau of order 4 than ours."""
+    """Its rk4 is the 3/8 rule, a different tableau of order 4 from ours."""
     grid, network = times.cosine(6), exact.velocity(paths.Cosine())
-    peer = ODESolver(lambda x, t: in_torch(network)(x, t))
+    peer = flow_matching.ODESolver(lambda x, t: in_torch(network)(x, t))
     expected = peer.sample(to_torch(points()), None, method=its, time_grid=to_torch(grid))
     assert_close(sampling.sample_ode(network, points(), grid, solver=solver), to_jax(expected), 1e-11)
 
 
 def walk(scheduler, network, x, grid):
-    """The loop of their pipelines; the network is asked at our times."""
+    """The loop of their pipelines, with the network evaluated at our times."""
     for timestep, t in zip(scheduler.timesteps, grid, strict=False):
         scaled = getattr(scheduler, "scale_model_input", lambda x, timestep: x)(x, timestep)
         x = scheduler.step(network(scaled, t), timestep, x).prev_sample
@@ -70,8 +59,8 @@ def walk(scheduler, network, x, grid):
 
 @pytest.mark.parametrize("shift", [1.0, 3.0])
 def test_euler_is_the_flow_scheduler(shift, widened):
-    """Its network says minus our velocity, at sigma = 1 - t."""
-    scheduler = FlowMatchEulerDiscreteScheduler(shift=shift)
+    """Its network predicts the negative of our velocity, at sigma = 1 - t."""
+    scheduler = diffusers.FlowMatchEulerDiscreteScheduler(shift=shift)
     scheduler.set_timesteps(sigmas=np.linspace(1, 1 / 8, 8))
     grid = 1 - to_jax(scheduler.sigmas)
     network = lambda x, sigma: -exact.velocity(LINEAR)(x, 1 - sigma / 1000)  # noqa: E731
@@ -86,8 +75,8 @@ def test_euler_is_the_flow_scheduler(shift, widened):
 
 
 def test_heun_is_the_flow_scheduler_but_for_the_last_step(widened):
-    """Its last step is Euler's, as is that of its other Heun; it stops at 1 / 1000 before."""
-    scheduler = FlowMatchHeunDiscreteScheduler()
+    """Its last step is an Euler step, from sigma = 1 / 1000."""
+    scheduler = diffusers.FlowMatchHeunDiscreteScheduler()
     scheduler.set_timesteps(6)
     grid = 1 - to_jax(torch.cat([scheduler.sigmas[:1], scheduler.sigmas[1::2]]))
     stages = jnp.repeat(grid, 2)[1:-1]
@@ -100,7 +89,7 @@ def test_heun_is_the_flow_scheduler_but_for_the_last_step(widened):
 
 
 def of_ddpm(scheduler, prediction="noise"):
-    """The path of a scheduler's table, a network for it and our field: its timestep k is 1000 (1 - t) - 1."""
+    """A scheduler's path, a network for it, and our field; its timestep k is 1000 (1 - t) - 1."""
     path = paths.DDPM(to_jax(scheduler.betas))
     network = getattr(exact, prediction)(path)
     level = lambda t: 1000 * (1 - t) - 1  # noqa: E731
@@ -110,7 +99,7 @@ def of_ddpm(scheduler, prediction="noise"):
 
 
 def draws(n):
-    """What we draw in n steps: the noise of example i in step n is that of fold_in(fold_in(key, i), n)."""
+    """Our noise of n steps: for example i in step n it is drawn from fold_in(fold_in(key, i), n)."""
     keys = per_example.keys(KEY, len(points()))
     for step in range(n):
         yield to_torch(per_example.normal(per_example.fold_in(keys, step), (2,), jnp.float64))
@@ -118,8 +107,8 @@ def draws(n):
 
 @pytest.mark.parametrize(("spacing", "eta"), [("trailing", 0.0), ("trailing", 0.6), ("leading", 1.0)])
 def test_ddpm_sampling_is_ddim_of_that_eta(spacing, eta, widened):
-    """From level 999 in steps of 100, or from 900, where the last step is from level 0 to the data."""
-    scheduler = DDIMScheduler(trained_betas=BETAS, clip_sample=False, timestep_spacing=spacing)
+    """From level 999 in steps of 100, or from 900, with the last step from level 0 to the data."""
+    scheduler = diffusers.DDIMScheduler(trained_betas=BETAS, clip_sample=False, timestep_spacing=spacing)
     scheduler.set_timesteps(10)
     path, network, field = of_ddpm(scheduler)
     grid = jnp.append(1 - (to_jax(scheduler.timesteps).astype(float) + 1) / 1000, 1.0)
@@ -131,8 +120,8 @@ def test_ddpm_sampling_is_ddim_of_that_eta(spacing, eta, widened):
 
 
 def test_ddpm_sampling_is_that_of_v_from_pure_noise(widened):
-    """A table whose last rate is 1 (`rescale_betas_zero_snr`), a network of v, the first step at t = 0."""
-    scheduler = DDIMScheduler(
+    """With a last rate of 1 (`rescale_betas_zero_snr`), a network of v, and the first step at t = 0."""
+    scheduler = diffusers.DDIMScheduler(
         trained_betas=BETAS,
         clip_sample=False,
         timestep_spacing="trailing",
@@ -146,12 +135,12 @@ def test_ddpm_sampling_is_that_of_v_from_pure_noise(widened):
 
 
 def test_ddpm_sampling_is_ddpm(widened, monkeypatch):
-    """Of `fixed_small` variance. Its last step has a deviation of 1e-10 where ours has none."""
-    scheduler = DDPMScheduler(trained_betas=BETAS, clip_sample=False, timestep_spacing="trailing")
+    """With `fixed_small` variance. Its last step has a standard deviation of 1e-10, ours of 0."""
+    scheduler = diffusers.DDPMScheduler(trained_betas=BETAS, clip_sample=False, timestep_spacing="trailing")
     scheduler.set_timesteps(10)
     path, network, field = of_ddpm(scheduler)
     normal = draws(10)
-    monkeypatch.setattr(scheduling_ddpm, "randn_tensor", lambda *_, **__: next(normal))
+    monkeypatch.setattr("diffusers.schedulers.scheduling_ddpm.randn_tensor", lambda *_, **__: next(normal))
     expected = walk(scheduler, network, to_torch(points()), times.uniform(10))
     assert_close(sampling.sample_ddpm(KEY, field, path, points(), 10), expected, 1e-9)
 
@@ -159,22 +148,23 @@ def test_ddpm_sampling_is_ddpm(widened, monkeypatch):
 @pytest.mark.parametrize(
     ("kind", "eta", "options"),
     [
-        (EulerDiscreteScheduler, 0.0, {}),
-        (EulerDiscreteScheduler, 0.0, {"use_karras_sigmas": True}),
-        (EulerAncestralDiscreteScheduler, 1.0, {}),
+        ("EulerDiscreteScheduler", 0.0, {}),
+        ("EulerDiscreteScheduler", 0.0, {"use_karras_sigmas": True}),
+        ("EulerAncestralDiscreteScheduler", 1.0, {}),
     ],
     ids=["euler", "euler on other levels", "ancestral"],
 )
 def test_ddpm_sampling_is_euler_in_the_variables_of_karras(kind, eta, options, widened, monkeypatch):
-    """Their sample is x / alpha, and their sigma beta / alpha. They begin later here, inside the table."""
-    scheduler = kind(trained_betas=BETAS, timestep_spacing="leading", **options)
+    """Their sample is x / alpha, their sigma beta / alpha. Here they start later, inside the table."""
+    scheduler = getattr(diffusers, kind)(trained_betas=BETAS, timestep_spacing="leading", **options)
     scheduler.set_timesteps(10)
     path, network, field = of_ddpm(scheduler)
     scheduler.sigmas = scheduler.sigmas.double()
     sigmas = to_jax(scheduler.sigmas)
     grid = paths.time_of(path, jnp.ones_like(sigmas), sigmas)
     normal = draws(10)
-    monkeypatch.setattr(scheduling_euler_ancestral_discrete, "randn_tensor", lambda *_, **__: next(normal))
+    ancestral = "diffusers.schedulers.scheduling_euler_ancestral_discrete"
+    monkeypatch.setattr(f"{ancestral}.randn_tensor", lambda *_, **__: next(normal))
     start = points() / path.alpha(grid[0])
     expected = walk(scheduler, network, to_torch(start), grid)
     got = sampling.sample_ddpm(KEY, field, path, points(), grid, eta=eta)
@@ -182,8 +172,8 @@ def test_ddpm_sampling_is_euler_in_the_variables_of_karras(kind, eta, options, w
 
 
 def test_dpm_solver_is_the_second_order_multistep_one(widened):
-    """Its last step is of first order too, where sigma ends at 0 and lambda at infinity."""
-    scheduler = DPMSolverMultistepScheduler(trained_betas=BETAS, timestep_spacing="trailing")
+    """Its last step is also of first order, since sigma ends at 0 and lambda at infinity."""
+    scheduler = diffusers.DPMSolverMultistepScheduler(trained_betas=BETAS, timestep_spacing="trailing")
     scheduler.set_timesteps(20)
     path, network, field = of_ddpm(scheduler)
     scheduler.sigmas = scheduler.sigmas.double()
@@ -195,8 +185,8 @@ def test_dpm_solver_is_the_second_order_multistep_one(widened):
 
 
 def test_dpm_solver_on_the_straight_path(widened):
-    """Theirs begins at sigma = 0.999, so that no lambda is infinite but the last."""
-    scheduler = DPMSolverMultistepScheduler(use_flow_sigmas=True, prediction_type="flow_prediction")
+    """Theirs starts at sigma = 0.999, so that only the last lambda is infinite."""
+    scheduler = diffusers.DPMSolverMultistepScheduler(use_flow_sigmas=True, prediction_type="flow_prediction")
     scheduler.set_timesteps(20)
     scheduler.sigmas = scheduler.sigmas.double()
     grid = 1 - to_jax(scheduler.sigmas)

@@ -1,43 +1,43 @@
-"""Grids and laws of time, beside diffusers, whose sigma is the noise level."""
+"""Time grids and distributions against diffusers, whose sigma is the noise level."""
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import torch
-from conftest import assert_close
-from diffusers import EulerDiscreteScheduler, FlowMatchEulerDiscreteScheduler
-from diffusers.training_utils import compute_density_for_timestep_sampling
+from conftest import Lazy, assert_close
 from jax.scipy.special import ndtr
 
 from jaxflow import paths, times
 from reference.exact import to_jax
 
+torch, diffusers = Lazy("torch"), Lazy("diffusers")
+training_utils = Lazy("diffusers.training_utils")
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 
 @pytest.mark.parametrize("shift", [1.0, 3.0, 0.5])
 def test_shifted_steps_are_those_of_sd3(shift):
-    """In float32, as diffusers rounds. It is told the levels, as by pipelines: alone it goes to 1 / 1000."""
-    scheduler = FlowMatchEulerDiscreteScheduler(shift=shift)
+    """In float32, as diffusers rounds. Like pipelines we pass the levels: its own end at 1 / 1000."""
+    scheduler = diffusers.FlowMatchEulerDiscreteScheduler(shift=shift)
     scheduler.set_timesteps(sigmas=np.linspace(1, 1 / 10, 10))
     assert_close(times.shifted(10, shift), 1 - to_jax(scheduler.sigmas.double()), 1e-7)
 
 
 @pytest.mark.parametrize("path", [paths.Linear(), paths.VariancePreserving()], ids=["linear", "vp"])
 def test_karras_steps_are_those_of_diffusers(path):
-    """But for the first, where we begin at the noise. In float32, as diffusers rounds."""
-    scheduler = EulerDiscreteScheduler(use_karras_sigmas=True, sigma_min=0.02, sigma_max=80.0)
+    """Except the first, since we start from pure noise. In float32, as diffusers rounds."""
+    scheduler = diffusers.EulerDiscreteScheduler(use_karras_sigmas=True, sigma_min=0.02, sigma_max=80.0)
     scheduler.set_timesteps(12)
     t = times.karras(12, path, sigma_min=0.02, sigma_max=80.0)[1:]
     assert_close(path.beta(t) / path.alpha(t), to_jax(scheduler.sigmas.double())[1:], 1e-7)
 
 
-def test_the_laws_are_those_of_sd3_for_the_noise_level():
-    """The same draws z and u; a mean of ours is minus theirs."""
+def test_time_distributions_are_those_of_sd3():
+    """For the same draws z and u; our mean is minus theirs."""
 
     def theirs(scheme, **numbers):
         generator = torch.Generator().manual_seed(0)
-        return compute_density_for_timestep_sampling(scheme, 100, generator=generator, **numbers)
+        density = training_utils.compute_density_for_timestep_sampling
+        return density(scheme, 100, generator=generator, **numbers)
 
     z = to_jax(torch.randn(100, generator=torch.Generator().manual_seed(0)))
     t, _ = times.logit_normal_law(-0.3, 1.2)(ndtr(-z))

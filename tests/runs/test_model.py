@@ -1,9 +1,10 @@
-"""A model as one value: opened from a folder or a file, drawn with by every rule and solver."""
+"""A model as one value: loaded from a folder or a file, sampled with every rule and solver."""
 
 import dataclasses
 import shutil
 import subprocess
 import sys
+from functools import cache
 
 import jax
 import jax.numpy as jnp
@@ -14,11 +15,12 @@ from conftest import assert_close, disturbed
 from experiments.presets import digits
 from jaxflow import Model, guidance, load, paths, spaces
 from jaxflow.data.codecs import Captions, Classes
-from jaxflow.devices import layouts
+from jaxflow.devices import mesh
 from jaxflow.predictions import convert
 from jaxflow.runs import folder, rules
 from jaxflow.runs.configuration import fitted
 from jaxflow.runs.generation import Generator
+from jaxflow.runs.limits import check_images
 from jaxflow.runs.model import KEPT
 from jaxflow.runs.objective import optimizer_of
 from jaxflow.runs.requests import request
@@ -45,43 +47,57 @@ def log_prob(x, t, y):
     return -jnp.mean((x - y[:, None, None, None] / 4) ** 2, axis=(1, 2, 3))
 
 
-@pytest.mark.parametrize("solver", [*ODE, *SDE, *ANCESTRAL])
-def test_every_rule_goes_with_every_solver(solver):
-    """By the scripts' generator; at w = 1 every rule but the classifier's is the conditional model."""
-    wanted, sigma = request(CODEC, [0, 1]), 0.5 if solver in SDE else 0.0
-    here, sampler = layouts.on_one_device(), Sampler(steps=2, solver=solver)
-    alone = {}
-    for name in rules.RULES:
-        generate = Generator(model(), sampler, here, name, sigma, worse=model(), log_prob=log_prob)
-        images = generate.sweep(wanted, [1.0, 2.0], [sigma], seed=3, chunk=2)
-        assert images.shape == (2, 1, 2, 4, 4, 1)
-        alone[name] = images[:, 0].astype(int)
-        if name not in ("classifier", "classifier_free", "zero_star"):
-            assert np.abs(alone[name][0] - alone["classifier_free"][0]).max() <= 1
-    assert (alone["classifier_free"][0] != alone["classifier_free"][1]).any()
+PAIRS = [
+    # Every solver with a stateless rule and one with memory; every rule with a solver of each kind.
+    *((solver, rule) for solver in (*ODE, *SDE, *ANCESTRAL) for rule in ("classifier_free", "projected")),
+    *((solver, rule) for solver in ("heun", "euler_maruyama") for rule in rules.RULES),
+]
 
 
-def test_an_image_depends_on_what_it_shows_and_on_its_place_among_the_like():
+@cache
+def swept(solver, rule):
+    """Images at w = 1 and w = 2, with the scripts' generator."""
+    sigma = 0.5 if solver in SDE else 0.0
+    here, sampler = mesh.on_one_device(), Sampler(steps=2, solver=solver)
+    generate = Generator(model(), sampler, here, rule, sigma, worse=model(), log_prob=log_prob)
+    with jax.disable_jit():  # compiling would take longer than two steps
+        images = generate.sweep(request(CODEC, [0, 1]), [1.0, 2.0], [sigma], seed=3, chunk=2)
+    return images[:, 0].astype(int)
+
+
+@pytest.mark.parametrize(("solver", "rule"), dict.fromkeys(PAIRS))
+def test_every_rule_goes_with_every_solver(solver, rule):
+    """At w = 1 a rule is the conditional model where `is_conditional` says so."""
+    images, plain = swept(solver, rule), swept(solver, "classifier_free")
+    assert images.shape == (2, 2, 4, 4, 1)
+    assert (plain[0] != plain[1]).any()
+    if rules.is_conditional(rule, 1.0, 2):
+        assert np.abs(images[0] - plain[0]).max() <= 1
+    assert not rules.is_conditional(rule, 2.0, 2)
+
+
+def test_an_image_depends_on_its_condition_and_on_its_place_among_equal_ones():
     made = model()
     page = made.sample(7, ["one", "one", "two", None, "one"], w=2.0)
     np.testing.assert_array_equal(made.sample(7, ["one"] * 3, w=2.0), page[[0, 1, 4]])
-    np.testing.assert_array_equal(made.sample(7, [2, 1], w=2.0), page[[2, 0]])
+    np.testing.assert_array_equal(made.sample(7, [2, None, 1], w=2.0), page[[2, 3, 0]])
     np.testing.assert_array_equal(made.sample(7, [1, 1, 2, None, 1], w=2.0, together=2), page)
-    over_devices = made.sample(7, [1, 1, 2, None, 1], w=2.0, sharding=layouts.over_examples())
+    np.testing.assert_array_equal(made.sample(7, ["one", 1], w=2.0, together=2**16), page[:2])
+    over_devices = made.sample(7, [1, 1, 2, None, 1], w=2.0, sharding=mesh.over_examples())
     assert np.abs(over_devices.astype(int) - page).max() <= 1
     assert (page[0] != page[1]).any()
     assert (made.sample(8, ["one"], w=2.0)[0] != page[0]).any()
 
 
 def test_the_noise_is_the_same_for_every_scale():
-    """And the row without a class does not depend on w."""
+    """And the unconditional row does not depend on w."""
     made = model()
     at_0, at_3 = (made.sample(7, [None, "two"], w=w) for w in (0.0, 3.0))
     np.testing.assert_array_equal(at_0[0], at_3[0])
     assert (at_0[1] != at_3[1]).any()
 
 
-def test_what_a_model_knows():
+def test_the_parts_of_a_model():
     made = model()
     assert (made.event_shape, int(made.null), made.classes) == ((4, 4, 1), 3, CODEC.names)
     assert made.encode(["two", 0, None]).tolist() == [2, 0, 3]
@@ -97,8 +113,8 @@ def test_what_a_model_knows():
 @pytest.mark.parametrize(
     "options", [{}, {"solver": "midpoint", "grid": "uniform"}, {"sigma": 0.3, "grid": "uniform"}]
 )
-def test_a_network_of_anything_draws_what_the_velocity_draws(prediction, options):
-    """The same field by its velocity and by another prediction: all but the noise of the first instant."""
+def test_every_prediction_gives_the_images_of_the_velocity(prediction, options):
+    """The same field, predicted as velocity or otherwise; they differ in the noise of the first step only."""
     made = model()
 
     def other(params, x, t, y):
@@ -111,7 +127,7 @@ def test_a_network_of_anything_draws_what_the_velocity_draws(prediction, options
     assert np.abs(images[0] - images[1]).max() <= (12 if options.get("sigma") else 4)
 
 
-def test_a_rule_of_ones_own():
+def test_a_rule_of_your_own():
     made = model()
     own = lambda field, y, null, w: guidance.classifier_free(field, y, null, w)  # noqa: E731
     np.testing.assert_array_equal(made.sample(0, [1], w=2.0, rule=own), made.sample(0, [1], w=2.0))
@@ -133,12 +149,12 @@ def test_arrays_are_classes_too_and_few_programs_are_kept():
     for steps in range(1, 12):
         made.sample(
             0, [0], steps=steps, rule=guidance.rescaled(), together=1
-        ) if steps < 3 else made._generator(Sampler(steps), layouts.on_one_device())
+        ) if steps < 3 else made._generator(Sampler(steps), mesh.on_one_device())
     assert len(made._generators) == KEPT
 
 
-def test_a_worse_model_of_another_path_is_refused():
-    here = layouts.on_one_device()
+def test_a_worse_model_of_another_path_is_rejected():
+    here = mesh.on_one_device()
     with pytest.raises(ValueError, match="worse: it was trained on the path Cosine"):
         Generator(model(), Sampler(), here, "autoguidance", worse=model(path=paths.Cosine()))
     Generator(model(), Sampler(), here, "autoguidance", worse=model(path=paths.Linear()))
@@ -148,22 +164,49 @@ def test_a_worse_model_of_another_path_is_refused():
     ("options", "says"),
     [
         ({"w": float("nan")}, "w = nan: the guidance scale must be finite"),
-        ({"rule": "magic"}, "rule = 'magic': there are classifier_free"),
-        ({"rule": "autoguidance"}, "it needs a worse model"),
-        ({"solver": "rk5"}, "solver = 'rk5': there are euler"),
-        ({"steps": 0}, "steps = 0: at least 1"),
-        ({"sigma": 0.5, "solver": "heun"}, "sigma = 0.5: the solver 'heun' is not of the SDE"),
+        ({"w": 1e39}, "w = 1e[+]39: the guidance scale must be finite"),
+        ({"rule": "magic"}, "rule = 'magic': must be one of classifier_free"),
+        ({"rule": "autoguidance"}, "requires a less trained run"),
+        ({"solver": "rk5"}, "solver = 'rk5': must be one of euler"),
+        ({"steps": 0}, "steps = 0: must be at least 1"),
+        ({"steps": 10**9}, "steps = 1000000000: must be at most 100000"),
+        ({"together": 10**9}, "together = 1000000000: must be at most"),
+        ({"shift": 1e30}, "shift = 1e[+]30: must be from"),
+        ({"sigma": 1e30}, "sigma = 1e[+]30: must be at most"),
+        ({"sigma": 0.5, "solver": "heun"}, "sigma = 0.5: 'heun' is not a solver of the SDE"),
+        ({"grid": "cosine", "steps": 50_000}, "steps = 50000: some times of the grid coincide"),
+        ({"y": ["x" * 10**6]}, "label = 'xx.*xx': the classes are 0 zero, 1 one, 2 two"),
+        ({"y": [True]}, "label = True: the classes are"),
+        ({"negative": "three"}, "label = 'three': the classes are"),
         ({"y": ["three"]}, "label = 'three': the classes are 0 zero, 1 one, 2 two"),
         ({"y": [3]}, "label = 3: the classes are"),
-        ({"y": []}, "y = \\[\\]: a list is needed"),
-        ({"y": "12"}, "y = '12': a list is needed"),
-        ({"seed": -1}, "seed = -1: a number from 0"),
+        ({"y": []}, "y = \\[\\]: must be a list"),
+        ({"y": "12"}, "y = '12': must be a list"),
+        ({"seed": -1}, "seed = -1: must be from 0"),
     ],
 )
-def test_what_cannot_be_drawn_is_refused(options, says):
+def test_what_cannot_be_sampled_is_rejected(options, says):
     arguments = {"seed": 0, "y": [0]} | options
-    with pytest.raises(ValueError, match=says):
+    with pytest.raises(ValueError, match=says) as rejected:
         model().sample(**arguments)
+    assert len(str(rejected.value)) < 300
+
+
+def test_a_label_matches_whatever_the_form_of_its_accents():
+    composed, decomposed = "caf\u00e9", "cafe\u0301"
+    made = model(codec=Classes(("3", composed, "Cat")))
+    assert made.encode([decomposed, composed, "3", 0]).tolist() == [1, 1, 0, 0]
+    for unknown in ("cat", " 3", "caf"):
+        with pytest.raises(ValueError, match="the classes are 0 3, 1 caf\u00e9, 2 Cat"):
+            made.encode([unknown])
+
+
+def test_more_images_than_fit_into_memory_are_rejected_before_they_are_listed():
+    with pytest.raises(
+        ValueError, match=r"^rows x per_label = 11 x 1000000000 images take .* sample at most"
+    ):
+        check_images(64, rows=11, per_label=10**9)
+    check_images(64, rows=11, per_label=10)
 
 
 def test_prompts_are_read_as_captions_were():
@@ -174,8 +217,12 @@ def test_prompts_are_read_as_captions_were():
     )
     page = made.sample(0, ["red", "blue", "red"])
     np.testing.assert_array_equal(made.sample(0, ["blue", " red  "]), page[[1, 0]])
+    np.testing.assert_array_equal(made.sample(0, ["red"] * 2, together=1), page[[0, 2]])
     with pytest.raises(ValueError, match="no caption has the word 'green'"):
         made.sample(0, ["green"])
+    for long in ("red " * 10**6, "x" * 10_001):
+        with pytest.raises(ValueError, match="at most 10,000"):
+            made.sample(0, [long])
     with pytest.raises(ValueError, match="captions, not classes"):
         _ = made.classes
 
@@ -206,8 +253,8 @@ for place in ("run", "model.safetensors"):
 """
 
 
-def test_the_library_alone_opens_and_draws(places, tmp_path):
-    """From the run folder and from the file, in another process, what the scripts draw."""
+def test_the_library_alone_loads_and_samples(places, tmp_path):
+    """From the run folder and the file, in another process: the images of the scripts."""
     from experiments import sample
 
     shutil.copytree(places / "run", tmp_path / "run")
@@ -220,8 +267,8 @@ def test_the_library_alone_opens_and_draws(places, tmp_path):
         assert np.abs(np.load(tmp_path / f"{name}.npy").astype(int) - by_script).max() <= 1
 
 
-def test_what_is_no_model_is_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match="does not exist: the folder of a run is needed"):
+def test_what_is_not_a_model_is_rejected(tmp_path):
+    with pytest.raises(FileNotFoundError, match="does not exist: expected a run folder"):
         load(tmp_path / "nowhere")
     with pytest.raises(FileNotFoundError, match="is not a run folder"):
         load(str(tmp_path))

@@ -4,20 +4,20 @@ from conftest import assert_close
 from jaxflow import paths, times
 from jaxflow.runs import rules
 from jaxflow.runs.generation import check_scale
-from jaxflow.runs.sampler import ANCESTRAL, ODE, SDE, Sampler
+from jaxflow.runs.sampler import ANCESTRAL, ODE, SDE, Sampler, check_grid
 
 PATH = paths.Linear()
 
 
 @pytest.mark.parametrize("name", ["heun", "rk4"])
-def test_a_network_of_the_data_is_not_asked_for_its_velocity_at_the_end(name):
-    with pytest.raises(ValueError, match=f"solver = '{name}': it asks for the velocity at t = 1"):
+def test_predicted_data_do_not_go_with_solvers_that_evaluate_the_velocity_at_the_end(name):
+    with pytest.raises(ValueError, match=f"solver = '{name}': it evaluates the velocity at t = 1"):
         Sampler(solver=name).check(PATH, "data")
     Sampler().check(PATH, "data")
     Sampler(solver=name).check(PATH, "noise")
 
 
-def test_what_a_sampler_leaves_out_is_chosen_by_what_the_network_predicts():
+def test_the_defaults_depend_on_the_prediction():
     assert Sampler().solver_name("velocity") == "heun"
     assert Sampler().solver_name("data") == "dpm_solver_2m"
     assert Sampler().solver_name("velocity", sigma=0.5) == "euler_maruyama"
@@ -31,23 +31,58 @@ def test_what_a_sampler_leaves_out_is_chosen_by_what_the_network_predicts():
 @pytest.mark.parametrize(
     ("options", "sigma", "says"),
     [
-        ({"steps": 0}, 0.0, "steps = 0: at least 1 is needed"),
-        ({"solver": "rk5"}, 0.0, "solver = 'rk5': there are euler, "),
-        ({"grid": "log"}, 0.0, "grid = 'log': there are uniform, "),
-        ({"shift": 0.0}, 0.0, "shift = 0.0: a positive, finite number is needed"),
-        ({"together": 0}, 0.0, "together = 0: at least 1 is needed"),
-        ({}, -1.0, "sigma = -1.0: a finite number from 0 is needed"),
+        ({"steps": 0}, 0.0, "steps = 0: must be at least 1"),
+        ({"steps": -1}, 0.0, "steps = -1: must be at least 1"),
+        ({"steps": 10**9}, 0.0, "steps = 1000000000: must be at most 100000"),
+        ({"steps": 10**18}, 0.0, "steps = 1000000000000000000: must be at most 100000"),
+        ({"steps": 10**5000}, 0.0, "steps = an integer of 16610 bits: must be at most 100000"),
+        ({"solver": "rk5"}, 0.0, "solver = 'rk5': must be one of euler, "),
+        ({"solver": "x" * 10**6}, 0.0, r"solver = 'xx.*xx\.\.\.: must be one of euler, "),
+        ({"solver": ""}, 0.0, "solver = '': must be one of euler, "),
+        ({"grid": "log"}, 0.0, "grid = 'log': must be one of uniform, "),
+        ({"shift": 0.0}, 0.0, "shift = 0.0: must be positive and finite"),
+        ({"shift": float("nan")}, 0.0, "shift = nan: must be positive and finite"),
+        ({"shift": 1e-300}, 0.0, "shift = 1e-300: must be from 0.001 to 1000"),
+        ({"shift": 1e300}, 0.0, "shift = 1e[+]300: must be from 0.001 to 1000"),
+        ({"together": 0}, 0.0, "together = 0: must be at least 1"),
+        ({"together": 10**9}, 0.0, "together = 1000000000: must be at most 65536"),
+        ({}, -1.0, "sigma = -1.0: must be non-negative and finite"),
+        ({}, float("nan"), "sigma = nan: must be non-negative and finite"),
+        ({}, float("inf"), "sigma = inf: must be non-negative and finite"),
+        ({}, 1e30, "sigma = 1e[+]30: must be at most 1000"),
         (
             {"solver": "heun"},
             0.5,
-            "sigma = 0.5: the solver 'heun' is not of the SDE; there are euler_maruyama",
+            "sigma = 0.5: 'heun' is not a solver of the SDE; use one of euler_maruyama",
         ),
-        ({"solver": "ddpm"}, 0.5, "sigma = 0.5: the solver 'ddpm' is not of the SDE"),
+        ({"solver": "ddpm"}, 0.5, "sigma = 0.5: 'ddpm' is not a solver of the SDE"),
     ],
 )
-def test_an_unusable_sampler_is_refused(options, sigma, says):
-    with pytest.raises(ValueError, match=says):
+def test_an_unusable_sampler_is_rejected(options, sigma, says):
+    with pytest.raises(ValueError, match=f"^{says}") as rejected:
         Sampler(**options).check(PATH, "velocity", sigma)
+    assert len(str(rejected.value)) < 300
+
+
+@pytest.mark.parametrize(
+    ("sampler", "fails"),
+    [
+        (Sampler(1000), False),
+        (Sampler(1000, grid="cosine"), False),
+        (Sampler(1000, grid="karras"), False),
+        (Sampler(100, shift=1000.0), False),
+        (Sampler(20_000, grid="cosine"), True),
+        (Sampler(100_000, shift=0.001), True),
+    ],
+)
+def test_steps_of_no_length_are_rejected(sampler, fails):
+    """Float32 has no times between 1 - 2^-24 and 1."""
+    grid = sampler.times(PATH, "velocity")
+    if fails:
+        with pytest.raises(ValueError, match=f"steps = {sampler.steps}: some times of the grid coincide"):
+            check_grid("heun", PATH, grid)
+    else:
+        check_grid("dpm_solver_2m", PATH, grid)
 
 
 @pytest.mark.parametrize("name", [*ODE, *SDE, *ANCESTRAL])
@@ -58,19 +93,19 @@ def test_every_solver_serves_a_network_of_the_velocity(name):
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("magic", "rule = 'magic': there are classifier_free, interval"),
-        ("autoguidance", "needs a worse model"),
-        ("classifier", "needs a classifier of noisy images"),
+        ("magic", "rule = 'magic': must be one of classifier_free, interval"),
+        ("autoguidance", "requires a less trained run on the same data, --worse RUN"),
+        ("classifier", "requires a classifier of noisy images"),
     ],
 )
-def test_a_rule_that_cannot_guide_is_refused(name, says):
+def test_a_rule_that_cannot_guide_is_rejected(name, says):
     with pytest.raises(ValueError, match=says):
         rules.check(name, worse=False, log_prob=False)
 
 
 @pytest.mark.requirement("R38")
 @pytest.mark.parametrize(("eta", "w", "says"), [(0.0, 2.0, "only w = 1"), (1.0, 1.0, "only w = 0")])
-def test_a_scale_that_the_training_left_no_model_for_is_refused(eta, w, says):
+def test_a_scale_without_a_trained_field_is_rejected(eta, w, says):
     with pytest.raises(ValueError, match=says):
         check_scale("rescaled", eta, w)
     check_scale("rescaled", eta, 1.0 if eta == 0 else 0.0)
@@ -79,3 +114,9 @@ def test_a_scale_that_the_training_left_no_model_for_is_refused(eta, w, says):
     check_scale(needless, eta, 2.0)
     with pytest.raises(ValueError, match=says):
         check_scale(needing, eta, 1.0)
+
+
+@pytest.mark.parametrize("w", [float("nan"), float("inf"), -float("inf"), 1e39])
+def test_scales_are_finite_in_float32(w):
+    with pytest.raises(ValueError, match=r"the guidance scale must be finite, less than 1e\+38"):
+        check_scale("classifier_free", 0.1, w)

@@ -1,4 +1,4 @@
-"""Configurations that are crafted or damaged: refused by the name of a field, in bounded time."""
+"""Crafted or damaged configurations: rejected in bounded time, with the name of the field."""
 
 import copy
 import dataclasses
@@ -9,8 +9,10 @@ from typing import Annotated
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from annotated_types import Interval
+from safetensors.numpy import save_file
 
 from experiments.presets import digits, shapes
 from jaxflow import nn, paths, spaces
@@ -20,7 +22,7 @@ from jaxflow.runs.configuration import Experiment, fitted
 from jaxflow.runs.run import Run
 
 SECONDS = 2
-"""Until a configuration is refused."""
+"""Until a configuration is rejected."""
 CODEC = Classes(("zero", "one"))
 
 
@@ -32,7 +34,7 @@ def run_of(experiment=None, codec=CODEC, shape=(8, 8, 1)) -> Run:
 
 @pytest.fixture(scope="module")
 def file(tmp_path_factory):
-    """An exported file, as a place for configurations."""
+    """An exported file, whose configuration is replaced."""
     place = tmp_path_factory.mktemp("hostile") / "model.safetensors"
     run = run_of()
     params = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), run.shapes())
@@ -45,6 +47,17 @@ def nested(depth):
     for _ in range(depth):
         value = {"class": "Several", "encoders": [value]}
     return value
+
+
+def deep(depth):
+    value = "x"
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+def vp(beta_min, beta_max):
+    return {"class": "VariancePreserving", "beta_min": beta_min, "beta_max": beta_max}
 
 
 NETWORK, ENCODE = ("experiment", "network"), ("experiment", "network", "encode")
@@ -88,8 +101,30 @@ HOSTILE = [
     ),
     *((("step",), value) for value in ("four", None, 1.5)),
     *((("data_dir",), value) for value in (7, "a" * 10**6)),
+    *((("step",), value) for value in (10**400, -1, True, "4", [4], {}, float("nan"), "9" * 10**6)),
+    *((("codec", "names"), value) for value in ([""] * 10**6, ["\ud800"], [0.5], [None], deep(900))),
+    *(
+        (("space", "image_shape"), value)
+        for value in ([8.0, 8, 1], [True, 8, 1], [8] * 10**6, [10**6, 10**6, 1])
+    ),
+    *(((*NETWORK, "depth"), value) for value in (1.0, 1e300, deep(900), {"class": "DiT"}, "1" * 10**6)),
+    (NETWORK, schema.encode(nn.UNet(encode=None)) | {"channels": [16] * 10**6}),
+    (NETWORK, schema.encode(nn.UNet(encode=None)) | {"channels": []}),
+    *((NETWORK, {"class": value}) for value in ("\ud800", "", "__class__", {"class": "DiT"}, [1] * 10**5)),
+    ((*NETWORK, "k" * 10**6), 1),
+    (("experiment", "\ud800"), 1),
+    *((("experiment", "path"), vp(*numbers)) for numbers in ((None, 1.0), ("0", 1.0), (0.1, 10**400))),
+    *((("experiment", "learning_rate"), value) for value in (10**400, True, [1e-3], {"class": "Linear"})),
+    *((("experiment", "seed"), value) for value in (-1, 2**32, 0.0)),
+    *(
+        (("codec",), {"class": "FrozenText", "folder": value})
+        for value in ("/nowhere", "a\0b", 7, "x" * 10**6)
+    ),
+    *((("codec",), {"class": "Captions", "words": ["a"], "length": n}) for n in (0, 10**9, 1.5)),
+    *(((), value) for value in ([1], "x", 7, None)),
+    (("extra",), {"class": "DiT"}),
 ]
-"""Where in the configuration, and what stands there."""
+"""Path into the configuration, and the value put there."""
 
 
 def spoiled(config, path, value):
@@ -108,13 +143,31 @@ def test_a_hostile_configuration_is_one_line_in_bounded_time(file, tmp_path, cas
     params, config = exported.read(file)
     exported.write(tmp_path / "model", params, spoiled(config, *HOSTILE[case]))
     start = time.monotonic()
-    with pytest.raises(ValueError, match=f"{tmp_path}/model") as refused:
+    with pytest.raises((ValueError, FileNotFoundError), match=f"{tmp_path}/model") as rejected:
         folder.load(tmp_path / "model")
     assert time.monotonic() - start < SECONDS
-    assert len(str(refused.value)) < 2000
+    assert len(str(rejected.value)) < 2000
 
 
-def test_text_that_nests_without_end_is_refused(tmp_path):
+def test_images_that_exceed_the_memory_are_rejected_before_they_are_sampled(file, tmp_path):
+    """The parameters do not depend on the size of the images, which the schema alone allows."""
+    params, config = exported.read(file)
+    exported.write(tmp_path / "model", params, spoiled(config, ("space", "image_shape"), [2**16, 2**16, 1]))
+    with pytest.raises(ValueError, match=r"image_shape = .* more than the .* of memory"):
+        folder.load(tmp_path / "model").sample(0, [0])
+
+
+@pytest.mark.parametrize(
+    "config", ["[" * 200_000, '{"config": ' + "[" * 200_000, "1" * 10**5, "\ud800", "{}"]
+)
+def test_metadata_that_are_no_configuration_are_rejected(tmp_path, config):
+    config = config.encode(errors="replace").decode()
+    save_file({"a": np.zeros(3)}, tmp_path / "model", {"jaxflow": config})
+    with pytest.raises(ValueError, match=f"{tmp_path}/model is damaged"):
+        folder.load(tmp_path / "model")
+
+
+def test_text_that_nests_without_end_is_rejected(tmp_path):
     (tmp_path / "config.json").write_text("[" * 10**6 + "]" * 10**6)
     with pytest.raises(ValueError, match=r"config\.json is damaged"):
         folder.open_run(tmp_path)
@@ -135,7 +188,7 @@ def test_text_that_nests_without_end_is_refused(tmp_path):
     ],
     ids=["dit", "captions", "path", "nested"],
 )
-def test_what_is_written_is_read_again(run):
+def test_what_is_written_can_be_read(run):
     fields = json.loads(json.dumps(folder.encoded(run)))
     assert schema.decode(fields | {"class": "Run"}, Run, (Experiment,)) == run
 
@@ -143,7 +196,7 @@ def test_what_is_written_is_read_again(run):
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Bent:
-    """A path of a user's own."""
+    """A user's own path."""
 
     power: Annotated[float, Interval(gt=0)] = 2.0
 
@@ -154,26 +207,26 @@ class Bent:
         return 1 - t
 
 
-def test_a_class_of_ones_own_is_read_where_it_is_named():
+def test_a_class_of_your_own_is_read_if_it_is_passed():
     experiment = dataclasses.replace(digits.experiment(), path=Bent(1.5))
     written = schema.encode(experiment, (Bent, Experiment))
     assert schema.decode(written, Experiment, (Bent,)) == experiment
-    with pytest.raises(ValueError, match="class = 'Bent' is not known; where it is of your own, name it"):
+    with pytest.raises(ValueError, match="class = 'Bent' is unknown; if it is your own, pass it to"):
         schema.decode(written, Experiment)
     written["path"]["power"] = -1.0
-    with pytest.raises(ValueError, match=r"path\.power = -1\.0: it should be greater than 0"):
+    with pytest.raises(ValueError, match=r"path\.power = -1\.0: must be greater than 0"):
         schema.decode(written, Experiment, (Bent,))
 
 
-def test_a_class_with_the_name_of_one_of_ours_is_refused():
+def test_a_class_with_the_name_of_one_of_ours_is_rejected():
     own = dataclasses.make_dataclass("Linear", [], frozen=True)
-    with pytest.raises(ValueError, match="class Linear: jaxflow has one of that name"):
+    with pytest.raises(ValueError, match="class Linear: jaxflow has a class of that name"):
         schema.encode(own(), (own,))
 
 
 @pytest.mark.parametrize(
     "path", [paths.DDPM(jnp.linspace(1e-4, 0.02, 10)), paths.from_functions(lambda t: t, lambda t: 1 - t)]
 )
-def test_what_could_not_be_read_again_is_not_written(path):
+def test_what_could_not_be_read_is_not_written(path):
     with pytest.raises(ValueError, match=r"cannot be written to config\.json"):
         schema.encode(dataclasses.replace(digits.experiment(), path=path), (Experiment,))

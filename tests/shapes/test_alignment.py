@@ -47,7 +47,7 @@ def test_true_captions_are_all_true():
 
 
 def told(s):
-    """Everything there is to say of a scene."""
+    """The caption that says everything about a scene."""
     things = [f"a {o.size} {o.colour} {o.shape}" for o in s.objects]
     if len(things) == 2:
         where = next(p for p, meaning in RELATIONS.items() if meaning == relation(*s.objects))
@@ -61,7 +61,7 @@ def another(values, s, attribute):
 
 
 def changed(s, attribute):
-    """The scene with one thing changed into what is not in it; None where there is nothing else."""
+    """The scene with one attribute changed to a value absent from it; None if all values are present."""
     first, *rest = s.objects
     if attribute == "background":
         return replace(s, background=next(b for b in BACKGROUNDS if b != s.background))
@@ -79,8 +79,8 @@ def changed(s, attribute):
 
 
 @pytest.mark.parametrize("attribute", ["shape", "colour", "size", "relation", "place", "background"])
-def test_what_the_caption_has_wrong_falls_and_nothing_else(attribute):
-    """A caption of the changed scene, of which only the words are used, beside the image of the true one."""
+def test_only_the_score_of_a_wrong_attribute_falls(attribute):
+    """The caption of a changed scene with the image of the original one."""
     count = {"relation": 2, "place": 1}.get(attribute)
     some = [s for i in range(150) if len((s := scene(i)).objects) == (count or len(s.objects))]
     pairs = [(s, told(other)) for s in some if (other := changed(s, attribute))]
@@ -106,7 +106,7 @@ def test_one_object_too_few_or_too_many():
     assert max(share for claim, share in missing.items() if claim != "background") == 0
 
 
-def test_things_are_matched_by_the_relation_where_attributes_leave_it_open():
+def test_ambiguous_objects_are_matched_by_their_relation():
     circles = Scene((RED, replace(RED, colour="blue", centre=(16.0, 24.0))), "white")
     assert figures([(circles, "a circle right of a circle")])["all"] == 1
     assert figures([(circles, "a blue circle right of a circle")])["all"] == 1
@@ -114,7 +114,7 @@ def test_things_are_matched_by_the_relation_where_attributes_leave_it_open():
     assert found == {"objects": 1, "shape": 1, "colour": 1, "relation": 0, "all": 0}
 
 
-def test_colours_on_the_wrong_objects_are_a_failure_of_binding():
+def test_swapped_colours_are_a_failure_of_binding():
     swapped = Scene((replace(RED, colour="blue"), replace(BLUE, colour="red")), "white")
     assert figures([(swapped, SENTENCE)]) == {
         "objects": 1,
@@ -127,14 +127,14 @@ def test_colours_on_the_wrong_objects_are_a_failure_of_binding():
         "all": 0,
     }
     assert figures([(TRUE, SENTENCE)])["binding"] == 1
-    # Nothing to confuse: a part is missing, or both have the same colour, or a colour is not named.
+    # Nothing to confuse: an object is missing, both have the same colour, or a colour is not named.
     green = Scene((replace(RED, colour="green"), BLUE), "white")
     assert "binding" not in figures([(green, SENTENCE)])
     assert "binding" not in figures([(TRUE, "a red circle left of a red square")])
     assert "binding" not in figures([(TRUE, "a circle left of a blue square")])
 
 
-def test_each_figure_is_over_the_captions_that_claim_it():
+def test_each_score_is_over_the_captions_that_make_the_claim():
     found = figures(
         [(TRUE, SENTENCE), (TRUE, "a square and a circle"), (TRUE, "a red circle left of a cross")]
     )
@@ -150,7 +150,7 @@ def test_each_figure_is_over_the_captions_that_claim_it():
     }
 
 
-def test_what_is_not_recognised_makes_no_claim_true():
+def test_an_unrecognised_object_satisfies_no_claim():
     rows, columns = np.mgrid[:32, :32] - 15.5
     ring = abs(np.hypot(rows, columns) - 5.5) < 1.5
     image = np.where(ring[:, :, None], (150, 90, 40), BACKGROUNDS["white"]).astype(np.uint8)
@@ -159,11 +159,11 @@ def test_what_is_not_recognised_makes_no_claim_true():
 
 
 @pytest.mark.parametrize("captions", [[], ["a red circle"] * 3])
-def test_one_caption_for_each_image_is_needed(captions):
-    with pytest.raises(ValueError, match="needed is one for each"):
+def test_it_takes_one_caption_per_image(captions):
+    with pytest.raises(ValueError, match="expected one per image"):
         alignment(np.zeros((2, 32, 32, 3), np.uint8), captions)
 
 
-def test_captions_of_another_language_are_refused():
-    with pytest.raises(ValueError, match="'dog' is not a word"):
+def test_unknown_words_are_rejected():
+    with pytest.raises(ValueError, match="'dog' is not in the vocabulary"):
         alignment(np.zeros((1, 32, 32, 3), np.uint8), ["a red dog"])

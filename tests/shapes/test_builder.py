@@ -7,7 +7,7 @@ from jaxflow.shapes.captions import LONGEST, WORDS, caption
 from jaxflow.shapes.scenes import SPLITS, draw, scene
 
 
-def test_the_tfds_data_set_is_the_world(tmp_path, monkeypatch):
+def test_the_tfds_data_set_holds_the_scenes(tmp_path, monkeypatch):
     assert set(builder.SCENES) == set(SPLITS)
     counts = {"train": 30, "test": 20, "held_out": 10}
     monkeypatch.setattr(builder, "SCENES", counts)
@@ -22,7 +22,7 @@ def test_the_tfds_data_set_is_the_world(tmp_path, monkeypatch):
             assert example["caption"].decode() == caption(this, int(example["index"]))
 
 
-def test_it_is_opened_by_name_and_version(tmp_path, monkeypatch):
+def test_it_opens_by_name_and_version(tmp_path, monkeypatch):
     monkeypatch.setattr(builder, "SCENES", dict.fromkeys(SPLITS, 8))
     for name in ("shapes", "shapes:1.0.0"):
         dataset = open_dataset(name, "train", tmp_path)

@@ -11,7 +11,7 @@ def agrees(thing: Thing, o: Object) -> bool:
 
 
 def is_true(claim: Description, s: Scene) -> bool:
-    """Written apart from the library's own judgement: positions are compared here as numbers."""
+    """Independent of the library's own judgement: positions are compared as numbers."""
     orders = [s.objects, s.objects[::-1]]
     for objects in orders:
         rows, columns = np.transpose([o.centre for o in objects])
@@ -46,7 +46,7 @@ def test_captions_are_true_of_their_scenes():
             assert is_true(parse(caption(s, choice)), s), caption(s, choice)
 
 
-def test_what_captions_name_and_leave_out():
+def test_what_captions_mention_and_omit():
     two = [parse(caption(s, i)) for i in range(4000) if len((s := scene(i)).objects) == 2]
     assert_expected([d.objects[0].size is not None for d in two], 1 / 2, 6)
     assert_expected([d.objects[1].colour is not None for d in two], 7 / 8, 6)
@@ -58,7 +58,7 @@ def test_what_captions_name_and_leave_out():
     )
 
 
-def test_the_words_are_closed_and_none_is_idle():
+def test_the_vocabulary_is_closed_and_every_word_is_used():
     captions = [caption(scene(i), i) for i in range(4000)]
     assert {word for c in captions for word in c.split(" ")} == set(WORDS)
     assert len(set(WORDS)) == len(WORDS)
@@ -68,7 +68,7 @@ def test_the_words_are_closed_and_none_is_idle():
     assert len(longest.split(" ")) == LONGEST
 
 
-def test_parse_says_what_a_caption_claims():
+def test_parse_returns_the_claims_of_a_caption():
     assert parse("a large red circle to the left of a square on black") == Description(
         (Thing("circle", "red", "large"), Thing("square", None, None)), "left", None, "black"
     )
@@ -88,10 +88,10 @@ def test_parse_says_what_a_caption_claims():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a pink circle", r"'pink' is not a word"),
-        ("A red circle", r"'A' is not a word"),
-        ("a red  circle", r"'' is not a word"),
-        ("", r"'' is not a word"),
+        ("a pink circle", r"'pink' is not in the vocabulary"),
+        ("A red circle", r"'A' is not in the vocabulary"),
+        ("a red  circle", r"'' is not in the vocabulary"),
+        ("", r"'' is not in the vocabulary"),
         ("red circle", r"word 1 is 'red', expected a"),
         ("a red", r"word 3 is the end, expected .* shape"),
         ("a circle red", r"word 3 is 'red', expected the end"),
@@ -101,6 +101,6 @@ def test_parse_says_what_a_caption_claims():
         ("a circle and a cross and a square", r"word 6 is 'and'"),
     ],
 )
-def test_what_is_not_of_the_language_is_refused(text, message):
+def test_captions_outside_the_language_are_rejected(text, message):
     with pytest.raises(ValueError, match=message):
         parse(text)

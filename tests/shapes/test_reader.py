@@ -39,13 +39,13 @@ def test_every_drawn_scene_is_read_exactly(split, count):
         reading = read(draw(drawn))
         assert attributes(reading) == attributes(drawn)
         for seen, o in zip(reading.objects, drawn.objects, strict=True):
-            # Centres and radii are multiples of 1/4: nearer than half of that is exact.
+            # Centres and radii are multiples of 1/4: within half of that is exact.
             assert max(abs(a - b) for a, b in zip(seen.centre, o.centre, strict=True)) < 0.125
             assert abs(seen.radius - o.radius) < 0.125
 
 
 @pytest.mark.parametrize("disturb", [noisy, blurred, off_colour, lambda x, i: noisy(blurred(x, i), i)])
-def test_of_disturbed_scenes_99_in_100_are_read_in_full(disturb):
+def test_99_percent_of_perturbed_scenes_are_read_exactly(disturb):
     drawn = [scene(i) for i in range(400)]
     right = [attributes(read(disturb(draw(s), i))) == attributes(s) for i, s in enumerate(drawn)]
     assert np.mean(right) >= 0.99
@@ -60,7 +60,7 @@ def test_a_blank_image_has_no_object(name):
     assert read(dirty) == Scene((), name)
 
 
-def test_noise_is_nothing_of_the_world():
+def test_noise_is_unknown():
     image = np.random.default_rng(0).integers(0, 256, (32, 32, 3)).astype(np.uint8)
     reading = read(image)
     assert reading.background == UNKNOWN
@@ -69,7 +69,7 @@ def test_noise_is_nothing_of_the_world():
 
 @pytest.mark.parametrize("seed", range(60))
 def test_blobs_of_noise_have_no_shape(seed):
-    """Where smoothed noise is above its mean, in the middle of the image; ragged at this length."""
+    """The region where smoothed noise is positive, in the middle of the image; ragged at this scale."""
     noise = ndimage.gaussian_filter(np.random.default_rng(seed).standard_normal((32, 32)), 1.0)
     inside = np.zeros((32, 32), bool)
     inside[6:26, 6:26] = noise[6:26, 6:26] > 0
@@ -96,13 +96,13 @@ RADII = np.hypot(ROWS, COLUMNS)
     ],
     ids=["ring", "half disc", "bar", "circle and square that touch", "triangle upside down"],
 )
-def test_shapes_of_another_world_are_unknown(inside):
+def test_other_shapes_are_unknown(inside):
     (only,) = read(painted(inside, COLOURS["yellow"])).objects
     assert only.shape == UNKNOWN
     assert only.colour == "yellow"
 
 
-def test_colours_of_another_world_are_unknown():
+def test_other_colours_are_unknown():
     (orange,) = read(painted(RADII < 6, (255, 140, 0))).objects
     assert (orange.shape, orange.colour, orange.size) == ("circle", UNKNOWN, "large")
     halves = painted(RADII < 6, COLOURS["red"], "gray")
@@ -111,23 +111,23 @@ def test_colours_of_another_world_are_unknown():
     assert two_colours.colour == UNKNOWN
     assert read(np.full((32, 32, 3), (128, 20, 20), np.uint8)).background == UNKNOWN
     torn = np.zeros((32, 32, 3), np.uint8)
-    torn[:16] = 255  # the median lies between, and both halves are equally far from it
+    torn[:16] = 255  # the median is between the halves, equally far from both
     assert read(torn).background == UNKNOWN
 
 
 @pytest.mark.parametrize("radius", [1.9, 9.5])
-def test_sizes_of_another_world_are_unknown(radius):
+def test_other_sizes_are_unknown(radius):
     (only,) = read(painted(radius > RADII, COLOURS["cyan"])).objects
     assert only.size == UNKNOWN
 
 
-def test_more_objects_than_the_world_has_are_counted():
+def test_three_objects_are_counted():
     corners = [(row, column) for row in (7.0, 25.0) for column in (7.0, 25.0)]
     objects = tuple(Object(shape, "red", "small", c, 4.0) for shape, c in zip(SHAPES, corners, strict=True))
     reading = read(draw(Scene(objects, "white")))
     assert sorted(o.shape for o in reading.objects) == sorted(SHAPES)
 
 
-def test_images_of_another_size_are_refused():
+def test_images_of_another_size_are_rejected():
     with pytest.raises(ValueError, match=r"image has the shape \(64, 64, 3\)"):
         read(np.zeros((64, 64, 3), np.uint8))

@@ -34,12 +34,12 @@ def world():
 
 
 def test_the_generator_is_splitmix64():
-    """The first numbers from the state 0, of the authors' own program."""
+    """The first outputs from state 0 of the authors' program."""
     numbers = [scenes._mix(k * scenes._GOLDEN & scenes._64_BITS) for k in (1, 2, 3)]
     assert numbers == [0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4, 0x06C45D188009454F]
 
 
-def test_same_index_same_bits_in_another_process():
+def test_scenes_are_bit_identical_in_another_process():
     code = (
         "import sys; from jaxflow.shapes.scenes import *; from jaxflow.shapes.captions import *;"
         "[sys.stdout.buffer.write(draw(scene(i, s)).tobytes() + caption(scene(i, s), i).encode())"
@@ -58,7 +58,7 @@ def test_scenes_differ_from_index_to_index(world):
 
 
 @pytest.mark.parametrize(("index", "split"), [(-1, "train"), (2**63, "train"), (0, "validation")])
-def test_scenes_that_are_not_there(index, split):
+def test_indices_and_splits_out_of_range(index, split):
     with pytest.raises(ValueError, match=r"index = |split = 'validation'"):
         scene(index, split)
 
@@ -86,23 +86,23 @@ def test_one_object_has_a_place_and_two_have_a_relation_and_a_gap(world):
         assert step[axis] >= 1.5 * abs(step[1 - axis])
 
 
-def test_the_law_of_the_scenes():
+def test_the_distribution_of_the_scenes():
     train = [scene(i) for i in range(4000)]
     assert_expected([len(s.objects) == 1 for s in train], 0.4, 6)
     objects = [o for s in train for o in s.objects]
     assert_expected([o.size == "large" for o in objects], 0.5, 6)
     assert_expected([[s.background == name for name in BACKGROUNDS] for s in train], [1 / 3] * 3, 6)
     allowed = [(c, s) for c in COLOURS for s in SHAPES if (c, s) not in HELD_OUT]
-    first = [s.objects[0] for s in train]  # one of each scene, so that the samples are independent
+    first = [s.objects[0] for s in train]  # one per scene, so that the samples are independent
     assert_expected([[(o.colour, o.shape) == pair for pair in allowed] for o in first], [1 / 20] * 20, 6)
     places = [place(s.objects[0]) for s in train if len(s.objects) == 1]
     names = ("left", "right", "up", "down", "middle")
     assert_expected([[p == name for name in names] for p in places], [1 / 5] * 5, 6)
 
 
-def test_held_out_pairs_are_in_their_split_only():
+def test_held_out_pairs_are_only_in_their_split():
     assert {c for c, _ in HELD_OUT} < set(COLOURS)
-    assert {s for _, s in HELD_OUT} == set(SHAPES)  # one colour each, so that each is in training
+    assert {s for _, s in HELD_OUT} == set(SHAPES)  # one colour each: every shape is seen in training
     for i in range(800):
         pairs = {
             split: {(o.colour, o.shape) for o in scene(i, split).objects} & set(HELD_OUT) for split in SPLITS
@@ -114,8 +114,8 @@ def test_held_out_pairs_are_in_their_split_only():
         assert not held_out(scene(i))
 
 
-def test_held_out_pairs_are_as_often_left_as_right():
-    """The first of two is the one drawn from the held-out pairs, or in half of the scenes the other."""
+def test_held_out_pairs_are_first_as_often_as_second():
+    """In half of the scenes with two objects the held-out pair comes second."""
     two = [s for i in range(1000) if len((s := scene(i, "held_out")).objects) == 2]
     for k in (0, 1):
         assert_expected(
@@ -123,21 +123,21 @@ def test_held_out_pairs_are_as_often_left_as_right():
         )
 
 
-def test_no_scene_is_both_in_train_and_in_test():
-    """The side is a function of what is in the scene, not of its index; without that, a few would meet."""
+def test_train_and_test_share_no_scene():
+    """The split is a function of the content of a scene, not of its index, or a few would coincide."""
     assert not any(scenes._is_test(scene(i)) for i in range(2000))
     assert all(scenes._is_test(scene(i, "test")) for i in range(500))
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("radius", [3.25, 6.5])
-def test_drawn_area_and_place_are_those_of_the_shape(shape, radius):
-    """In the mean over all positions of the centre within the grid of points: little rounding is left."""
+def test_area_and_centre_of_mass_are_those_of_the_shape(shape, radius):
+    """On average over all positions of the centre on its grid, which averages out the rounding."""
     steps = np.arange(8) / 32
     centres = [(16 + row, 15 + column) for row in steps for column in steps]
     drawn = [coverage(shape, centre, radius) / 16 for centre in centres]
     assert np.mean([d.sum() for d in drawn]) == pytest.approx(AREAS[shape] * radius**2, rel=0.02)
-    # An equilateral triangle's centre of mass is a sixth of its height below the middle.
+    # The centre of mass of an equilateral triangle is a sixth of its height below the middle.
     below = 1.75 * radius / 6 if shape == "triangle" else 0
     offsets = [np.add(ndimage.center_of_mass(d), 0.5) - c for d, c in zip(drawn, centres, strict=True)]
     np.testing.assert_allclose(np.mean(offsets, axis=0), [below, 0], atol=0.02)
@@ -162,7 +162,7 @@ def test_images_have_the_colours_of_their_scenes(world):
         assert np.all(image[rest] == BACKGROUNDS[s.background])
 
 
-def test_relations_are_opposite_seen_from_the_other_side():
+def test_relations_reverse_with_the_objects():
     a, b = (Object("circle", "red", "small", centre, 3.5) for centre in ((10.0, 8.0), (12.0, 20.0)))
     assert relation(a, b) == "left"
     assert relation(b, a) == "right"

@@ -1,0 +1,113 @@
+"""What `sample` prints about a model, and about options that do not change its images."""
+
+import math
+import textwrap
+from collections.abc import Iterator, Sequence
+
+import jax
+
+from experiments.opening import Opened
+from jaxflow.data.codecs import Captions, Classes
+from jaxflow.data.names import shown
+from jaxflow.runs import rules
+from jaxflow.runs.requests import Said
+from jaxflow.runs.sampler import Sampler
+
+WIDTH = 80
+"""Columns of a terminal."""
+
+
+def summary(opened: Opened) -> str:
+    """The model in one line.
+
+    A long list of classes is cut; `description` has all of them.
+    """
+    model = opened.model
+    shape, said = " x ".join(map(str, model.space.image_shape)), _conditions(opened)
+    if isinstance(model.codec, Classes):
+        said = textwrap.shorten(f"{said}: {', '.join(map(shown, model.classes))}", 38, placeholder=" ...")
+    return f"{opened.run.experiment.dataset}, step {model.step:,}, {shape}, {said}"
+
+
+def description(opened: Opened, sampler: Sampler, sigma: float) -> str:
+    """The model in full, with all its classes or words."""
+    model, experiment = opened.model, opened.run.experiment
+    size = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(model.params))
+    lines = {
+        "data": experiment.dataset,
+        "step": f"{model.step:,}",
+        "images": " x ".join(map(str, model.space.image_shape)),
+        "network": f"{type(experiment.network).__name__}, {size:,} parameters",
+        "predicts": f"{model.prediction}, on the path {type(model.path).__name__}",
+        "sampler": f"{sampler.solver_name(model.prediction, sigma)}, {sampler.steps} steps",
+        "rules": ", ".join(rules.RULES),
+        "conditions": _conditions(opened),
+    }
+    text = [_wrapped(f"{name:12}{value}", 12) for name, value in lines.items()]
+    if isinstance(model.codec, Classes):
+        text += [f"{i:10}  {shown(name)}" for i, name in enumerate(model.classes)]
+    elif isinstance(model.codec, Captions):
+        text.append(textwrap.indent(_wrapped(" ".join(map(shown, model.codec.words)), 0), " " * 12))
+    return "\n".join(text)
+
+
+def without_effect(
+    opened: Opened,
+    sampler: Sampler,
+    rule: str,
+    scales: Sequence[float],
+    asked: Sequence[Said],
+    negative: Said,
+) -> Iterator[str]:
+    """A line for each option that does not change the images, and when it would.
+
+    Args:
+        opened: the model and its source.
+        sampler: of the images.
+        rule: of guidance.
+        scales: of guidance.
+        asked: classes or prompts of the rows, empty where none were chosen.
+        negative: class or prompt to guide away from.
+    """
+    codec = opened.model.codec
+    of_w = ", ".join(f"{w:g}" for w in scales if rules.is_conditional(rule, w, sampler.steps))
+    if isinstance(codec, Classes) and len(codec.names) == 1:
+        yield "there is one class only: w, --rule and --negative hardly change the images"
+    if rule != "classifier_free" and all(rules.is_conditional(rule, w, sampler.steps) for w in scales):
+        yield f"--rule {rule} has no effect at w = {of_w}, the conditional model"
+    if asked and rule in ("classifier_free", "classifier") and all(w == 0 for w in scales):
+        yield "--labels and --prompt have no effect at w = 0, the unconditional model"
+    if negative is not None and rule in rules.WITHOUT_NULL:
+        yield f"--negative has no effect with --rule {rule}"
+    elif negative is not None and of_w:
+        yield f"--negative has no effect at w = {of_w}, the conditional model"
+    if negative is not None and rule == "classifier_free" and 0 in scales:
+        yield "at w = 0 all images are those of --negative"
+    if negative is not None and negative in asked:
+        yield f"--negative {shown(negative)} is also a row, whose images do not depend on w"
+    yield from _unused(opened, rule)
+
+
+def _unused(opened: Opened, rule: str) -> Iterator[str]:
+    """Options of a rule that was not chosen."""
+    source = opened.source
+    if source.worse is not None and rule != "autoguidance":
+        yield "--worse has no effect without --rule autoguidance"
+    if source.classifier_steps != type(source).classifier_steps and rule != "classifier":
+        yield "--classifier-steps has no effect without --rule classifier"
+    if source.data_dir is not None and rule != "classifier":
+        yield "--data-dir has no effect without --rule classifier: no data are read"
+
+
+def _conditions(opened: Opened) -> str:
+    codec = opened.model.codec
+    if isinstance(codec, Classes):
+        return f"{len(codec.names)} class{'es' if len(codec.names) > 1 else ''}"
+    if isinstance(codec, Captions):
+        return f"captions of up to {codec.length} of {len(codec.words)} words"
+    return f"captions, read by {opened.run.experiment.text_encoder or type(codec).__name__}"
+
+
+def _wrapped(text: str, indent: int) -> str:
+    width = WIDTH - (0 if indent else 12)
+    return textwrap.fill(text, width, subsequent_indent=" " * indent, break_on_hyphens=False)
