@@ -84,7 +84,8 @@ def without_effect(
     if negative is not None and rule == "classifier_free" and 0 in scales:
         yield "at w = 0 all images are those of --negative"
     if negative is not None and negative in asked:
-        yield f"--negative {shown(negative)} is also a row, whose images do not depend on w"
+        name = codec.names[int(negative)] if isinstance(codec, Classes) else negative
+        yield f"--negative {shown(name, 20)} is also a row, whose images do not depend on w"
     yield from _unused(opened, rule)
 
 

@@ -82,7 +82,7 @@ def shown(value: Any) -> str:
     """
     if isinstance(value, int) and abs(value) >= 10**SHOWN:  # Python does not print those of 4,300 digits
         return f"an integer of {value.bit_length()} bits"
-    text = repr(value[: SHOWN + 1]) if isinstance(value, str) else str(value)
+    text = repr(value[: SHOWN + 1]) if isinstance(value, str | list | tuple) else str(value)
     return text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..."
 
 

@@ -44,6 +44,7 @@ def test_numbers_in_range_pass_and_others_are_named(check, good, bad):
         (HUGE, "n = an integer of 16610 bits: must be at most 10"),
         *((value, "must be an integer") for value in (1.0, NAN, True, "1", None, [1.0], "x" * 10**6)),
     ],
+    ids=lambda value: ranges.shown(value)[:30],
 )
 def test_counts_are_integers_with_a_limit(value, says):
     with pytest.raises(ValueError, match=re.escape(says)) as rejected:

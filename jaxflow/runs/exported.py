@@ -63,7 +63,10 @@ def read(file: Place) -> tuple[Params, dict[str, Any]]:
         raise ValueError(f"{file} is damaged: no configuration ({error!r}); copy it again") from None
     if metadata[ENTRY] != entry:
         raise ValueError(f"{file} is damaged: its SHA-256 is not that of its content; copy it again")
-    return traverse_util.unflatten_dict(tensors, sep="/"), config
+    try:
+        return traverse_util.unflatten_dict(tensors, sep="/"), config
+    except IndexError:  # a tensor cannot have others below it
+        raise ValueError(f"{file} is damaged: the names of its tensors contradict each other") from None
 
 
 def is_exported(file: Place) -> bool:

@@ -26,8 +26,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxflow import places
+from jaxflow import nn, places
 from jaxflow.places import Place, bucket_errors, filesystem
+from jaxflow.ranges import COUNT, shown
 from jaxflow.runs import exported, schema
 from jaxflow.runs.configuration import Experiment, differences
 from jaxflow.runs.limits import blocks_of
@@ -182,6 +183,9 @@ def _decoded(file: Place, fields: dict[str, Any], classes: Iterable[type], tenso
         run = schema.decode(fields | {"class": "Run"}, Run, (*classes, Experiment))
     except ValueError as error:
         raise ValueError(f"{file} cannot be read, or is of another version of jaxflow: {error}") from None
+    encoder, names = getattr(run.experiment.network, "encode", None), getattr(run.codec, "names", ())
+    if isinstance(encoder, nn.ClassTable) and encoder.classes < len(names):  # null would be beyond its rows
+        raise ValueError(f"{file}: {len(names)} classes, but a network of {encoder.classes}")
     blocks = 0 if tensors is None else blocks_of(run.experiment.network)
     if tensors is not None and blocks > tensors:  # before building them, which is slow
         raise ValueError(f"{file} is of another network, with {blocks} blocks: it has {tensors} tensors")
@@ -195,7 +199,7 @@ def _decoded(file: Place, fields: dict[str, Any], classes: Iterable[type], tenso
 def _check_encoder(file: Place, codec: Any) -> None:
     """Raise if the folder of a frozen text encoder, which is not part of a run, is missing."""
     folder = codec.get("folder") if isinstance(codec, dict) else None
-    if isinstance(folder, str) and not Path(folder).is_dir():
+    if isinstance(folder, str) and len(folder) <= schema.LONGEST and not os.path.isdir(folder):
         raise FileNotFoundError(
             f"{file} needs the frozen text encoder {folder}, which does not exist: copy it there, a run does"
             " not include it"
@@ -222,8 +226,8 @@ def newest_params(place: Place, run: Run, like: Params | None = None) -> tuple[i
     if place.is_file():
         params, config = exported.read(place)
         exported.check(place, params, like)
-        if type(config.get("step")) is not int or config["step"] < 0:
-            raise ValueError(f"{place} is damaged: its step is {config.get('step')!r}")
+        if type(config.get("step")) is not int or not 0 <= config["step"] <= COUNT:
+            raise ValueError(f"{place} is damaged: its step is {shown(config.get('step'))}")
         return config["step"], jax.tree.map(_placed, params, like)
     with Checkpoints(place / "checkpoints") as checkpoints:
         return checkpoints.restore_ema(like)

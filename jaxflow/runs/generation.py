@@ -162,7 +162,7 @@ class Generator:
         axes = {"w": jnp.asarray(scales, jnp.float32), "sigma": jnp.asarray(sigmas, jnp.float32)}
 
         @jax.jit
-        def program(params: Params, seed: Array, block: Request) -> Any:
+        def program(params: Params, seed: Any, block: Request) -> Any:
             at = partial(self._draw, params, block, self.model.null, seed=seed)
             swept = sweeps.sweep(at, axes, chunk=chunk)
             # Images first, as in all blocks.

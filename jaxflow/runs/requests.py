@@ -71,7 +71,7 @@ def encode(codec: Codec, said: Said) -> Condition:
     return codec.null if said is None else codec.encode(said)
 
 
-def keys_of(seed: int | Array, wanted: Request) -> Key[Array, " n"]:
+def keys_of(seed: int | np.integer | Array, wanted: Request) -> Key[Array, " n"]:
     """The random key of each image."""
     fold = jax.vmap(jax.random.fold_in)
     shown = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), wanted.shown)

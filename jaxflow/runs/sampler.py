@@ -92,7 +92,7 @@ class Sampler:
     def solver_name(self, prediction: Prediction, sigma: float = 0.0) -> str:
         """The solver chosen, or the default for this sigma."""
         default = "heun" if prediction in ("velocity", "v") else "dpm_solver_2m"
-        return self.solver or ("euler_maruyama" if sigma else default)
+        return ("euler_maruyama" if sigma else default) if self.solver is None else self.solver
 
     def times(self, path: GaussianPath, prediction: Prediction) -> Float[Array, " steps"]:
         """The time grid, (steps + 1,).
@@ -108,7 +108,8 @@ class Sampler:
         return grid.at[0].set(jnp.minimum(time_of(path, one, LOUDEST * one), grid[1] / 2))
 
     def _grid_name(self, prediction: Prediction) -> str:
-        return self.grid or ("uniform" if prediction in ("velocity", "v") else "karras")
+        default = "uniform" if prediction in ("velocity", "v") else "karras"
+        return default if self.grid is None else self.grid
 
     def _looks_ahead(self, name: str, path: GaussianPath) -> bool:
         return name in ODE and ODE[name](path).looks_ahead

