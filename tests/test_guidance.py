@@ -7,20 +7,20 @@ from exact_guidance import NULL, class_log_prob, field, guided, inputs
 
 from jaxflow import fields, guidance, losses, mixtures, paths, per_example, sampling, times
 
+SCALES = jnp.array(3 * [0.0] + 3 * [1.0] + 3 * [3.5] + 7 * [-1.0])
+"""Scales of 16 examples; under each all labels occur."""
+
 
 @pytest.mark.requirement("R40")
 def test_no_scale_is_the_unguided_field_and_one_the_conditional(float64):
-    def both(path, x, t, y):
-        unguided, conditional = field(path)(x, t, jnp.full_like(y, NULL)), field(path)(x, t, y)
-        pairs = {}
-        for w in (0, 0.0, 1, 1.0):
-            scales = (w, jnp.array(float(w)), jnp.full(len(y), float(w)), lambda t, w=w: jnp.full_like(t, w))
-            for i, scale in enumerate(scales):
-                guided = guidance.classifier_free(field(path), y, jnp.array(NULL), scale)
-                pairs[f"w = {w!r}, {i}"] = guided(x, t), conditional if w == 1 else unguided
-        return tuple({name: pair[i] for name, pair in pairs.items()} for i in range(2))
-
-    assert_pairs(by_path(both, *inputs()), 1e-12)
+    (x, t, y), model, pairs = inputs(), field(paths.Cosine()), {}
+    unguided, conditional = model(x, t, jnp.full_like(y, NULL)), model(x, t, y)
+    for w in (0, 0.0, 1, 1.0):
+        scales = (w, jnp.array(float(w)), jnp.full(len(y), float(w)), lambda t, w=w: jnp.full_like(t, w))
+        for i, scale in enumerate(scales):
+            guided = guidance.classifier_free(model, y, jnp.array(NULL), scale)
+            pairs[f"w = {w!r}, {i}"] = guided(x, t), conditional if w == 1 else unguided
+    assert_pairs(pairs, 1e-12)
 
 
 @pytest.mark.requirement("R31", "R33")
@@ -29,12 +29,9 @@ def test_classifier_free_is_classifier_guidance_with_the_exact_classifier(float6
 
     def both(path, x, t, y):
         unguided = lambda x, t: field(path)(x, t, jnp.full_like(y, NULL))  # noqa: E731
-        found, expected = {}, {}
-        for w in (0.0, 1.0, 3.5):
-            classifier = guidance.classifier(unguided, path, class_log_prob(path), y, w)(x, t)
-            found[f"w = {w}"] = classifier, guided("by_classifier", path, y, w)(x, t)
-            expected[f"w = {w}"] = (guidance.classifier_free(field(path), y, jnp.array(NULL), w)(x, t),) * 2
-        return found, expected
+        classifier = guidance.classifier(unguided, path, class_log_prob(path), y, SCALES)(x, t)
+        free = guidance.classifier_free(field(path), y, jnp.array(NULL), SCALES)(x, t)
+        return (classifier, guided("by_classifier", path, y, SCALES)(x, t)), (free, free)
 
     assert_pairs(by_path(both, *inputs()), 1e-9)
 
@@ -229,10 +226,9 @@ def test_guided_score_follows_the_same_rule(float64):
 
     def both(path, x, t, y):
         score = lambda y: mixtures.score(three_components(), path, x, t, y)  # noqa: E731
-        guided = lambda w: guidance.classifier_free(field(path), y, jnp.array(NULL), w)  # noqa: E731
-        scales = (0.0, 1.0, 3.5)
-        found = {f"w = {w}": fields.score(guided(w), path)(x, t) for w in scales}
-        return found, {f"w = {w}": (1 - w) * score(None) + w * score(y) for w in scales}
+        guided = guidance.classifier_free(field(path), y, jnp.array(NULL), SCALES)
+        w = SCALES[:, None].astype(x.dtype)
+        return fields.score(guided, path)(x, t), (1 - w) * score(None) + w * score(y)
 
     assert_pairs(by_path(both, *inputs()), 1e-9)
 

@@ -31,14 +31,14 @@ def test_exact_likelihood_is_the_density_of_the_mixture(conditional, float64):
 
 
 def test_estimate_is_unbiased(float64):
-    """Hutchinson's estimate over 16,000 keys, for each of eight points."""
+    """Hutchinson's estimate over 4,000 keys, for each of eight points."""
     x, _ = data(8)
     exact = likelihood.log_prob(field(), x, times.uniform(20))
 
     def estimate(key):
         return likelihood.log_prob(field(), x, times.uniform(20), key=key)
 
-    estimates = jax.jit(jax.vmap(estimate))(jax.random.split(jax.random.key(1), 16_000))
+    estimates = jax.jit(jax.vmap(estimate))(jax.random.split(jax.random.key(1), 4_000))
     assert_expected(estimates, exact, 6)
     assert jnp.all(estimates.std(axis=0) > 1e-3)
 
@@ -105,8 +105,9 @@ def test_the_divergence_of_projected_guidance_is_finite(other):
     """In one dimension the whole difference is along the data, and the conditional field remains."""
     fields = lambda x, t, y: jnp.where(y == 1, -1.0, other)[:, None] * x  # noqa: E731
     guided = guidance.projected(PATH)(fields, jnp.ones(3, int), jnp.array(0), 3.0)
-    x, t = jnp.array([[0.5], [1.0], [0.0]]), jnp.array([0.5, 1.0, 0.0])
+    x, t = jnp.array([[0.5], [1.0], [-2.0]]), jnp.array([0.5, 1.0, 0.25])
     assert_close(likelihood.divergence(guided, x, t), jnp.full(3, -1.0), 1e-6)
+    assert jnp.isfinite(likelihood.divergence(guided, jnp.zeros_like(x), t)).all()  # no direction there
 
 
 def test_a_number_of_steps_is_the_uniform_grid():

@@ -61,7 +61,7 @@ BROKEN = {
     "no_json": (lambda p: (p / "config.json").write_text("{"), ValueError, "config.json is not JSON"),
     "list": (lambda p: (p / "config.json").write_text("[]"), ValueError, "config.json holds a list"),
     "no_weights": (remove("model.safetensors"), FileNotFoundError, "has no weights: .* model.safetensors"),
-    "pickle": (pickle_only, ValueError, "has pytorch_model.bin .* pickle files are not read.* convert it"),
+    "pickle": (pickle_only, ValueError, "has pytorch_model.bin .* pickles are not read.* convert it"),
     "pointer": (
         lambda p: (p / "model.safetensors").write_text(
             "version https://git-lfs.github.com/spec/v1\noid sha256:0"

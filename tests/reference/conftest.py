@@ -16,4 +16,4 @@ def _double(float64):
 @pytest.fixture
 def widened(monkeypatch):
     """Also in the schedulers of diffusers, which cast their inputs to float32."""
-    monkeypatch.setattr(torch, "float32", torch.float64)
+    monkeypatch.setattr("torch.float32", torch.float64)

@@ -45,7 +45,7 @@ def test_estimated_likelihood_with_the_same_signs(monkeypatch):
     """One sign per dimension along the whole trajectory; they use one probe."""
     signs = jnp.array([1.0, -1.0])
     monkeypatch.setattr(jax.random, "rademacher", lambda key, shape, dtype: jnp.broadcast_to(signs, shape))
-    monkeypatch.setattr(torch, "randn_like", lambda x: -to_torch(jnp.broadcast_to(signs, x.shape)))
+    monkeypatch.setattr("torch.randn_like", lambda x: -to_torch(jnp.broadcast_to(signs, x.shape)))
     data, grid = points(), times.uniform(5)
     got = likelihood.log_prob(field, data, grid, solver=solvers.euler(), key=jax.random.key(0))
     expected = peer(data, exact_divergence=False, time_grid=to_torch(grid[::-1]))

@@ -41,7 +41,7 @@ def test_numpy_arrays_are_batches(tmp_path):
 
 
 def test_the_steps_before_the_batches_end_are_saved(tmp_path):
-    with pytest.raises(ValueError, match="batches end after step 3, which is saved: steps = 4"):
+    with pytest.raises(ValueError, match="batches end after step 3, which is saved: expected steps = 4"):
         fit(tmp_path, lambda start: iter([numbers()] * 3))
     assert Checkpoints(tmp_path / "checkpoints").steps == [3]
     assert int(fit(tmp_path, lambda start: iter([numbers()] * (4 - start))).step) == 4

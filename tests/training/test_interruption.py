@@ -17,12 +17,16 @@ with Interruption() as interruption:\n\
 
 @pytest.mark.parametrize("number", STOPPING)
 def test_a_first_signal_is_recorded(number):
-    before = signal.getsignal(number)
-    with Interruption() as interruption:
-        assert interruption.signal is None
-        os.kill(os.getpid(), number)
-        assert interruption.signal == number
-    assert signal.getsignal(number) is before
+    handler = lambda *_: None  # noqa: E731
+    before = signal.signal(number, handler)  # a background job may ignore it
+    try:
+        with Interruption() as interruption:
+            assert interruption.signal is None
+            os.kill(os.getpid(), number)
+            assert interruption.signal == number
+        assert signal.getsignal(number) is handler
+    finally:
+        signal.signal(number, before)
 
 
 def test_a_second_signal_ends_the_process_at_once():

@@ -28,6 +28,6 @@ def test_the_program_of_the_page_trains_resumes_and_samples(tmp_path, monkeypatc
     assert int(whole["state"].step) == 60
     assert [line["step"] for line in log.read(Path("runs/mine"))] == [20, 40, 60]
     again = ran(PROGRAM)  # nothing is left to train
-    np.testing.assert_array_equal(again["pictures"], whole["pictures"])
-    dark, light = whole["pictures"].astype(float)
+    np.testing.assert_array_equal(again["samples"], whole["samples"])
+    dark, light = whole["samples"].astype(float)
     assert light.mean() - dark.mean() > 25  # 60 steps learn most of the difference of 120
