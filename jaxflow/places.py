@@ -3,6 +3,7 @@
 A local place is a `pathlib.Path`; a place in a bucket is an `etils.epath.Path`, which has the same methods.
 """
 
+import logging
 import os
 import re
 from collections.abc import Iterator
@@ -70,9 +71,9 @@ def bucket_errors(place: Place) -> Iterator[None]:
     """Raise whatever gcsfs, its transport or its sign-in raise as an OSError that names the place."""
     try:
         yield
-    except OSError:
-        raise
     except Exception as error:
+        if isinstance(error, OSError) and type(error).__module__ == "builtins":
+            raise
         raise OSError(f"{place}: the bucket cannot be used: {type(error).__name__}: {error}") from error
 
 
@@ -96,4 +97,6 @@ def _in_bucket(said: str, scheme: str, path: str) -> epath.Path:
     os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
     # Others, such as orbax, write to the bucket too: listings must not be cached.
     fsspec.config.conf.setdefault("gs", {}).setdefault("use_listings_cache", False)
+    # It logs the traceback of what it raises.
+    logging.getLogger("gcsfs").setLevel(logging.CRITICAL)
     return epath.Path(f"gs://{path}")

@@ -79,5 +79,8 @@ def test_errors_of_a_bucket_name_it():
         bucket_errors(Path("gs:/b/run")),
     ):
         raise KeyError("token")
+    hung_up = type("ClientError", (ConnectionError,), {})  # aiohttp's are of OSError too
+    with pytest.raises(OSError, match=r"gs:/b/run: .*: ClientError: gone"), bucket_errors(Path("gs:/b/run")):
+        raise hung_up("gone")
     with pytest.raises(FileNotFoundError), bucket_errors(Path("gs:/b/run")):
         raise FileNotFoundError

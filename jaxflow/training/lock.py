@@ -2,7 +2,8 @@
 
 On a file system the operating system frees the lock of a process when it ends, however it ends. A bucket has
 no such lock: an object `lock` is created only if absent and renewed every `RENEWAL` seconds while held; after
-`LEASE` seconds without a renewal it is stale, and the next run takes it over.
+`LEASE` seconds without a renewal it is stale, and the next run takes it over. It is deleted only as it was
+read, by its generation: of two runs that find it stale, one takes it over.
 """
 
 import json
@@ -84,15 +85,16 @@ class _BucketLock:
     def release(self) -> None:
         self._ended.set()
         self._thread.join()
-        with bucket_errors(self._folder), suppress(FileNotFoundError):
-            if self._read().get("token") == self._token:
-                filesystem().rm_file(self._object)
+        with bucket_errors(self._folder):
+            found = self._read()
+            if found.get("token") == self._token:
+                self._delete(found)
 
     def _create(self) -> bool:
         try:
             filesystem().pipe_file(self._object, self._content(), mode="create")
-        except FileExistsError:
-            return False
+        except FileExistsError:  # also where gcsfs repeats a request that had succeeded
+            return self._read().get("token") == self._token
         return True
 
     def _remove_stale(self) -> None:
@@ -101,8 +103,7 @@ class _BucketLock:
         if left > 0:
             remedy = f"if that was killed, try again in {left:.0f} s"
             raise _in_use(self._folder, f"{found.get('holder')} ({remedy})")
-        with suppress(FileNotFoundError):
-            filesystem().rm_file(self._object)
+        self._delete(found)
 
     def _renew(self) -> None:
         while not self._ended.wait(RENEWAL):
@@ -115,11 +116,18 @@ class _BucketLock:
                 warnings.warn(f"{self._folder}: its lock was not renewed: {error}", stacklevel=1)
 
     def _read(self) -> dict[str, Any]:
-        try:
-            found = json.loads(filesystem().cat_file(self._object))
-        except (FileNotFoundError, ValueError):
-            return {}
-        return found if isinstance(found, dict) else {}
+        """What the object says, and its generation; nothing if there is no object."""
+        found: dict[str, Any] = {}
+        with suppress(FileNotFoundError, ValueError):
+            found["generation"] = filesystem().info(self._object)["generation"]
+            found |= json.loads(filesystem().cat_file(self._object))
+        return found
+
+    def _delete(self, found: dict[str, Any]) -> None:
+        """Delete what was read, unless it has been renewed, replaced or deleted since."""
+        with suppress(FileNotFoundError, FileExistsError):
+            name = self._object.removeprefix("gs://").split("/", 1)
+            filesystem().call("DELETE", "b/{}/o/{}", *name, ifGenerationMatch=found.get("generation", "0"))
 
     def _content(self) -> bytes:
         return json.dumps({"holder": _me(), "token": self._token, "time": time.time()}).encode()
