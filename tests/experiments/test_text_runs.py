@@ -110,12 +110,12 @@ def test_evaluation_reads_the_images_against_their_captions(trained, capsys):
     ("script", "arguments", "says"),
     [
         (sample, (), "prompt is missing"),
-        (sample, ("--labels", "1"), "labels: the run is of captions"),
+        (sample, ("--labels", "1"), "labels: the model was trained on captions"),
         (sample, ("--prompt", "a red dog"), "no caption has the word 'dog'"),
         (sample, ("--prompt", "a" + " a" * 20), "at most 16 words are read"),
         (sample, ("--prompt", PROMPT, "--negative", "blurry"), "no caption has the word 'blurry'"),
         (evaluate, ("--captions", "0"), "captions = 0"),
-        (sweep, (), "of images that have captions, not classes"),
+        (sweep, (), "captions, not classes"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(trained, capsys, script, arguments, says):
