@@ -95,7 +95,7 @@ def test_a_run_of_your_own_is_trained_resumed_exported_and_sampled(preset, tmp_p
     )
     own = presets.load(str(preset))
     assert load(run, own.classes).sample(0, ["light"]).shape == (1, 4, 4, 1)
-    assert "class = 'Perceptron' is not known" in rejected(capsys, sample, run)
+    assert "'Perceptron' is unknown" in rejected(capsys, sample, run)
     preset.write_text(OWN.replace('"dark"', '"black"'))
     assert "has other classes" in rejected(capsys, evaluate, run, "--preset", preset)
 
@@ -111,7 +111,7 @@ def test_a_run_of_your_own_is_trained_resumed_exported_and_sampled(preset, tmp_p
         (OWN + "\ndef dataset(split): return None", "dataset('train') returns None, not a jaxflow Dataset"),
         (OWN + "\ndef dataset(split): raise OSError('gone')", "OSError: gone"),
         (OWN.replace("h @ params", "params"), "network: "),
-        (OWN.replace(".reshape(x.shape)\n\n", "\n\n"), "it must have the shape of x"),
+        (OWN.replace(".reshape(x.shape)\n\n", "\n\n"), "for x of shape (2, 4, 4, 1): they must be equal"),
         (OWN.replace("(frozen=True)\nclass Perc", "\nclass Perc"), "must be frozen dataclasses"),
     ],
 )
