@@ -2,7 +2,6 @@
 
 import time
 from contextlib import suppress
-from importlib.util import find_spec
 
 import chex
 import cloud_storage
@@ -15,9 +14,6 @@ from jaxflow.runs import exported, folder
 from jaxflow.training import checksums, files, lock
 from jaxflow.training.checkpoint import Checkpoints
 from jaxflow.training.lock import Lock
-
-if find_spec("gcsfs") is None:  # found, not imported: `place` sets what it reads on import
-    pytest.skip("needs gcsfs", allow_module_level=True)
 
 
 @pytest.fixture(scope="module")
