@@ -6,32 +6,32 @@ from collections.abc import Iterator, Sequence
 
 import jax
 
-from experiments.opening import Opened
-from jaxflow.data.codecs import Captions, Classes
+from jaxflow.data.codecs import Captions, Classes, Codec
 from jaxflow.data.names import shown
 from jaxflow.runs import rules
+from jaxflow.runs.model import Model
 from jaxflow.runs.requests import Said
+from jaxflow.runs.run import Run
 from jaxflow.runs.sampler import Sampler
 
 WIDTH = 80
 """Columns of a terminal."""
 
 
-def summary(opened: Opened) -> str:
+def summary(run: Run, model: Model) -> str:
     """The model in one line.
 
     A long list of classes is cut; `description` has all of them.
     """
-    model = opened.model
-    shape, said = " x ".join(map(str, model.space.image_shape)), _conditions(opened)
+    shape, said = " x ".join(map(str, model.space.image_shape)), _conditions(run)
     if isinstance(model.codec, Classes):
         said = textwrap.shorten(f"{said}: {', '.join(map(shown, model.classes))}", 38, placeholder=" ...")
-    return f"{opened.run.experiment.dataset}, step {model.step:,}, {shape}, {said}"
+    return f"{run.experiment.dataset}, step {model.step:,}, {shape}, {said}"
 
 
-def description(opened: Opened, sampler: Sampler, sigma: float) -> str:
+def description(run: Run, model: Model, sampler: Sampler, sigma: float) -> str:
     """The model in full, with all its classes or words."""
-    model, experiment = opened.model, opened.run.experiment
+    experiment = run.experiment
     size = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(model.params))
     lines = {
         "data": experiment.dataset,
@@ -41,7 +41,7 @@ def description(opened: Opened, sampler: Sampler, sigma: float) -> str:
         "predicts": f"{model.prediction}, on the path {type(model.path).__name__}",
         "sampler": f"{sampler.solver_name(model.prediction, sigma)}, {sampler.steps} steps",
         "rules": ", ".join(rules.RULES),
-        "conditions": _conditions(opened),
+        "conditions": _conditions(run),
     }
     text = [_wrapped(f"{name:12}{value}", 12) for name, value in lines.items()]
     if isinstance(model.codec, Classes):
@@ -52,7 +52,7 @@ def description(opened: Opened, sampler: Sampler, sigma: float) -> str:
 
 
 def without_effect(
-    opened: Opened,
+    codec: Codec,
     sampler: Sampler,
     rule: str,
     scales: Sequence[float],
@@ -62,14 +62,13 @@ def without_effect(
     """A line for each option that does not change the images, and when it would.
 
     Args:
-        opened: the model and its source.
+        codec: of the model's conditions.
         sampler: of the images.
         rule: of guidance.
         scales: of guidance.
         asked: classes or prompts of the rows, empty where none were chosen.
         negative: class or prompt to guide away from.
     """
-    codec = opened.model.codec
     of_w = ", ".join(f"{w:g}" for w in scales if rules.is_conditional(rule, w, sampler.steps))
     if isinstance(codec, Classes) and len(codec.names) == 1:
         yield "there is one class only: w, --rule and --negative hardly change the images"
@@ -86,27 +85,15 @@ def without_effect(
     if negative is not None and negative in asked:
         name = codec.names[int(negative)] if isinstance(codec, Classes) else negative
         yield f"--negative {shown(name, 20)} is also a row, whose images do not depend on w"
-    yield from _unused(opened, rule)
 
 
-def _unused(opened: Opened, rule: str) -> Iterator[str]:
-    """Options of a rule that was not chosen."""
-    source = opened.source
-    if source.worse is not None and rule != "autoguidance":
-        yield "--worse has no effect without --rule autoguidance"
-    if source.classifier_steps != type(source).classifier_steps and rule != "classifier":
-        yield "--classifier-steps has no effect without --rule classifier"
-    if source.data_dir is not None and rule != "classifier":
-        yield "--data-dir has no effect without --rule classifier: no data are read"
-
-
-def _conditions(opened: Opened) -> str:
-    codec = opened.model.codec
+def _conditions(run: Run) -> str:
+    codec = run.codec
     if isinstance(codec, Classes):
         return f"{len(codec.names)} class{'es' if len(codec.names) > 1 else ''}"
     if isinstance(codec, Captions):
         return f"captions of up to {codec.length} of {len(codec.words)} words"
-    return f"captions, read by {opened.run.experiment.text_encoder or type(codec).__name__}"
+    return f"captions, read by {run.experiment.text_encoder or type(codec).__name__}"
 
 
 def _wrapped(text: str, indent: int) -> str:

@@ -1,6 +1,6 @@
 """Common to the scripts that sample: opening a run on devices, and its generator."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Annotated, Any
 
@@ -38,6 +38,15 @@ class Source:
     classifier_steps: int = 1500
     """Training steps of the classifier of noisy images, for classifier guidance."""
     devices: Annotated[Devices, tyro.conf.arg(name="")] = field(default_factory=Devices)
+
+    def without_effect(self, rule: str) -> Iterator[str]:
+        """A line for each option of a rule that was not chosen."""
+        if self.worse is not None and rule != "autoguidance":
+            yield "--worse has no effect without --rule autoguidance"
+        if self.classifier_steps != type(self).classifier_steps and rule != "classifier":
+            yield "--classifier-steps has no effect without --rule classifier"
+        if self.data_dir is not None and rule != "classifier":
+            yield "--data-dir has no effect without --rule classifier: no data are read"
 
 
 @dataclass(frozen=True)

@@ -92,7 +92,8 @@ def main(argv: list[str] | None = None) -> None:
         how = (arguments.sampler, arguments.rule, arguments.sigma)
         opened.check(*how, arguments.w)
         if arguments.describe:
-            print(notes.description(opened.read(), arguments.sampler, arguments.sigma))
+            described = opened.run, opened.read().model, arguments.sampler, arguments.sigma
+            print(notes.description(*described))
             return
         rows, negative = rows_of(opened.model, arguments), negative_of(opened.model, arguments.negative)
         wanted = wanted_of(opened.model, rows, arguments)
@@ -128,10 +129,11 @@ def say(opened: Opened, rows: Rows, arguments: Arguments, negative: Said) -> Non
     """Print what is sampled, and on standard error which options have no effect."""
     if not processes.is_first():
         return
-    print(notes.summary(opened))
+    print(notes.summary(opened.run, opened.model))
     asked = rows.said if arguments.labels or arguments.prompt else ()
-    sampler, rule = arguments.sampler, arguments.rule
-    for line in notes.without_effect(opened, sampler, rule, arguments.w, asked, negative):
+    codec, sampler, rule = opened.model.codec, arguments.sampler, arguments.rule
+    effects = notes.without_effect(codec, sampler, rule, arguments.w, asked, negative)
+    for line in (*effects, *opened.source.without_effect(rule)):
         print(f"note: {line}", file=sys.stderr)
 
 

@@ -51,11 +51,11 @@ def test_derivatives_are_the_closed_forms(float64):
 @pytest.mark.requirement("R3")
 def test_any_event_shape(event):
     data, noise, t = normal(5, *event), normal(5, *event, seed=1), linspace(0.1, 0.9, 5)
-    batch = by_path_compiled(paths.interpolate, data, noise, t)
+    batch = by_path(paths.interpolate, data, noise, t)
     for name, x in batch.items():
         assert x.shape == (5, *event), name
-    alone = by_path_compiled(paths.interpolate, data[2:3], noise[2:3], t[2:3])
-    assert_close({name: x[2:3] for name, x in batch.items()}, alone, 1e-7)
+    alone = by_path(paths.interpolate, data[2:3], noise[2:3], t[2:3])
+    assert_close({name: x[2:3] for name, x in batch.items()}, alone, 0)
 
 
 @pytest.mark.requirement("R4")

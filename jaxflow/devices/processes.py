@@ -92,7 +92,11 @@ def _by_hand(environment: Mapping[str, str]) -> dict[str, Any]:
 def has_tpu() -> bool:
     """Whether JAX will run on TPU chips of this machine; libtpu alone may be there to compile for others."""
     chips = any(Path("/dev").glob("accel*")) or any(Path("/dev/vfio").glob("[0-9]*"))
-    return chips and find_spec("libtpu") is not None and os.environ.get("JAX_PLATFORMS", "tpu") == "tpu"
+    return (
+        chips
+        and find_spec("libtpu") is not None
+        and "tpu" in os.environ.get("JAX_PLATFORMS", "tpu").split(",")
+    )
 
 
 def is_first() -> bool:

@@ -162,28 +162,29 @@ def test_every_scale_has_its_file(tmp_path, capsys):
 def test_options_without_effect_are_named(opened, name, options, says):
     options = {"rule": "classifier_free", "scales": (2.0,), "asked": (), "negative": None} | options
     sampler, source = Sampler(options.pop("steps", 10)), options.pop("source", {})
-    lines = list(notes.without_effect(opened(name, **source), sampler, **options))
+    model = opened(name, **source)
+    lines = [*notes.without_effect(model.model.codec, sampler, **options)]
+    lines += model.source.without_effect(options["rule"])
     assert len(lines) == len(says)
     assert all(line.startswith(start) for line, start in zip(lines, says, strict=True))
     assert all(len(f"note: {line}") <= 80 for line in lines)
 
 
 def test_a_worse_model_without_autoguidance_is_named(opened):
-    source = {"worse": str(opened("classes").place)}
-    asked = {"scales": (2.0,), "asked": (), "negative": None}
+    source = opened("classes", worse=str(opened("classes").place)).source
     for rule, says in (
         ("classifier_free", ["--worse has no effect without --rule autoguidance"]),
         ("autoguidance", []),
     ):
-        assert list(notes.without_effect(opened("classes", **source), Sampler(), rule, **asked)) == says
+        assert list(source.without_effect(rule)) == says
 
 
 @pytest.mark.parametrize("name", CODECS)
 def test_a_description_names_every_class_or_word_within_80_columns(opened, name):
     model = opened(name).read()
-    text = notes.description(model, Sampler(), 0.0)
+    text = notes.description(model.run, model.model, Sampler(), 0.0)
     assert max(map(len, text.splitlines())) <= 80
-    assert len(notes.summary(model)) <= 80
+    assert len(notes.summary(model.run, model.model)) <= 80
     assert "1,200" in text
     codec = CODECS[name]
     for word in codec.words if isinstance(codec, Captions) else codec.names:
