@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import PATHS, assert_close, assert_pairs, by_path_compiled, linspace, normal
+from conftest import PATHS, assert_close, assert_pairs, by_path, by_path_compiled, linspace, normal
 
 from jaxflow import paths
 
