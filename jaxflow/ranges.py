@@ -71,13 +71,13 @@ def check(holds: Callable[[np.ndarray], Any], requirement: str, **numbers: Any) 
     for name, number in numbers.items():
         if not isinstance(number, jax.core.Tracer) and not _all(holds, number):
             with np.printoptions(threshold=8, linewidth=1000):  # one line, also for a long grid
-                raise ValueError(f"{name} = {shown(number)}: {requirement}")
+                raise ValueError(f"{name} = {quoted(number)}: {requirement}")
 
 
-def shown(value: Any) -> str:
+def quoted(value: Any) -> str:
     """The value as a message quotes it, cut to `SHOWN` characters; texts in quotation marks.
 
-    >>> shown("a" * 1000)[-5:], shown(10**10000)
+    >>> quoted("a" * 1000)[-5:], quoted(10**10000)
     ('aa...', 'an integer of 33220 bits')
     """
     if isinstance(value, int) and abs(value) >= 10**SHOWN:  # Python does not print those of 4,300 digits

@@ -44,7 +44,7 @@ def test_numbers_in_range_pass_and_others_are_named(check, good, bad):
         (HUGE, "n = an integer of 16610 bits: must be at most 10"),
         *((value, "must be an integer") for value in (1.0, NAN, True, "1", None, [1.0], "x" * 10**6)),
     ],
-    ids=lambda value: ranges.shown(value)[:30],
+    ids=lambda value: ranges.quoted(value)[:30],
 )
 def test_counts_are_integers_with_a_limit(value, says):
     with pytest.raises(ValueError, match=re.escape(says)) as rejected:
@@ -68,6 +68,6 @@ def test_tracers_pass():
 
 
 def test_long_values_are_cut():
-    assert ranges.shown(7) == "7"
-    assert ranges.shown("a") == "'a'"
-    assert len(ranges.shown("a" * 10**6)) == len(ranges.shown([1] * 10**5)) == ranges.SHOWN
+    assert ranges.quoted(7) == "7"
+    assert ranges.quoted("a") == "'a'"
+    assert len(ranges.quoted("a" * 10**6)) == len(ranges.quoted([1] * 10**5)) == ranges.SHOWN

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from experiments.cli import refusing, script
 from experiments.figures import bridge, classifier, guidance, path, sampling
 from jaxflow.places import Place, place
-from jaxflow.ranges import shown
+from jaxflow.ranges import quoted
 from jaxflow.training.files import atomic_write
 
 FIGURES = {
@@ -56,7 +56,7 @@ def places(name: str, out: Place | None) -> dict[str, Place]:
     if name == "all":
         return {each: (out or Path()) / f"{each}.png" for each in FIGURES}
     if name not in FIGURES:
-        raise ValueError(f"NAME = {shown(name)}: must be one of {', '.join(FIGURES)}, all")
+        raise ValueError(f"NAME = {quoted(name)}: must be one of {', '.join(FIGURES)}, all")
     file = out or Path(f"{name}.png")
     kinds = Figure().canvas.get_supported_filetypes()
     if file.suffix.removeprefix(".") not in kinds:

@@ -220,4 +220,4 @@ def _figure(width: float, height: float, dpi: float = DOTS[1]) -> Any:
 def _save(figure: Any, file: Place) -> None:
     with warnings.catch_warnings(), atomic_write(file) as stream:
         warnings.filterwarnings("ignore", "Glyph")  # characters that the font lacks become boxes
-        figure.savefig(stream, format="png")
+        figure.savefig(stream, format="png", bbox_inches="tight", pad_inches=0.05)

@@ -15,7 +15,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jaxflow.data.apart import check_apart
 from jaxflow.data.class_folders import MOST_NAMED, classes_of
 from jaxflow.data.codecs import Captions, Classes, vocabulary_of
 from jaxflow.data.dataset import Dataset
@@ -25,8 +24,6 @@ from jaxflow.data.sidecars import KINDS, Sidecars, read_captions
 from jaxflow.data.walk import walk
 from jaxflow.data.words import split as split_words
 from jaxflow.places import Place
-
-__all__ = ["HOLD_OUT", "MOST_SIZE", "Pictures", "check_apart", "held_out", "open_folder"]
 
 SUFFIXES = (".avif", ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 """Files that are images, in lower or upper case."""
@@ -47,9 +44,9 @@ def open_folder(directory: Place, split: str, size: int, hold_out: float | int =
         hold_out: share of the images in `test`, at least 0 and below 1; 0 to train on all.
 
     Raises:
-        OSError: there is no such folder, or no image in it, or it cannot be read. ValueError: an image or
-        caption cannot be read, an image's class or caption is ambiguous, a class has no
-            image to train on, or there is no such split or size; the message names it.
+        OSError: there is no such folder, or no image in it, or it cannot be read.
+        ValueError: an image or caption cannot be read, an image's class or caption is ambiguous, a class has
+            no image to train on, or there is no such split or size; the message names it.
     """
     _check(split, size, hold_out)
     found = _find(directory)

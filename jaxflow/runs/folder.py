@@ -28,7 +28,7 @@ import numpy as np
 
 from jaxflow import nn, places
 from jaxflow.places import Place, bucket_errors, filesystem
-from jaxflow.ranges import COUNT, shown
+from jaxflow.ranges import COUNT, quoted
 from jaxflow.runs import exported, schema
 from jaxflow.runs.configuration import Experiment, differences
 from jaxflow.runs.limits import blocks_of
@@ -227,7 +227,7 @@ def newest_params(place: Place, run: Run, like: Params | None = None) -> tuple[i
         params, config = exported.read(place)
         exported.check(place, params, like)
         if type(config.get("step")) is not int or not 0 <= config["step"] <= COUNT:
-            raise ValueError(f"{place} is damaged: its step is {shown(config.get('step'))}")
+            raise ValueError(f"{place} is damaged: its step is {quoted(config.get('step'))}")
         return config["step"], jax.tree.map(_placed, params, like)
     with Checkpoints(place / "checkpoints") as checkpoints:
         return checkpoints.restore_ema(like)

@@ -20,7 +20,7 @@ from jaxflow.pretrained import clip, t5
 from jaxflow.pretrained.embeddings import cached
 from jaxflow.pretrained.folders import locate, read_json
 from jaxflow.pretrained.text import Embeddings, PretrainedText
-from jaxflow.ranges import shown
+from jaxflow.ranges import quoted
 
 T5_LENGTH = 77
 """Tokens of a prompt for T5, which has no maximum length of its own."""
@@ -65,7 +65,7 @@ class FrozenText:
             ValueError: it is not a string, or too long; the message says where it would be cut.
         """
         if not isinstance(prompt, str):
-            raise ValueError(f"prompt = {shown(prompt)}: must be a string")
+            raise ValueError(f"prompt = {quoted(prompt)}: must be a string")
         if len(prompt) > MOST_PROMPT:
             raise ValueError(f"prompt of {len(prompt):,} characters: at most {MOST_PROMPT:,} are read")
         with warnings.catch_warnings():

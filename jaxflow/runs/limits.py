@@ -6,7 +6,7 @@ from typing import Any
 import jax
 
 from jaxflow.devices.memory import memory, of_host
-from jaxflow.ranges import shown
+from jaxflow.ranges import quoted
 from jaxflow.runs import schema
 from jaxflow.runs.configuration import Experiment
 
@@ -76,7 +76,7 @@ def check_images(each: int, **counts: int) -> None:
     number, there = math.prod(counts.values()), of_host() // 2
     if number * each > there:
         raise ValueError(
-            f"{' x '.join(counts)} = {' x '.join(map(shown, counts.values()))} images take"
+            f"{' x '.join(counts)} = {' x '.join(map(quoted, counts.values()))} images take"
             f" {size(number * each)}, more than half of this machine's memory, {size(there)}: sample at most"
             f" {there // each} at a time"
         )

@@ -133,7 +133,7 @@ class Model:
             or not said
             or not all(isinstance(one, Said | np.integer) for one in said)
         ):
-            raise ValueError(f"y = {ranges.shown(y)}: must be a list with a class or prompt for each image")
+            raise ValueError(f"y = {ranges.quoted(y)}: must be a list with a class or prompt for each image")
         sampler = Sampler(steps, solver, grid, shift, together)
         sampler.check(self.path, self.prediction, sigma)
         limits.check_images(math.prod(self.space.image_shape), y=len(said))

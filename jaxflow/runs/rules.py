@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 
 from jaxflow import guidance
 from jaxflow.guidance import LogProb
-from jaxflow.ranges import shown
+from jaxflow.ranges import quoted
 from jaxflow.typing import Condition, GaussianPath, GuidedField, Rule, Scale, StatefulField, VectorField
 
 
@@ -96,6 +96,6 @@ def check(name: str, *, worse: bool, log_prob: bool) -> None:
         ValueError: the message lists the rules, or says what is missing.
     """
     if name not in RULES:
-        raise ValueError(f"rule = {shown(name)}: must be one of {', '.join(RULES)}")
+        raise ValueError(f"rule = {quoted(name)}: must be one of {', '.join(RULES)}")
     if not {"autoguidance": worse, "classifier": log_prob}.get(name, True):
         raise ValueError(f"rule = {name!r}: requires {NEEDS[name]}")

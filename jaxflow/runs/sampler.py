@@ -147,4 +147,4 @@ def check_grid(solver: str, path: GaussianPath, times: Float[Array, " steps"]) -
 
 def _chosen(option: str, name: str, choices: Iterable[str]) -> None:
     if name not in choices:
-        raise ValueError(f"{option} = {ranges.shown(name)}: must be one of {', '.join(choices)}")
+        raise ValueError(f"{option} = {ranges.quoted(name)}: must be one of {', '.join(choices)}")

@@ -22,7 +22,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from jaxflow import nn, paths, spaces
 from jaxflow.data.codecs import Captions, Classes
 from jaxflow.nn import attributes
-from jaxflow.ranges import shown
+from jaxflow.ranges import quoted
 from jaxflow.runs.frozen_text import FrozenText
 
 CLASSES: tuple[type, ...] = (
@@ -122,15 +122,15 @@ def _value(hint: Any, value: Any, known: dict[str, type], where: str, depth: int
         return tuple(_value(inner, item, known, f"{where}[{i}]", depth + 1) for i, item in enumerate(value))
     plain = _plain(hint)
     if plain is Never:
-        raise ValueError(f"{where} = {shown(value)}: must be an object with a class")
+        raise ValueError(f"{where} = {quoted(value)}: must be an object with a class")
     try:
         found = _adapter(plain).validate_json(json.dumps(value))
     except ValidationError as error:
-        raise ValueError(f"{where} = {shown(value)}: {attributes.reason(error)}") from None
+        raise ValueError(f"{where} = {quoted(value)}: {attributes.reason(error)}") from None
     except RecursionError:
         raise ValueError(f"{where}: lists are nested too deep") from None
     if isinstance(found, int) and abs(found) > LARGEST:
-        raise ValueError(f"{where} = {shown(found)}: must have at most 64 bits")
+        raise ValueError(f"{where} = {quoted(found)}: must have at most 64 bits")
     return found
 
 
@@ -138,7 +138,7 @@ def _object(value: dict[str, Any], known: dict[str, type], where: str, depth: in
     name = value.get("class")
     if not isinstance(name, str) or name not in known:
         raise ValueError(
-            f"{_at(where)}class = {shown(name)} is unknown; if it is your own, pass it to"
+            f"{_at(where)}class = {quoted(name)} is unknown; if it is your own, pass it to"
             " jaxflow.load(place, classes=(...)), or its preset as --preset FILE.py"
         )
     kind = known[name]
@@ -146,7 +146,7 @@ def _object(value: dict[str, Any], known: dict[str, type], where: str, depth: in
     names = [field.name for field in fields_of(kind)]
     for odd in [*(n for n in names if n not in value), *(n for n in value if n not in (*names, "class"))]:
         raise ValueError(
-            f"{_at(where)}{name}.{shown(odd)[1:-1]} is {'unknown' if odd in value else 'missing'}"
+            f"{_at(where)}{name}.{quoted(odd)[1:-1]} is {'unknown' if odd in value else 'missing'}"
         )
     inside = {n: _value(hints[n], value[n], known, f"{where}.{n}".lstrip("."), depth + 1) for n in names}
     try:
