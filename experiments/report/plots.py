@@ -18,7 +18,7 @@ from jaxflow.training.files import atomic_write
 
 MOST_COLUMNS = 10
 """Images of a label that a panel shows."""
-PANEL, HEAD = 3.2, 0.4
+PANEL, HEAD = 3.2, 0.5
 """Width of a panel, and height of its title, in inches."""
 DOTS = (40, 150)
 """Fewest and most dots per inch: on large pages images and letters become smaller."""
@@ -76,9 +76,11 @@ def guidance_grid(panels: dict[float, np.ndarray], row_names: Sequence[str], fil
     mosaics = {w: mosaic(images, rows) for w, images in panels.items()}
     height, width = next(iter(mosaics.values())).shape[:2]
     names = [_wrapped(name) for name in row_names]
-    margin = 0.5 if max(map(len, names)) < 10 else 1.8
+    longest = max(len(line) for name in names for line in name.split("\n"))
+    margin = 0.4 + 0.07 * longest
     size = (PANEL * len(mosaics) + margin, PANEL * height / width + HEAD)
     figure = _figure(*size, dpi=_dots(rows, columns, len(panels)))
+    figure.set_layout_engine("compressed")  # for axes of a fixed aspect
     axes = figure.subplots(1, len(mosaics), squeeze=False)[0]
     for ax, (w, tiles) in zip(axes, mosaics.items(), strict=True):
         ax.imshow(tiles, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
@@ -198,7 +200,7 @@ def _most(number: int, dots: Callable[[int], float]) -> int:
 
 def _dots(rows: int, columns: int, panels: int) -> float:
     """Dots per inch at which a page of samples stays within bounds."""
-    width = PANEL * panels + 1.8
+    width = PANEL * panels + 2.1
     height = PANEL * rows / min(columns, MOST_COLUMNS) + HEAD
     return min(DOTS[1], SIDE / max(width, height), math.sqrt(AREA / (width * height)))
 
@@ -220,4 +222,4 @@ def _figure(width: float, height: float, dpi: float = DOTS[1]) -> Any:
 def _save(figure: Any, file: Place) -> None:
     with warnings.catch_warnings(), atomic_write(file) as stream:
         warnings.filterwarnings("ignore", "Glyph")  # characters that the font lacks become boxes
-        figure.savefig(stream, format="png", bbox_inches="tight", pad_inches=0.05)
+        figure.savefig(stream, format="png")
