@@ -2,7 +2,7 @@
 
     x + gate(e) f(scale(e) norm(x) + shift(e))
 
-for f attention, then an MLP; scale - 1, shift and gate are linear in silu(e) and zero at initialisation.
+where f is attention, then an MLP; scale - 1, shift and gate are linear in silu(e) and zero at initialisation.
 
 `DiTBlock` is modulated by the vector, and can also cross-attend to a sequence of tokens. `MMDiTBlock` has two
 streams, image and text, each with its own weights, whose tokens attend to all tokens of both.

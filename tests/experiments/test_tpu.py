@@ -128,7 +128,7 @@ def test_bad_input_is_one_line(arguments, message, capsys):
 
 @pytest.mark.skipif(find_spec("libtpu") is None, reason="the extra tpu-compile is not installed")
 def test_a_training_step_on_four_chips(tmp_path, monkeypatch, capsys, standard_promotion):
-    """Under fsdp a chip holds a quarter of each kernel, and sends less than the activations of four layers."""
+    """Under fsdp a chip holds a quarter of each kernel and sends less than four layers' activations."""
     run, file = tiny(), tmp_path / "rows.json"
     monkeypatch.setattr(programs, "run", lambda name, **_: run)
     arguments = ["digits", "--parallel", "fsdp", "--programs", "step", "--effort", "-1", "--batch", "64"]
