@@ -20,6 +20,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from orbax.checkpoint import multihost
 from orbax.checkpoint import v1 as ocp
 
 from jaxflow.devices import processes
@@ -91,18 +92,10 @@ class Checkpoints:
             context.array.saving.min_slice_bytes_for_replica_parallel = SLICE
             with context:
                 copied = ocp.save_checkpointables_async(folder, parts, overwrite=True)
-            read_back = self._reader(folder, parts, like)
+            saved = readback.fingerprints(parts)
+            read_back = partial(readback.check, partial(_load_some, folder, like), like, saved)
             commit = (link.pop_all(), copied.result, read_back, step, contents)
             self._writing = self._writer.submit(self._commit, *commit)
-
-    def _reader(self, folder: Place, parts: Any, like: Any) -> Callable[[], None]:
-        """What reads the checkpoint back; of several processes none does.
-
-        Orbax numbers its operations in each process: one that reads alone would never meet the others again.
-        """
-        if jax.process_count() > 1:
-            return lambda: None
-        return partial(readback.check, partial(_load_some, folder, like), like, readback.fingerprints(parts))
 
     def wait(self) -> None:
         """Return when the last checkpoint is on disk; raises as `save`."""
@@ -187,9 +180,10 @@ class Checkpoints:
     ) -> None:
         with link:
             wait()
-            if not processes.is_first():
-                return
             read_back()
+        _wait_for_all(f"step {step} is read back")
+        if not processes.is_first():
+            return
         (self._folders.unfinished(step) / "contents.json").write_text(json.dumps(contents, indent=1))
         self._folders.finish(step)
         self._prune()
@@ -253,7 +247,7 @@ def _is_misread(path: Place) -> bool:
 
 
 def _load_some(folder: Place, like: Any, chosen: list[bool]) -> list[Any]:
-    """Read some arrays of a checkpoint to the host."""
+    """Read some arrays of a checkpoint to the host, without other processes."""
     leaves, structure = jax.tree.flatten(like)
     asked = [_on_host(leaf) if one else ocp.PLACEHOLDER for leaf, one in zip(leaves, chosen, strict=True)]
     parts = jax.tree.unflatten(structure, asked)
@@ -262,7 +256,18 @@ def _load_some(folder: Place, like: Any, chosen: list[bool]) -> list[Any]:
         for name, part in parts.items()
         if any(leaf is not ocp.PLACEHOLDER for leaf in jax.tree.leaves(part))
     }
-    return jax.tree.leaves(parts | ocp.load_checkpointables(folder, used))
+    me = jax.process_index()
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"{me}"
+    )
+    with ocp.Context(multiprocessing_options=alone):
+        return jax.tree.leaves(parts | ocp.load_checkpointables(folder, used))
+
+
+def _wait_for_all(name: str) -> None:
+    """A barrier of this thread: by the coordinator, since the devices belong to the training step."""
+    if jax.process_count() > 1:
+        multihost.sync_global_processes(f"jaxflow: {name}", processes=set(range(jax.process_count())))
 
 
 def _on_host(leaf: jax.ShapeDtypeStruct) -> np.ndarray:

@@ -186,6 +186,24 @@ def test_a_checkpoint_that_is_read_back_otherwise_is_not_complete(two, monkeypat
     assert checkpoints.steps == [3, 7]
 
 
+def test_a_checkpoint_is_complete_once_all_processes_have_read_it_back(two, monkeypatch):
+    """A process whose check fails never reaches the barrier."""
+    done = []
+    monkeypatch.setattr(readback, "check", lambda *_: done.append("read back"))
+
+    def wait_for_all(name):
+        done.append(name)
+        raise RuntimeError("timeout")
+
+    monkeypatch.setattr(checkpoint, "_wait_for_all", wait_for_all)
+    checkpoints = Checkpoints(two)
+    checkpoints.save(state(9))
+    with pytest.raises(OSError, match="timeout"):
+        checkpoints.wait()
+    assert done == ["read back", "step 9 is read back"]
+    assert checkpoints.steps == [3, 7]
+
+
 def test_fingerprints_do_not_depend_on_shardings_and_notice_any_bit(monkeypatch):
     monkeypatch.setattr(readback, "LIMIT", 1000)  # several groups
     tree = [jnp.arange(64.0).reshape(8, 8), jnp.ones(300, jnp.bfloat16), jnp.array(3), jnp.zeros((0, 2))]
