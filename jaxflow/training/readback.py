@@ -1,8 +1,8 @@
 """Whether a checkpoint, read back, is what was saved: by fingerprints of its arrays.
 
 The fingerprint of an array is the sum modulo 2^32, over its shards, of the CRC-32 of a shard and its offsets.
-Arrays are read back onto the host, a few at a time, and need no device memory. Each of several processes reads
-all arrays and compares the shards that it wrote. Orbax numbers the reads of a process, so all read equally often.
+Arrays are read back onto the host, a few at a time, and need no device memory. Each of several processes
+reads all arrays and compares the shards that it wrote. Orbax numbers the reads of a process: all read alike.
 """
 
 import zlib
