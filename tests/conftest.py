@@ -15,6 +15,7 @@ import shutil
 import tempfile
 from collections import defaultdict
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib import import_module
 from math import erfc, prod
 from pathlib import Path
@@ -140,6 +141,28 @@ def by_path(f, *arrays):
 def by_path_compiled(f, *arrays):
     """`by_path` in one program, for short formulas and for loops."""
     return jax.jit(lambda *arrays: by_path(f, *arrays))(*arrays)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Tangents:
+    """The lines that touch a path at each of the times t: conversions there depend on nothing else of it."""
+
+    t: jax.Array
+    at: paths.Coefficients
+
+    def alpha(self, t):
+        return self.at.alpha + self.at.d_alpha * (t - self.t)
+
+    def beta(self, t):
+        return self.at.beta + self.at.d_beta * (t - self.t)
+
+
+def on_all_paths(f, t, *mapped):
+    """f(tangents, *mapped) for each path of `PATHS`, which is the first axis: one program for all."""
+    coefficients = by_path_compiled(paths.coefficients, t).values()
+    stacked = jax.tree.map(lambda *of_paths: np.stack(of_paths), *coefficients)
+    return jax.jit(jax.vmap(lambda at, *mapped: f(Tangents(t, at), *mapped)))(stacked, *mapped)
 
 
 def assert_pairs(pairs, bound):

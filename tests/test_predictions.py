@@ -6,7 +6,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import PATHS, assert_close, assert_pairs, by_path, linspace, normal, three_components
+from conftest import (
+    assert_close,
+    assert_pairs,
+    by_path,
+    linspace,
+    normal,
+    on_all_paths,
+    three_components,
+)
 
 from jaxflow import mixtures, paths, predictions
 
@@ -52,25 +60,25 @@ def test_every_conversion_on_the_oracle(float64):
 @pytest.mark.requirement("R10")
 def test_float32():
     """Relative to the error that one rounding of the source makes in the target."""
-    x = normal(64, 2)
+    points = np.asarray(normal(64, 2))
     t = linspace(0.0012, 0.9988, 64)  # between the levels of the table, where it has slopes
 
-    def wide(path, x, t):
+    def wide(path):
+        x, t = jnp.asarray(points, float), path.t
         values, zero = exact(path, x, t), jnp.zeros_like(x)
         terms = {kind: jnp.stack([jnp.abs(value), zero]) for kind, value in values.items()}
         parts = converted(path, jnp.stack([zero, jnp.abs(x)]), t, terms, several=True)
         return values, jax.tree.map(lambda part: jnp.abs(part).sum(axis=0), parts)
 
+    def errors(path, values, terms):
+        found = converted(path, jnp.asarray(points), path.t, values)
+        return {name: (found[name] - values[name.split(" to ")[1]]) / (1 + terms[name]) for name in found}
+
     with jax.enable_x64(True):
-        exactly = by_path(wide, x.astype(jnp.float64), t.astype(jnp.float64))
-    errors = {}
-    for path, (values, terms) in jax.tree.map(
-        lambda v: jnp.asarray(np.asarray(v), jnp.float32), exactly
-    ).items():
-        for name, value in converted(PATHS[path], x, t, values).items():
-            target = name.split(" to ")[1]
-            errors[f"{path}, {name}"] = (value - values[target]) / (1 + terms[name])
-    assert_close(errors, jax.tree.map(np.zeros_like, errors), 1e-5)
+        exactly = on_all_paths(wide, jnp.asarray(np.asarray(t), float))
+    rounded = jax.tree.map(lambda value: np.asarray(value, np.float32), exactly)
+    error = on_all_paths(errors, t, *rounded)
+    assert_close(error, jax.tree.map(np.zeros_like, error), 1e-5)
 
 
 AT_NOISE = [(source, target) for source in ("velocity", "data", "v") for target in KINDS]
@@ -90,7 +98,7 @@ def test_exact_at_the_ends(path, end, pairs, float64):
         )
         return {f"{s} to {target}": (convert(s, target), values[target]) for s, target in pairs}
 
-    assert_pairs(both(normal(8, 2)), 1e-10)
+    assert_pairs(jax.jit(both)(normal(8, 2)), 1e-10)
 
 
 def test_infinite_slope_of_beta_at_the_data_end():
@@ -113,13 +121,14 @@ def test_bfloat16_values_keep_time_in_float32():
 
 @pytest.mark.requirement("R35")
 def test_guidance_commutes_with_every_conversion(float64):
-    def both(path, x, t, u, v):
+    x, u, v = (normal(16, 2, seed=i) for i in range(3))
+
+    def both(path):
         values = jnp.stack([u, v, -2 * u + 3 * v])
-        found = converted(path, jnp.stack([x] * 3), t, dict.fromkeys(KINDS, values), several=True)
+        found = converted(path, jnp.stack([x] * 3), path.t, dict.fromkeys(KINDS, values), several=True)
         return tuple(jax.tree.map(f, found) for f in (lambda f: f[2], lambda f: -2 * f[0] + 3 * f[1]))
 
-    x, u, v = (normal(16, 2, seed=i) for i in range(3))
-    assert_pairs(by_path(both, x, linspace(0.05, 0.95, 16), u, v), 1e-9)
+    assert_close(*on_all_paths(both, linspace(0.05, 0.95, 16)), 1e-9)
 
 
 def test_an_unknown_kind_is_rejected():
@@ -131,15 +140,16 @@ def test_an_unknown_kind_is_rejected():
 
 @pytest.mark.requirement("R11")
 def test_an_error_grows_by_the_gain(float64):
-    def both(path, x, t, value, error):
+    x, value, error = (normal(16, 2, seed=i) for i in range(3))
+
+    def both(path):
         values = jnp.stack([value + error, value])
-        found = converted(path, jnp.stack([x] * 2), t, dict.fromkeys(KINDS, values), several=True)
-        gain = lambda source, target: predictions.gain(path, t, source=source, target=target)  # noqa: E731
+        found = converted(path, jnp.stack([x] * 2), path.t, dict.fromkeys(KINDS, values), several=True)
+        gain = lambda source, target: predictions.gain(path, path.t, source=source, target=target)  # noqa: E731
         difference = jax.tree.map(lambda f: f[0] - f[1], found)
         return difference, {name: gain(*name.split(" to "))[:, None] * error for name in difference}
 
-    x, value, error = (normal(16, 2, seed=i) for i in range(3))
-    assert_pairs(by_path(both, x, linspace(0.05, 0.95, 16), value, error), 1e-9)
+    assert_close(*on_all_paths(both, linspace(0.05, 0.95, 16)), 1e-9)
 
 
 @pytest.mark.requirement("R11")
@@ -191,7 +201,7 @@ def test_where_no_slope_is_left_the_noise_is_x():
 @pytest.mark.parametrize("t", [0.25, 1, jnp.array(0.25)])
 @pytest.mark.parametrize("source", ["velocity", "v"])
 def test_a_single_time_serves_the_whole_batch(t, source):
-    x, value = jax.random.normal(jax.random.key(0), (2, 4, 3))
+    x, value = normal(2, 4, 3)
     each = jnp.full(4, t, jnp.float32)
     of = lambda t: predictions.parts(paths.Cosine(), x, t, value, source=source)  # noqa: E731
     assert_close(of(t), of(each), 0)
@@ -203,7 +213,7 @@ def test_a_single_time_serves_the_whole_batch(t, source):
 
 def test_v_is_proportional_to_the_velocity_of_the_cosine_path(float64):
     """alpha noise - beta data = -(2 / pi) u."""
-    x, value = jax.random.normal(jax.random.key(0), (2, 4, 3))
+    x, value = normal(2, 4, 3)
     t = jnp.array([0.0, 0.3, 0.8, 1.0])
     v = predictions.convert(paths.Cosine(), x, t, value, source="velocity", target="v")
     assert_close(v, -2 / jnp.pi * value, 1e-12)
