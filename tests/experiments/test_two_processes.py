@@ -1,22 +1,27 @@
-"""Two processes of two devices each against one of four, through the scripts."""
+"""Two processes of two devices each against this one of four, through the scripts."""
 
 import shutil
 import signal
 import time
 
+import jax
 import numpy as np
 import pytest
 
+from experiments import sample, train
 from experiments.benchmarks.mappings import launch
+from jaxflow.devices import mesh
 from jaxflow.runs.folder import newest_params, open_run
 from jaxflow.training import log
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("standard_promotion")]
 
-NETWORK = ("--network.width", 32, "--network.depth", 2, "--network.heads", 2)
-TRAIN = ("train", "digits", "--batch-size", 16, "--checkpoint-every", 4, "--log-every", 1, *NETWORK)
-STEPS = 6
-"""After which a run is stopped, of 2,000."""
+NETWORK = ("--network.width", 16, "--network.depth", 1, "--network.heads", 2)
+TRAIN = ("digits", "--batch-size", 16, "--checkpoint-every", 4, "--log-every", 1, *NETWORK)
+STEPS = 4
+"""After which a run is stopped, of 100."""
+SMALL = 256
+"""Elements from which an array is sharded here, where all are small."""
 DEAD_AFTER = 5
 """Seconds of silence."""
 
@@ -33,11 +38,16 @@ def losses(folder):
     return [line["loss"] for line in log.read(folder)]
 
 
-def train(out, data_dir, processes, devices, *options, **launching):
-    """A run in several processes, once it has done `STEPS`."""
-    arguments = (*TRAIN, "--out", out, "--data-dir", data_dir, "--steps", 2000, *options)
-    started = launch(processes, devices, *arguments, **launching)
-    while len(log.read(out)) < STEPS:
+def call(script, *arguments):
+    """A script in this process."""
+    script.main([str(argument) for argument in arguments])
+
+
+def train_in_two(out, data_dir, steps, *options, before=""):
+    """A run in two processes, once it has done this many steps."""
+    arguments = (*TRAIN, "--out", out, "--data-dir", data_dir, "--steps", 100, "--sample-every", 4, *options)
+    started = launch(2, 2, "train", *arguments, before=before)
+    while len(log.read(out)) < steps:
         for process in started:
             assert process.poll() is None, process.communicate()
         time.sleep(0.05)
@@ -46,46 +56,66 @@ def train(out, data_dir, processes, devices, *options, **launching):
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory, data_dir):
-    """A run of one process with four devices."""
+    """A run of this process with its four devices."""
     out = tmp_path_factory.mktemp("runs") / "alone"
-    started = train(out, data_dir, 1, 4, "--sample-every", 0)
-    started[0].send_signal(signal.SIGTERM)
-    finish(started, [143])
+    options = ("--steps", 100, "--checkpoint-every", 100, "--sample-every", 0)
+    with jax.numpy_dtype_promotion("standard"):
+        call(train, *TRAIN, "--out", out, "--data-dir", data_dir, *options)
     return out
 
 
-def assert_same_losses(folder, other):
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory, data_dir):
+    """A run in two processes after a signal to the second, and what they printed."""
+    out = tmp_path_factory.mktemp("runs") / "stopped"
+    started = train_in_two(out, data_dir, STEPS, "--parallel", "pmap")
+    started[1].send_signal(signal.SIGTERM)
+    return out, finish(started, (143, 143))
+
+
+def assert_same_losses(folder, other, steps):
     """Up to rounding in the first step, which the next steps amplify a little."""
-    found, expected = losses(folder)[:STEPS], losses(other)[:STEPS]
+    found, expected = losses(folder)[:steps], losses(other)[:steps]
     np.testing.assert_allclose(found[0], expected[0], rtol=1e-6)
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 @pytest.mark.requirement("R60")
-def test_a_signal_to_one_stops_both_after_the_same_step_and_the_run_resumes(alone, data_dir, tmp_path):
-    out = tmp_path / "run"
-    options = ("--parallel", "fsdp", "--sample-every", 4)
-    started = train(out, data_dir, 2, 2, *options)
-    started[1].send_signal(signal.SIGTERM)
-    first, second = finish(started, (143, 143))
+def test_a_signal_to_one_stops_both_after_the_same_step(alone, stopped):
+    out, (first, second) = stopped
     assert "stopped by SIGTERM" in first
     assert second == ""  # only the first prints
-    assert_same_losses(out, alone)
-    step, _ = newest_params(out, open_run(out))
-    assert step == len(losses(out)) >= STEPS
+    assert_same_losses(out, alone, STEPS)
+    assert newest_params(out, open_run(out))[0] == len(losses(out)) >= STEPS
     assert (out / "samples" / "step=4.png").exists()
-    # One more step, with the same processes and devices and with others.
-    shutil.copytree(out, tmp_path / "other")
-    options = ("--data-dir", data_dir, "--parallel", "fsdp", "--steps", step + 1, "--sample-every", 0)
-    finish(launch(2, 2, *TRAIN, "--out", out, *options), (0, 0))
-    finish(launch(1, 2, *TRAIN, "--out", tmp_path / "other", *options), [0])
+
+
+@pytest.mark.requirement("R60")
+def test_the_run_resumes_and_when_one_dies_the_other_does_not_hang(
+    alone, stopped, data_dir, tmp_path, monkeypatch
+):
+    out = shutil.copytree(stopped[0], tmp_path / "run")
+    begun = len(losses(out))
+    settings = f"from jaxflow.devices import mesh, processes; mesh.SMALL = {SMALL}; processes.HEARTBEAT = {DEAD_AFTER}"
+    started = train_in_two(out, data_dir, begun + STEPS, "--parallel", "fsdp", before=settings)
+    started[1].kill()
+    started[0].communicate(timeout=DEAD_AFTER + 30)
+    assert started[0].returncode not in (0, None)
+    assert_same_losses(out, alone, begun + STEPS)
+    step, _ = newest_params(out, open_run(out))
+    assert step >= begun + 2
+    # One more step, in this process and with another sharding.
+    expected = losses(alone)[: step + 1]
+    monkeypatch.setattr(mesh, "SMALL", SMALL)
+    options = ("--data-dir", data_dir, "--sample-every", 0, "--parallel", "fsdp", "--tensor", 2)
+    call(train, *TRAIN, "--out", out, *options, "--steps", step + 1)
     assert newest_params(out, open_run(out))[0] == len(losses(out)) == step + 1
-    np.testing.assert_allclose(losses(tmp_path / "other"), losses(out), rtol=1e-6)
+    np.testing.assert_allclose(losses(out), expected, rtol=1e-5)
 
 
 @pytest.mark.requirement("R60")
 def test_a_signal_before_there_is_anything_to_save_ends_a_process_at_once(data_dir, tmp_path):
-    started = launch(2, 2, *TRAIN, "--out", tmp_path / "run", "--data-dir", data_dir)
+    started = launch(2, 2, "train", *TRAIN, "--out", tmp_path / "run", "--data-dir", data_dir)
     while not (tmp_path / "run" / "config.json").exists():  # they read, compile and wait for each other
         for process in started:
             assert process.poll() is None, process.communicate()
@@ -98,18 +128,6 @@ def test_a_signal_before_there_is_anything_to_save_ends_a_process_at_once(data_d
     assert "stopped by SIGTERM" in errors
 
 
-@pytest.mark.requirement("R60")
-def test_when_one_dies_the_other_does_not_hang(alone, data_dir, tmp_path):
-    out = tmp_path / "run"
-    heartbeat = f"from jaxflow.devices import processes; processes.HEARTBEAT = {DEAD_AFTER}"
-    started = train(out, data_dir, 2, 2, "--parallel", "pmap", "--sample-every", 0, before=heartbeat)
-    started[1].kill()
-    started[0].communicate(timeout=DEAD_AFTER + 30)
-    assert started[0].returncode not in (0, None)
-    assert_same_losses(out, alone)
-    assert newest_params(out, open_run(out))[0] >= 2
-
-
 @pytest.mark.parametrize(
     ("options", "says"),
     [
@@ -120,7 +138,7 @@ def test_when_one_dies_the_other_does_not_hang(alone, data_dir, tmp_path):
 def test_processes_that_differ_end_before_the_first_step(data_dir, tmp_path, monkeypatch, options, says):
     monkeypatch.setenv("TFDS_DATA_DIR", data_dir)
     out = tmp_path / "run"
-    started = launch(2, 1, *TRAIN, "--out", out, "--steps", 4, of_one=options)
+    started = launch(2, 1, "train", *TRAIN, "--out", out, "--steps", 4, of_one=options)
     errors = [process.communicate(timeout=120)[1] for process in started]
     assert [process.returncode for process in started] == [2, 2], errors
     assert all(says in error for error in errors)
@@ -128,8 +146,8 @@ def test_processes_that_differ_end_before_the_first_step(data_dir, tmp_path, mon
 
 
 def test_two_processes_sample_as_one(alone, tmp_path):
-    arguments = ("sample", alone, "--w", 2, "--per-label", 1, "--steps", 2, "--out")
-    finish(launch(2, 2, *arguments, tmp_path / "two"), [0, 0])
-    finish(launch(1, 1, *arguments, tmp_path / "one"), [0])
+    arguments = (alone, "--w", 2, "--per-label", 1, "--steps", 2, "--out")
+    finish(launch(2, 2, "sample", *arguments, tmp_path / "two"), [0, 0])
+    call(sample, *arguments, tmp_path / "one", "--parallel", "jit")
     two, one = (np.load(tmp_path / name / "w=2.npz")["images"].astype(int) for name in ("two", "one"))
     assert np.abs(two - one).max() <= 1  # grey levels, of which 1 is 0.008
