@@ -1,6 +1,5 @@
 """A network of jaxflow and its twin in PyTorch: same parameters, same outputs, and alternating timings."""
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -11,10 +10,8 @@ import numpy as np
 import optax
 import torch
 
+from experiments.benchmarks.timing import Times, in_turn
 from jaxflow.devices import compiler
-
-Times = tuple[float, float]
-"""Least and median milliseconds."""
 
 
 def compare(
@@ -113,16 +110,3 @@ def torch_steps(model, data, noise, t, y) -> dict[str, Callable[[], None]]:
             model(data, t, y)
 
     return {"training": train, "sampling": call}
-
-
-def in_turn(calls: dict[str, Callable[[], object]], repeats: int) -> dict[str, Times]:
-    """Times of alternating calls, after two warm-up calls of each."""
-    seconds: dict[str, list[float]] = {who: [] for who in calls}
-    for repeat in range(repeats + 2):
-        for who, call in calls.items():
-            time.sleep(0.05)  # PyTorch's threads spin for a moment before they sleep
-            begin = time.perf_counter()
-            call()
-            if repeat > 1:
-                seconds[who].append(time.perf_counter() - begin)
-    return {who: (1e3 * min(taken), 1e3 * float(np.median(taken))) for who, taken in seconds.items()}

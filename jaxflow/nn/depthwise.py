@@ -1,7 +1,8 @@
 """A residual depthwise 3 x 3 convolution over the tokens of a grid.
 
-It gives a transformer the locality that it would otherwise have to learn from data. Computed as a sum of
-shifted grids.
+It gives a transformer the locality that it would otherwise have to learn from data. Programs for CPUs compute
+it as a sum of shifted grids, others as XLA's grouped convolution; `experiments.benchmarks.workarounds` tells
+whether that still pays.
 
 Source: Chu et al. 2102.10882 (conditional positional encodings); Xie et al. 2410.10629 (mix-FFN).
 """
@@ -11,6 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+
+Grid = Float[Array, "b h w c"]
+Kernel = Float[Array, "3 3 1 c"]
 
 
 class DepthwiseConvolution(linen.Module):
@@ -25,12 +29,23 @@ class DepthwiseConvolution(linen.Module):
     @linen.compact
     def __call__(self, x: Float[Array, "b n c"]) -> Float[Array, "b n c"]:
         weights = self.param("weights", linen.initializers.zeros, (3, 3, x.shape[-1]))
-        return x + _depthwise(x.reshape(x.shape[0], *self.grid, -1), weights.astype(x.dtype)).reshape(x.shape)
+        grid = x.reshape(x.shape[0], *self.grid, -1)
+        kernel = weights.astype(x.dtype)[:, :, None]
+        y = jax.lax.platform_dependent(grid, kernel, cpu=shifted, default=grouped)
+        return x + y.reshape(x.shape)
+
+
+def grouped(x: Grid, kernel: Kernel) -> Grid:
+    """A 3 x 3 convolution of each channel with zero padding."""
+    return jax.lax.conv_general_dilated(
+        x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=x.shape[-1]
+    )
 
 
 @jax.checkpoint
-def _depthwise(x: Float[Array, "b h w c"], weights: Float[Array, "3 3 c"]) -> Float[Array, "b h w c"]:
+def shifted(x: Grid, kernel: Kernel) -> Grid:
+    """Equal to `grouped`, as a sum of shifted grids."""
     h, w = x.shape[1:3]
     padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    terms = [padded[:, i : i + h, j : j + w] * weights[i, j][None, None, None] for i, j in np.ndindex(3, 3)]
+    terms = [padded[:, i : i + h, j : j + w] * kernel[None, None, None, i, j, 0] for i, j in np.ndindex(3, 3)]
     return sum(terms[1:], start=terms[0])
