@@ -96,8 +96,9 @@ def test_the_run_resumes_and_when_one_dies_the_other_does_not_hang(
 ):
     out = shutil.copytree(stopped[0], tmp_path / "run")
     begun = len(losses(out))
-    settings = f"from jaxflow.devices import mesh, processes; mesh.SMALL = {SMALL}; processes.HEARTBEAT = {DEAD_AFTER}"
-    started = train_in_two(out, data_dir, begun + STEPS, "--parallel", "fsdp", before=settings)
+    changed = f"mesh.SMALL = {SMALL}; processes.HEARTBEAT = {DEAD_AFTER}"
+    before = f"from jaxflow.devices import mesh, processes; {changed}"
+    started = train_in_two(out, data_dir, begun + STEPS, "--parallel", "fsdp", before=before)
     started[1].kill()
     started[0].communicate(timeout=DEAD_AFTER + 30)
     assert started[0].returncode not in (0, None)
