@@ -146,16 +146,23 @@ def by_path_compiled(f, *arrays):
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Tangents:
-    """The lines that touch a path at each of the times t: conversions there depend on nothing else of it."""
+    """The lines that touch a path at each of the times t: conversions there depend on nothing else of it.
+
+    A batch may be the examples several times over, as guidance makes it.
+    """
 
     t: jax.Array
     at: paths.Coefficients
 
     def alpha(self, t):
-        return self.at.alpha + self.at.d_alpha * (t - self.t)
+        return self._line(self.at.alpha, self.at.d_alpha, t)
 
     def beta(self, t):
-        return self.at.beta + self.at.d_beta * (t - self.t)
+        return self._line(self.at.beta, self.at.d_beta, t)
+
+    def _line(self, value, slope, t):
+        value, slope, touched = (jnp.resize(v, t.shape) for v in (value, slope, self.t))
+        return value + slope * (t - touched)
 
 
 def on_all_paths(f, t, *mapped):

@@ -2,9 +2,10 @@
 
 import jax
 import jax.numpy as jnp
-from conftest import three_components
+import numpy as np
+from conftest import linspace, normal, three_components
 
-from jaxflow import guidance, mixtures
+from jaxflow import guidance, mixtures, paths
 from jaxflow.typing import StatefulField
 
 NULL = 3
@@ -14,9 +15,12 @@ def field(path):
     return lambda x, t, y: mixtures.velocity(three_components(), path, x, t, y)
 
 
+LINEAR = paths.Linear()
+FIELD = jax.jit(field(LINEAR))  # compiled once for all tests of a file
+
+
 def inputs(n=16):
-    x = jax.random.normal(jax.random.key(0), (n, 2))
-    return x, jnp.linspace(0.02, 0.98, n), jnp.arange(n) % 3
+    return normal(n, 2), linspace(0.02, 0.98, n), jnp.asarray(np.arange(n) % 3, jnp.int32)
 
 
 def class_log_prob(path):
@@ -49,7 +53,7 @@ RULES = {  # (path, field) -> the rule
 
 def guided(name, path, y, w, model=None):
     """A rule of `RULES` on the exact field, or on another model."""
-    model = model or field(path)
+    model = model or (FIELD if path is LINEAR else field(path))
     return RULES[name](path, model)(model, y, jnp.array(NULL), w)
 
 

@@ -2,8 +2,8 @@ import chex
 import jax
 import jax.numpy as jnp
 import pytest
-from conftest import assert_close, assert_pairs, by_path, three_components
-from exact_guidance import NULL, class_log_prob, field, guided, inputs
+from conftest import assert_close, assert_pairs, by_path_compiled, normal, on_all_paths, three_components
+from exact_guidance import FIELD, NULL, class_log_prob, field, guided, inputs
 
 from jaxflow import fields, guidance, losses, mixtures, paths, per_example, sampling, times
 
@@ -13,7 +13,7 @@ SCALES = jnp.array(3 * [0.0] + 3 * [1.0] + 3 * [3.5] + 7 * [-1.0])
 
 @pytest.mark.requirement("R40")
 def test_no_scale_is_the_unguided_field_and_one_the_conditional(float64):
-    (x, t, y), model, pairs = inputs(), field(paths.Cosine()), {}
+    (x, t, y), model, pairs = inputs(), jax.jit(field(paths.Cosine())), {}
     unguided, conditional = model(x, t, jnp.full_like(y, NULL)), model(x, t, y)
     for w in (0, 0.0, 1, 1.0):
         scales = (w, jnp.array(float(w)), jnp.full(len(y), float(w)), lambda t, w=w: jnp.full_like(t, w))
@@ -27,13 +27,15 @@ def test_no_scale_is_the_unguided_field_and_one_the_conditional(float64):
 def test_classifier_free_is_classifier_guidance_with_the_exact_classifier(float64):
     """u(x) + w b grad log p(y | x) = (1 - w) u(x) + w u(x | y)."""
 
-    def both(path, x, t, y):
+    x, t, y = inputs()
+
+    def both(path):
         unguided = lambda x, t: field(path)(x, t, jnp.full_like(y, NULL))  # noqa: E731
         classifier = guidance.classifier(unguided, path, class_log_prob(path), y, SCALES)(x, t)
         free = guidance.classifier_free(field(path), y, jnp.array(NULL), SCALES)(x, t)
         return (classifier, guided("by_classifier", path, y, SCALES)(x, t)), (free, free)
 
-    assert_pairs(by_path(both, *inputs()), 1e-9)
+    assert_close(*on_all_paths(both, t), 1e-9)
 
 
 @pytest.mark.parametrize("name", ["linear", "cosine", "square_root"])
@@ -66,12 +68,12 @@ def test_one_batched_call(w, examples):
 def test_scale_per_example_and_as_a_function_of_time():
     x, t, y = inputs(4)
     w = jnp.array([0.0, 1.0, 2.0, 5.0])
-    batch = guidance.classifier_free(field(paths.Linear()), y, jnp.array(NULL), w)(x, t)
+    batch = guidance.classifier_free(FIELD, y, jnp.array(NULL), w)(x, t)
     for i in range(4):
-        alone = guidance.classifier_free(field(paths.Linear()), y[i : i + 1], jnp.array(NULL), float(w[i]))
+        alone = guidance.classifier_free(FIELD, y[i : i + 1], jnp.array(NULL), float(w[i]))
         assert_close(batch[i : i + 1], alone(x[i : i + 1], t[i : i + 1]), 1e-5)
-    ramp = guidance.classifier_free(field(paths.Linear()), y, jnp.array(NULL), lambda t: 4 * t)(x, t)
-    same = guidance.classifier_free(field(paths.Linear()), y, jnp.array(NULL), 4 * t)(x, t)
+    ramp = guidance.classifier_free(FIELD, y, jnp.array(NULL), lambda t: 4 * t)(x, t)
+    same = guidance.classifier_free(FIELD, y, jnp.array(NULL), 4 * t)(x, t)
     assert_close(ramp, same, 1e-5)
 
 
@@ -126,7 +128,7 @@ def test_classifier_guidance_is_finite_at_the_data_end():
     def guided(path, x, t, y):
         return guidance.classifier(still, path, class_log_prob(path), y, 2.0)(x, jnp.ones_like(t))
 
-    chex.assert_tree_all_finite(by_path(guided, *inputs()))
+    chex.assert_tree_all_finite(by_path_compiled(guided, *inputs()))
 
 
 @pytest.mark.parametrize("w", [float("nan"), float("inf"), jnp.array([1.0, jnp.nan])])
@@ -142,9 +144,7 @@ def test_scales_must_be_finite(w):
 def test_null_row_does_not_depend_on_the_scale():
     x, t, _ = inputs(4)
     y = jnp.full(4, NULL)
-    rows = [
-        guidance.classifier_free(field(paths.Linear()), y, jnp.array(NULL), w)(x, t) for w in (0.0, 1.0, 7.0)
-    ]
+    rows = [guidance.classifier_free(FIELD, y, jnp.array(NULL), w)(x, t) for w in (0.0, 1.0, 7.0)]
     assert_close(rows[2], rows[0], 1e-5)
     assert_close(rows[1], rows[0], 1e-5)
 
@@ -152,23 +152,20 @@ def test_null_row_does_not_depend_on_the_scale():
 @pytest.mark.requirement("R50")
 def test_vmap_over_w_equals_the_loop_and_compiles_once():
     x, _, y = inputs(8)
-    path = paths.Linear()
+
+    def end(w):
+        guided = guidance.classifier_free(FIELD, y, jnp.array(NULL), w)
+        return sampling.sample_ode(guided, x, times.uniform(10))
 
     @jax.jit
     @chex.assert_max_traces(n=1)
     def sweep(scales):
-        def one(w):
-            guided = guidance.classifier_free(field(path), y, jnp.array(NULL), w)
-            return sampling.sample_ode(guided, x, times.uniform(10))
+        return jax.vmap(end)(scales)
 
-        return jax.vmap(one)(scales)
-
-    scales = jnp.array([0.0, 1.0, 2.5, 4.0])
-    swept = sweep(scales)
-    sweep(scales + 1)
-    for w, images in zip(scales, swept, strict=True):
-        guided = guidance.classifier_free(field(path), y, jnp.array(NULL), float(w))
-        assert_close(images, sampling.sample_ode(guided, x, times.uniform(10)), 1e-5)
+    scales = [0.0, 1.0, 2.5, 4.0]
+    swept = sweep(jnp.array(scales))
+    sweep(jnp.array(scales) + 1)
+    assert_close(swept, jax.jit(lambda: jnp.stack([end(w) for w in scales]))(), 1e-5)
 
 
 def test_several_conditions_multiply_their_densities(float64):
@@ -182,6 +179,7 @@ def test_several_conditions_multiply_their_densities(float64):
     ]
     both = mixtures.Mixture(jnp.ones(1), jnp.array([[1.0, -1.0]]), jnp.diag(jnp.array([0.5, 0.3]))[None])
 
+    @jax.jit
     def of_feature(x, t, y):
         values = jnp.stack([mixtures.velocity(law, path, x, t) for law in laws])
         return values[y, jnp.arange(x.shape[0])]
@@ -198,8 +196,8 @@ def test_several_conditions_multiply_their_densities(float64):
 def test_a_negative_condition_replaces_null(float64):
     x, t, y = inputs()
     negative = (y + 1) % 3
-    away = guidance.classifier_free(field(paths.Linear()), y, negative, 2.0)
-    expected = 2 * field(paths.Linear())(x, t, y) - field(paths.Linear())(x, t, negative)
+    away = guidance.classifier_free(FIELD, y, negative, 2.0)
+    expected = 2 * FIELD(x, t, y) - FIELD(x, t, negative)
     assert_close(away(x, t), expected, 1e-12)
 
 
@@ -210,6 +208,7 @@ def test_any_path_can_be_guided(float64):
     mixture = three_components()
     one = mixtures.Mixture(jnp.ones(1), mixture.means[:1], mixture.covariances[:1])
 
+    @jax.jit
     def bridge(x, t, y):
         given, unguided = (mixtures.bridge_velocity(source, m, x, t) for m in (one, mixture))
         return jnp.where((y == 0)[:, None], given, unguided)
@@ -224,13 +223,15 @@ def test_any_path_can_be_guided(float64):
 def test_guided_score_follows_the_same_rule(float64):
     """The guided field has the score (1 - w) score(x) + w score(x | y): one network yields both."""
 
-    def both(path, x, t, y):
+    x, t, y = inputs()
+
+    def both(path):
         score = lambda y: mixtures.score(three_components(), path, x, t, y)  # noqa: E731
         guided = guidance.classifier_free(field(path), y, jnp.array(NULL), SCALES)
         w = SCALES[:, None].astype(x.dtype)
         return fields.score(guided, path)(x, t), (1 - w) * score(None) + w * score(y)
 
-    assert_pairs(by_path(both, *inputs()), 1e-9)
+    assert_close(*on_all_paths(both, t), 1e-9)
 
 
 @pytest.mark.requirement("R20", "R21")
@@ -256,13 +257,14 @@ def test_images_and_videos_on_conditions_of_any_kind(event, kind):
         return per_example.expand(summed, x) - x
 
     key, path = jax.random.key(0), paths.Linear()
-    data = jax.random.normal(key, (b, *event))
-    loss = losses.classifier_free(losses.flow_matching, null, 0.5)(key, model, path, data, y)
-    chex.assert_shape(loss, (b,))
-    guided = guidance.classifier_free(model, y, null, 2.0)
-    sample = sampling.sample_ode(guided, data, times.uniform(3))
-    chex.assert_equal_shape([sample, data])
+    data = normal(b, *event)
+    loss = losses.classifier_free(losses.flow_matching, null, 0.5)
+    chex.assert_shape(jax.jit(lambda: loss(key, model, path, data, y))(), (b,))
+    sample = jax.jit(
+        lambda y, noise: sampling.sample_ode(guidance.classifier_free(model, y, null, 2.0), noise, 3)
+    )
+    images = sample(y, data)
+    chex.assert_equal_shape([images, data])
     for i in range(b):
-        only = jax.tree.map(lambda leaf, i=i: leaf[i : i + 1], y)
-        alone = guidance.classifier_free(model, only, null, 2.0)
-        assert_close(sampling.sample_ode(alone, data[i : i + 1], times.uniform(3)), sample[i : i + 1], 1e-5)
+        alone = sample(*jax.tree.map(lambda leaf, i=i: leaf[i : i + 1], (y, data)))
+        assert_close(alone, images[i : i + 1], 1e-5)

@@ -10,10 +10,10 @@ from conftest import (
     PATHS,
     assert_close,
     assert_expected,
-    assert_pairs,
     by_path,
     linspace,
     normal,
+    on_all_paths,
     three_components,
 )
 from scipy.stats import norm
@@ -36,28 +36,35 @@ def by_case(f, *arrays):
 
 @pytest.mark.requirement("R6")
 def test_score_is_the_gradient_of_the_log_density(float64):
-    def both(path, y, x, t):
+    x, t = points()
+
+    def both(path, y):
         mixture = three_components()
         gradient = jax.grad(lambda x: mixtures.log_prob(mixture, path, x, t, y).sum())(x)
         return mixtures.score(mixture, path, x, t, y), gradient
 
-    assert_pairs(by_case(both, *points()), 1e-10)
+    for y in (None, jnp.asarray(Y)):
+        assert_close(*on_all_paths(lambda path, y=y: both(path, y), t), 1e-10)
 
 
 @pytest.mark.requirement("R7")
 def test_continuity_equation(float64):
     """d/dt log p + div u + u . grad log p = 0."""
 
-    def residual(path, y, x, t):
+    x, t = points()
+
+    def residual(path, y):
         mixture = three_components()
         log_prob = lambda x, t: mixtures.log_prob(mixture, path, x, t, y)  # noqa: E731
         velocity = lambda x: mixtures.velocity(mixture, path, x, t, y)  # noqa: E731
         _, change = jax.jvp(lambda t: log_prob(x, t), (t,), (jnp.ones_like(t),))
         transport = jnp.sum(velocity(x) * jax.grad(lambda x: log_prob(x, t).sum())(x), axis=-1)
         terms = (change, divergence(velocity, x), transport)
-        return sum(terms) / (1 + sum(map(jnp.abs, terms))), jnp.zeros_like(t)
+        return sum(terms) / (1 + sum(map(jnp.abs, terms)))
 
-    assert_pairs(by_case(residual, *points()), 1e-10)
+    for y in (None, jnp.asarray(Y)):
+        found = on_all_paths(lambda path, y=y: residual(path, y), t)
+        assert_close(found, np.zeros_like(found), 1e-10)
 
 
 def divergence(f, x):
@@ -94,14 +101,14 @@ def test_denoiser_is_the_posterior_mean_by_quadrature(float64):
 
 @pytest.mark.requirement("R29")
 def test_classifier_is_bayes_rule(float64):
-    def both(path, x, t):
-        mixture = three_components()
+    def both(path):
+        mixture, x, t = three_components(), normal(16, 2), path.t
         given = [mixtures.log_prob(mixture, path, x, t, jnp.full(len(t), k)) for k in range(3)]
         joint = jnp.stack(given, axis=-1) + jnp.log(mixture.weights)[None]
         table = mixtures.class_log_prob(mixture, path, x, t)
         return table, joint - mixtures.log_prob(mixture, path, x, t)[:, None]
 
-    assert_pairs(by_path(both, *points()), 1e-11)
+    assert_close(*on_all_paths(both, points()[1]), 1e-11)
 
 
 @pytest.mark.parametrize("name", ["linear", "cosine"])
@@ -178,7 +185,9 @@ def test_marginals_are_the_noise_and_the_data_at_the_ends(float64):
 def test_fokker_planck_equation(float64):
     """d/dt log p + div f + f . s = sigma^2 / 2 (laplacian log p + |s|^2), f = u + sigma^2 / 2 s."""
 
-    def residuals(path, y, x, t):
+    x, t = points()
+
+    def residuals(path, y):
         mixture = three_components()
         log_prob = lambda x, t: mixtures.log_prob(mixture, path, x, t, y)  # noqa: E731
         gradient = jax.grad(lambda x: log_prob(x, t).sum())
@@ -196,8 +205,9 @@ def test_fokker_planck_equation(float64):
             found.append(sum(terms) / (1 + sum(map(jnp.abs, terms))))
         return found
 
-    found = by_case(residuals, *points())
-    assert_close(found, jax.tree.map(np.zeros_like, found), 1e-10)
+    for y in (None, jnp.asarray(Y)):
+        found = on_all_paths(lambda path, y=y: residuals(path, y), t)
+        assert_close(found, jax.tree.map(np.zeros_like, found), 1e-10)
 
 
 @pytest.mark.requirement("R6")
@@ -227,19 +237,19 @@ def test_velocity_and_score_are_averages_of_the_conditional_ones(float64):
 def test_velocity_is_an_affine_function_of_the_score(precise):
     """u(x | y) = a x + b grad log p_t(x | y), relative to the terms, which cancel as t -> 0."""
 
-    def residual(path, x, t, y):
-        mixture = three_components()
+    def residual(path):
+        mixture, x, t, y = three_components(), normal(16, 2), path.t, jnp.asarray(Y)
         alpha, beta, d_alpha, d_beta = (c[:, None] for c in paths.coefficients(path, t))
         linear = d_alpha / alpha * x
         b = (d_alpha * beta**2 - d_beta * beta * alpha) / alpha
         from_score = b * mixtures.score(mixture, path, x, t, y)
         velocity = mixtures.velocity(mixture, path, x, t, y)
         scale = 1 + jnp.abs(linear) + jnp.abs(from_score)
-        return (linear + from_score - velocity) / scale, jnp.zeros_like(x)
+        return (linear + from_score - velocity) / scale
 
     with jax.enable_x64(precise):
-        found = by_path(residual, normal(16, 2), linspace(0.001, 0.999, 16), jnp.asarray(Y))
-        assert_pairs(found, 1e-10 if precise else 1e-5)
+        found = on_all_paths(residual, linspace(0.001, 0.999, 16))
+        assert_close(found, np.zeros_like(found), 1e-10 if precise else 1e-5)
 
 
 @pytest.mark.requirement("R29", "R30", "R33")
@@ -247,8 +257,9 @@ def test_velocity_is_an_affine_function_of_the_score(precise):
 def test_each_line_of_the_classifier_free_derivation(precise):
     """From u(x) + w b grad log p(y | x) to (1 - w) u(x) + w u(x | y), relative to the terms."""
 
-    def residuals(path, x, t, y):
+    def residuals(path):
         mixture, w = three_components(), 3.5
+        x, t, y = normal(16, 2), path.t, jnp.asarray(np.arange(16) % 3)
         alpha, beta, d_alpha, d_beta = (c[:, None] for c in paths.coefficients(path, t))
         a, b = d_alpha / alpha, (d_alpha * beta**2 - d_beta * beta * alpha) / alpha
         u, u_y = (mixtures.velocity(mixture, path, x, t, label) for label in (None, y))
@@ -269,8 +280,7 @@ def test_each_line_of_the_classifier_free_derivation(precise):
         return [(line - following) / scale for line, following in pairwise(lines)]
 
     with jax.enable_x64(precise):
-        at = normal(16, 2), linspace(0.001, 0.999, 16), jnp.asarray(np.arange(16) % 3)
-        found = {name: residuals(path, *at) for name, path in PATHS.items()}
+        found = on_all_paths(residuals, linspace(0.001, 0.999, 16))
         assert_close(found, jax.tree.map(np.zeros_like, found), 1e-12 if precise else 1e-5)
 
 
