@@ -35,7 +35,9 @@ MOST_NUMBERS = 2**25
 MOST_NEAREST = 1000
 """Images for which the nearest training image is found: enough for a median."""
 NEIGHBOURS = 3
-"""The radius of a ball is the distance to the third nearest neighbour."""
+"""The radius of a ball is the distance to the third nearest neighbour, or of fewer to the farthest."""
+FEWEST = 2
+"""Images in a set: one has no covariance."""
 FEW = 50
 """Set size below which a single image moves precision and recall by several hundredths."""
 
@@ -90,9 +92,9 @@ def draw(
 
 
 def _check(name: str, number: int) -> None:
-    if number <= NEIGHBOURS:
+    if number < FEWEST:
         raise ValueError(
-            f"{number} {name} images: expected at least {NEIGHBOURS + 1}; sample more (--per-label or"
+            f"{number} {name} images: expected at least {FEWEST}; sample more (--per-label or"
             " --captions), or train on more images or with a larger --hold-out"
         )
 
@@ -126,7 +128,8 @@ class Comparison:
     def _figures(self, seen: Seen, order: Positions) -> dict[str, float]:
         sets = [*_sets(order, self.size)]
         distances = [frechet_distance(seen.features[part], self._reference.features) for part in sets]
-        shares = [precision_recall(real, some, NEIGHBOURS) for real, some in self._pairs(seen.features, sets)]
+        k = min(NEIGHBOURS, self.size - 1)
+        shares = [precision_recall(real, some, k) for real, some in self._pairs(seen.features, sets)]
         pixels = [_vectors(seen.images[part]) for part in _sets(order, self._pixel_size)]
         precision, recall = np.mean(shares, axis=0)
         return {

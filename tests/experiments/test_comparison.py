@@ -131,9 +131,17 @@ def test_of_a_large_data_set_a_random_sample_is_read(monkeypatch):
     assert 25 < (positions < 500).sum() < 75
 
 
-@pytest.mark.parametrize(("train", "test", "generated"), [(100, 100, 3), (100, 3, 100), (7, 100, 100)])
+@pytest.mark.parametrize(("train", "test", "generated"), [(100, 100, 1), (100, 1, 100), (3, 100, 100)])
 def test_too_few_images_are_rejected(train, test, generated):
     with pytest.raises(
-        ValueError, match=r"3 (generated|held-out real|reference).* images: expected at least 4"
+        ValueError, match=r"1 (generated|held-out real|reference).* images: expected at least 2"
     ):
         comparison.draw(*(np.zeros(n, int) for n in (train, test, generated)))
+
+
+def test_two_held_out_images_are_compared_with_a_warning():
+    rng = np.random.default_rng(0)
+    train, real = (images_of(np.zeros(n, int), rng) for n in (40, 2))
+    compare = Comparison(train, seen(train[:20]), seen(real), np.zeros(30, int))
+    assert all(np.isfinite([*compare.real().values()]))
+    assert "precision and recall of 2 images" in compare.warnings(held_out=True)[0]
