@@ -1,29 +1,30 @@
 import re
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
-from conftest import PATHS, assert_close, assert_pairs, three_components
-from exact_guidance import NULL, RULES, call, class_log_prob, field, guided, inputs, scheduled
+from conftest import PATHS, assert_close, assert_pairs, normal, three_components
+from exact_guidance import FIELD, LINEAR, NULL, RULES, call, class_log_prob, field, guided, inputs, scheduled
 
 from jaxflow import guidance, mixtures, paths, predictions, sampling, solvers, times
 from jaxflow.typing import StatefulField
 
-LINEAR, NOTHING = paths.Linear(), jnp.array(NULL)
-FIELD = field(LINEAR)
+NOTHING, COSINE = jnp.array(NULL), paths.Cosine()
+ON_COSINE = jax.jit(field(COSINE))
 
 
 @pytest.mark.requirement("R40")
 @pytest.mark.parametrize("name", RULES)
 def test_every_rule_at_its_neutral_options(name, float64):
     """All rules are (1 - w) u(x) + w u(x | y); CFG-Zero* only at w = 1."""
-    path = paths.Cosine()
 
     def values(x, t, y):
-        unguided, conditional = (field(path)(x, t, labels) for labels in (jnp.full_like(y, NULL), y))
+        unguided, conditional = (ON_COSINE(x, t, labels) for labels in (jnp.full_like(y, NULL), y))
         if name == "zero_star":
             along = jnp.sum(conditional * unguided, axis=1, keepdims=True)
             unguided = along / jnp.sum(unguided**2, axis=1, keepdims=True) * unguided
@@ -32,7 +33,7 @@ def test_every_rule_at_its_neutral_options(name, float64):
             scales = {"number": w, "array": jnp.array(w), "per example": jnp.full(len(y), w)}
             for kind, scale in scales.items():
                 expected = (1 - w) * unguided + w * conditional
-                pairs[f"w = {w}, {kind}"] = call(guided(name, path, y, scale), x, t), expected
+                pairs[f"w = {w}, {kind}"] = call(guided(name, COSINE, y, scale, ON_COSINE), x, t), expected
         return pairs
 
     assert_pairs(values(*inputs()), 1e-9 if name == "by_classifier" else 1e-12)
@@ -83,9 +84,9 @@ def test_every_option_is_an_axis_of_a_sweep(name):
         velocity = rule(FIELD, y, NOTHING, w)
         return sampling.sample_ode(velocity, x, times.uniform(3), solver=solvers.euler())
 
-    swept = jax.jit(jax.vmap(end))(jnp.array(values))
-    assert jnp.max(jnp.abs(swept[0] - swept[-1])) > 1e-3
-    looped = jax.jit(lambda: jnp.stack([end(value) for value in values]))()
+    both = jax.jit(lambda axis: (jax.vmap(end)(axis), jnp.stack([end(value) for value in values])))
+    swept, looped = map(np.asarray, both(jnp.array(values)))
+    assert np.max(np.abs(swept[0] - swept[-1])) > 1e-3
     assert_close(swept, looped, 1e-5)
 
 
@@ -170,7 +171,7 @@ def test_autoguidance_calls_each_model_once_and_none_without_weight():
 
 
 def test_rescaled_has_the_size_of_the_conditional_velocity(float64):
-    image = jax.random.normal(jax.random.key(0), (4, 6, 6, 1))
+    image = normal(4, 6, 6, 1)
     t, y, null = jnp.full(4, 0.5), jnp.arange(4.0), jnp.array(9.0)
     of_label = lambda x, t, y: x * (1 + y[:, None, None, None]) + jnp.sin(7 * x)  # noqa: E731
     for share in (0.0, 0.4, 1.0):
@@ -193,9 +194,10 @@ def test_projected_against_its_definition_in_data(path, float64):
     w, parallel, limit, momentum = 3.0, 0.2, 0.5, -0.4
     make = guidance.projected(path, parallel=parallel, limit=limit, momentum=momentum)
     rule = make(field(path), y, NOTHING, w)
-    memory, running = rule.start(x), jnp.zeros_like(x)
-    for time in (0.3, 0.6):
-        t = jnp.full(16, time)
+
+    @jax.jit
+    def call(t, memory, running):
+        """The guided data by the rule and by hand, and what each remembers."""
         data, unguided = (mixtures.denoise(three_components(), path, x, t, k) for k in (y, None))
         running = data - unguided + momentum * running
         norm = jnp.linalg.norm(running, axis=1, keepdims=True)
@@ -205,6 +207,11 @@ def test_projected_against_its_definition_in_data(path, float64):
         expected = data + (w - 1) * (cut - along + parallel * along)
         velocity, memory = rule.call(x, t, memory)
         got = predictions.convert(path, x, t, velocity, source="velocity", target="data")
+        return got, expected, memory, running
+
+    memory, running = rule.start(x), jnp.zeros_like(x)
+    for time in (0.3, 0.6):
+        got, expected, memory, running = call(jnp.full(16, time), memory, running)
         assert_close(got, expected, 1e-10)
 
 
@@ -220,29 +227,40 @@ def by_hand(rule, x, grid, memory=None):
 def test_projected_carries_its_momentum_through_every_sampler(float64):
     """The scan carries the memory from step to step, as by hand."""
     x, _, y = inputs()
-    grid = times.uniform(5).astype(x.dtype)
+    grid = jnp.asarray(np.linspace(0, 1, 6), float)
     rule = guidance.projected(LINEAR, momentum=-0.5)(FIELD, y, NOTHING, 3.0)
-    point = by_hand(rule, x, grid)
-    assert_close(sampling.sample_ode(rule, x, grid, solver=solvers.euler()), point, 1e-12)
-    key = jax.random.key(0)
-    assert_close(sampling.sample_sde(key, rule, LINEAR, x, grid, sigma=0.0), point, 1e-12)
-    # On the straight path a DDIM step is an Euler step.
-    assert_close(sampling.sample_ddpm(key, rule, LINEAR, x, grid, eta=0.0), point, 1e-12)
-    forgetful = guidance.projected(LINEAR)(FIELD, y, NOTHING, 3.0)
+    key, forgetful = jax.random.key(0), guidance.projected(LINEAR)(FIELD, y, NOTHING, 3.0)
     assert not isinstance(forgetful, StatefulField)
-    assert jnp.max(jnp.abs(sampling.sample_ode(forgetful, x, grid, solver=solvers.euler()) - point)) > 1e-3
+
+    @jax.jit
+    def ends():
+        ode = lambda rule: sampling.sample_ode(rule, x, grid, solver=solvers.euler())  # noqa: E731
+        sde = sampling.sample_sde(key, rule, LINEAR, x, grid, sigma=0.0)
+        # On the straight path a DDIM step is an Euler step.
+        ddim = sampling.sample_ddpm(key, rule, LINEAR, x, grid, eta=0.0)
+        return by_hand(rule, x, grid), (ode(rule), sde, ddim), ode(forgetful)
+
+    point, samples, forgotten = ends()
+    for sample in samples:
+        assert_close(sample, point, 1e-12)
+    assert jnp.max(jnp.abs(forgotten - point)) > 1e-3
 
 
 def test_projected_forgets_outside_an_interval(float64):
     """Up to 0.4 it is the conditional model; then the momentum starts from zero. For each example alike."""
     x, _, y = inputs()
-    grid = times.uniform(5).astype(x.dtype)
+    grid = jnp.asarray(np.linspace(0, 1, 6), float)
     make = guidance.projected(LINEAR, momentum=-0.5)
     inside = make(FIELD, y, NOTHING, guidance.interval(3.0, 0.4, 1.0))
     always = make(FIELD, y, NOTHING, 3.0)
-    middle = sampling.sample_ode(lambda x, t: FIELD(x, t, y), x, grid[:3], solver=solvers.euler())
-    point = by_hand(always, middle, grid[2:])
-    assert_close(sampling.sample_ode(inside, x, grid, solver=solvers.euler()), point, 1e-12)
+    euler = partial(sampling.sample_ode, solver=solvers.euler())
+
+    @jax.jit
+    def ends():
+        middle = euler(lambda x, t: FIELD(x, t, y), x, grid[:3])
+        return euler(inside, x, grid), by_hand(always, middle, grid[2:])
+
+    assert_close(*ends(), 1e-12)
 
     of_some = lambda t: jnp.where((t < 0.5) & (y == 0), 1.0, 3.0)  # noqa: E731
     _, memory = make(FIELD, y, NOTHING, of_some).call(x, jnp.full(16, 0.2), jnp.ones_like(x))
@@ -254,9 +272,9 @@ def test_projected_is_finite_where_the_slopes_of_the_path_vanish():
     """All velocities are 0 there, guided ones too, and so is the memory."""
     path, (x, _, y) = PATHS["functions"], inputs()
     rule = guidance.projected(path, limit=0.5, momentum=-0.5)(field(path), y, NOTHING, 3.0)
-    velocity, memory = rule.call(x, jnp.zeros(16), rule.start(x))
+    velocity, memory = jax.jit(lambda: rule.call(x, jnp.zeros(16), rule.start(x)))()
     assert_close((velocity, memory), (jnp.zeros_like(x), jnp.zeros_like(x)), 1e-6)
-    end = sampling.sample_ode(rule, x, times.uniform(8), solver=solvers.euler())
+    end = jax.jit(lambda: sampling.sample_ode(rule, x, times.uniform(8), solver=solvers.euler()))()
     chex.assert_tree_all_finite(end)
 
 
@@ -301,7 +319,8 @@ def test_rectified_looks_half_a_step_ahead(float64):
 def test_every_rule_samples_finitely_from_end_to_end_in_float32(name):
     """From t = 0 to t = 1, with a solver that evaluates both."""
     x, _, y = inputs()
-    end = sampling.sample_ode(guided(name, LINEAR, y, 3.0), x, times.uniform(8), solver=solvers.heun())
+    rule = guided(name, LINEAR, y, 3.0)
+    end = jax.jit(lambda: sampling.sample_ode(rule, x, times.uniform(8), solver=solvers.heun()))()
     chex.assert_tree_all_finite(end)
 
 
@@ -366,10 +385,15 @@ def test_every_rule_keeps_bfloat16_with_times_in_float32(name):
         return FIELD(x.astype(jnp.float32), t, y).astype(jnp.bfloat16)
 
     (x, _, y), narrow = inputs(), jnp.bfloat16
-    end = sampling.sample_ode(guided(name, LINEAR, y, 2.0, half), x.astype(narrow), times.uniform(8))
+
+    @jax.jit
+    def ends():
+        end = sampling.sample_ode(guided(name, LINEAR, y, 2.0, half), x.astype(narrow), times.uniform(8))
+        return end, sampling.sample_ode(guided(name, LINEAR, y, 2.0), x, times.uniform(8))
+
+    end, wide = ends()
     assert end.dtype == narrow
     assert set(seen) == {jnp.dtype("float32")}
-    wide = sampling.sample_ode(guided(name, LINEAR, y, 2.0), x, times.uniform(8))
     assert jnp.mean(jnp.abs(end.astype(jnp.float32) - wide)) < 0.1
 
 

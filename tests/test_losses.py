@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import assert_close, assert_expected, by_path, by_path_compiled, three_components
+from conftest import assert_close, assert_expected, by_path, linspace, normal, on_all_paths, three_components
 
 from jaxflow import losses, mixtures, paths, per_example, predictions, times
 
@@ -48,6 +48,7 @@ def test_exact_field_reaches_the_floor_and_no_other_does():
     data, y = mixtures.sample(jax.random.key(0), mixture, 200_000)
     path, floor = paths.Linear(), jnp.pi / 2 * jnp.sum(jnp.sqrt(v))
 
+    @jax.jit
     def loss(scale):
         field = lambda x, t, y: scale * mixtures.velocity(mixture, path, x, t, y)  # noqa: E731
         return losses.flow_matching(jax.random.key(1), field, path, data, y)
@@ -60,7 +61,7 @@ def test_exact_field_reaches_the_floor_and_no_other_does():
 
 @pytest.mark.requirement("R25")
 def test_the_target_never_sees_the_condition():
-    data = jax.random.normal(jax.random.key(0), (8, 2))
+    data = normal(8, 2)
     still = lambda x, t, y: jnp.zeros_like(x)  # noqa: E731
     one, other = (
         losses.flow_matching(jax.random.key(1), still, paths.Linear(), data, jnp.full(8, k)) for k in (0, 2)
@@ -71,7 +72,7 @@ def test_the_target_never_sees_the_condition():
 @pytest.mark.requirement("R44")
 def test_the_target_is_not_the_one_that_algorithm_5_prints():
     """A field that predicts data - noise has zero loss; the printed target is its negative."""
-    data = jax.random.normal(jax.random.key(0), (8, 2))
+    data = normal(8, 2)
     perfect = lambda x, t, y: (data - x) / (1 - t[:, None])  # noqa: E731
     right = losses.flow_matching(jax.random.key(1), perfect, paths.Linear(), data, jnp.zeros(8, jnp.int32))
     wrong = losses.flow_matching(
@@ -82,7 +83,7 @@ def test_the_target_is_not_the_one_that_algorithm_5_prints():
 
 
 def test_the_draws_of_an_example_do_not_depend_on_the_batch():
-    data = jax.random.normal(jax.random.key(0), (8, 2))
+    data = normal(8, 2)
     still = lambda x, t, y: jnp.zeros_like(x)  # noqa: E731
     y = jnp.zeros(8, jnp.int32)
     batch = losses.flow_matching(jax.random.key(1), still, paths.Linear(), data, y)
@@ -115,36 +116,37 @@ def test_marginal_and_conditional_loss_differ_by_a_constant(kind, float64):
         targets = marginal(mixture, path, x, t), conditional(path, t)
         return jnp.stack([jnp.sum(mass * jnp.sum((model - target) ** 2, axis=1)) for target in targets])
 
-    def values_and_slopes(path, thetas, times):
-        at = lambda theta, t: (losses_of(path, theta, t), jax.jacobian(losses_of, 1)(path, theta, t))  # noqa: E731
-        return jax.lax.map(lambda t: jax.lax.map(lambda theta: at(theta, t), thetas), times)
-
     thetas = jnp.array([[0.0, 0.0, 0.0], [1.0, -2.0, 0.5], [-0.3, 1.0, -1.0]])
-    for name, (values, slopes) in by_path_compiled(
-        values_and_slopes, thetas, jnp.array([0.1, 0.5, 0.7])
-    ).items():
-        constant = np.asarray(values[..., 1] - values[..., 0])  # (times, thetas)
-        assert constant.min() > 1e-4, name  # the losses differ
-        assert_close({name: constant}, {name: np.repeat(constant[:, :1], 3, axis=1)}, 1e-7)
-        assert_close({name: slopes[..., 0, :]}, {name: slopes[..., 1, :]}, 1e-7)
+
+    def values_and_slopes(path):
+        at = lambda theta: losses_of(path, theta, path.t[0])  # noqa: E731
+        return jax.lax.map(lambda theta: (at(theta), jax.jacobian(at)(theta)), thetas)
+
+    for t in (0.1, 0.5, 0.7):
+        values, slopes = on_all_paths(values_and_slopes, jnp.array([t]))
+        constant = np.asarray(values[..., 1] - values[..., 0])  # (paths, thetas)
+        assert constant.min() > 1e-4  # the losses differ
+        assert_close(constant, np.repeat(constant[:, :1], 3, axis=1), 1e-7)
+        assert_close(slopes[..., 0, :], slopes[..., 1, :], 1e-7)
 
 
-def exact_models(mixture, path):
-    """Velocity, score, noise, data and v of the mixture as networks (x, t, y)."""
+def models(path):
+    """Velocity, score, noise, data and v of data N(y, 1 / 2), as networks (x, t, y)."""
 
-    def noise(x, t, y):
-        return -path.beta(t)[:, None] * mixtures.score(mixture, path, x, t, y)
+    def quantities(x, t, y):
+        alpha, beta, d_alpha, d_beta = (c[:, None] for c in paths.coefficients(path, t))
+        mean = y[:, None].astype(x.dtype)
+        r = (x - alpha * mean) / (alpha**2 / 2 + beta**2)
+        data, noise = mean + alpha / 2 * r, beta * r
+        return {
+            "velocity": d_alpha * data + d_beta * noise,
+            "score": -r,
+            "noise": noise,
+            "data": data,
+            "v": alpha * noise - beta * data,
+        }
 
-    return {
-        "velocity": lambda x, t, y: mixtures.velocity(mixture, path, x, t, y),
-        "score": lambda x, t, y: mixtures.score(mixture, path, x, t, y),
-        "noise": noise,
-        "data": lambda x, t, y: mixtures.denoise(mixture, path, x, t, y),
-        "v": lambda x, t, y: (
-            path.alpha(t)[:, None] * noise(x, t, y)
-            - path.beta(t)[:, None] * mixtures.denoise(mixture, path, x, t, y)
-        ),
-    }
+    return {kind: lambda x, t, y, kind=kind: quantities(x, t, y)[kind] for kind in KINDS}
 
 
 KINDS = ["velocity", "score", "noise", "data", "v"]
@@ -153,23 +155,26 @@ KINDS = ["velocity", "score", "noise", "data", "v"]
 @pytest.mark.requirement("R11", "R46")
 def test_every_parametrisation_has_the_same_loss_but_for_its_weight(float64):
     """Sample by sample, with the same t and noise; the loss of the score already contains beta^2."""
-    mixture = three_components()
-    law = times.law(lambda u: 0.01 + 0.98 * u)
+    data, y = normal(256, 2), jnp.asarray(np.arange(256) % 3)
 
-    def values(path, data, y):
+    def values(path):
         found = {}
-        for kind, model in exact_models(mixture, path).items():
+        for kind, model in models(path).items():
 
             def disturbed(x, t, y, model=model, kind=kind):
                 gain = predictions.gain(path, t, source="velocity", target=kind)
                 return model(x, t, y) + 0.3 * gain[:, None] * jnp.tanh(x)
 
-            options = {"prediction": kind, "time_law": law, "weight": losses.velocity_weight(path, kind)}
+            options = {
+                "prediction": kind,
+                "time_law": times.law(lambda u: path.t),
+                "weight": losses.velocity_weight(path, kind),
+            }
             found[kind] = losses.flow_matching(jax.random.key(1), disturbed, path, data, y, **options)
         return found
 
-    found = by_path(values, *mixtures.sample(jax.random.key(0), mixture, 256))
-    assert_close(found, {name: dict.fromkeys(KINDS, of["velocity"]) for name, of in found.items()}, 1e-8)
+    found = on_all_paths(values, linspace(0.01, 0.99, 256))
+    assert_close(found, dict.fromkeys(KINDS, found["velocity"]), 1e-8)
 
 
 def test_the_weight_of_the_velocity_is_the_squared_gain_up_to_its_limit():
@@ -219,23 +224,26 @@ def test_the_loss_of_the_score_is_finite_where_the_score_is_not():
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_loss_splits_where_the_condition_is_dropped(kind, float64):
     """L_CFG = (1 - eta) L_guided + eta L_unguided: each example is one or the other, at that rate."""
-    mixture, path, eta = three_components(), paths.Linear(), 0.3
-    data, y = mixtures.sample(jax.random.key(0), mixture, 4096)
-    seen = []
+    path, eta, key = paths.Linear(), 0.3, jax.random.key(1)
+    data, y = normal(4096, 2), jnp.asarray(np.arange(4096) % 3)
+    loss = partial(losses.flow_matching, prediction=kind, time_law=times.law(lambda u: 0.01 + 0.98 * u))
 
-    def model(x, t, y):
-        seen.append(y)
-        return 1.3 * exact_models(mixture, path)[kind](x, t, y)
+    @jax.jit
+    def values():
+        seen = []
 
-    law = times.law(lambda u: 0.01 + 0.98 * u)
-    loss = partial(losses.flow_matching, prediction=kind, time_law=law)
-    dropped = losses.classifier_free(loss, jnp.array(NULL), eta)(jax.random.key(1), model, path, data, y)
-    conditions = seen[0]
-    keys = jax.vmap(jax.random.split)(per_example.keys(jax.random.key(1), 4096))[:, 1]
-    for label, rows in ((y, conditions != NULL), (jnp.full_like(y, NULL), conditions == NULL)):
-        alone = loss(keys, model, path, data, label)
-        assert_close(jnp.where(rows, dropped, 0), jnp.where(rows, alone, 0), 1e-12)
-    assert_expected((conditions == NULL).astype(float), eta, 6)
+        def model(x, t, y):
+            seen.append(y)
+            return 1.3 * models(path)[kind](x, t, y)
+
+        dropped = losses.classifier_free(loss, jnp.array(NULL), eta)(key, model, path, data, y)
+        keys = jax.vmap(jax.random.split)(per_example.keys(key, 4096))[:, 1]
+        alone = [loss(keys, model, path, data, label) for label in (y, jnp.full_like(y, NULL))]
+        return dropped, alone, seen[0] == NULL
+
+    dropped, (guided, unguided), null = jax.tree.map(np.asarray, values())
+    assert_close(dropped, np.where(null, unguided, guided), 1e-12)
+    assert_expected(null, eta, 6)
 
 
 @pytest.mark.requirement("R38")
@@ -256,7 +264,7 @@ def test_dropping_nothing_and_dropping_everything(rate):
 
 @pytest.mark.requirement("R39")
 def test_the_loss_is_a_sum_over_the_event():
-    data = jax.random.normal(jax.random.key(0), (8, 2, 3))
+    data = normal(8, 2, 3)
     keys = per_example.keys(jax.random.key(1), 8)
     still = lambda x, t, y: jnp.zeros_like(x)  # noqa: E731
     values = losses.flow_matching(keys, still, paths.Linear(), data, None)
@@ -280,7 +288,7 @@ def test_the_exact_bridge_minimises_the_loss_between_two_data_sets(float64):
 
         return losses.flow_matching(jax.random.key(2), field, paths.Straight(), data, y, noise=noise)
 
-    assert_expected(jax.jacfwd(loss)(jnp.zeros(2)), jnp.zeros(2), 6)
+    assert_expected(jax.jit(jax.jacfwd(loss))(jnp.zeros(2)), np.zeros(2), 6)
 
 
 @pytest.mark.parametrize("law", ["uniform", "mode"])
@@ -344,5 +352,5 @@ def test_the_rate_is_an_axis_of_a_sweep():
         return dropping(key, toward, paths.Linear(), data, y)
 
     swept = jax.jit(jax.vmap(loss))(jnp.array(rates))
-    assert_close(swept, jnp.stack([loss(rate) for rate in rates]), 1e-5)
+    assert_close(swept, jax.jit(lambda: jnp.stack([loss(rate) for rate in rates]))(), 1e-5)
     assert_close(loss(0.5, jax.random.key(0)), loss(0.5), 0)

@@ -11,6 +11,7 @@ from conftest import (
     assert_close,
     assert_expected,
     by_path,
+    by_path_compiled,
     linspace,
     normal,
     on_all_paths,
@@ -225,7 +226,7 @@ def test_velocity_and_score_are_averages_of_the_conditional_ones(float64):
             found.append([jnp.sum(weights * v) / jnp.sum(weights) for v in (velocity, score)])
         return jnp.array(found).reshape(2, 2, 2)  # point, label, field
 
-    expected = by_path(averages, x, t, jnp.asarray(z), *priors.values())
+    expected = by_path_compiled(averages, x, t, jnp.asarray(z), *priors.values())
     for j, y in enumerate((None, jnp.zeros(2, int))):
         for name, path in PATHS.items():
             pair = [f(mixture, path, x, t, y) for f in (mixtures.velocity, mixtures.score)]
