@@ -11,13 +11,13 @@ from conftest import (
     assert_close,
     assert_expected,
     by_path,
-    by_path_compiled,
     linspace,
     normal,
     on_all_paths,
     three_components,
 )
-from scipy.stats import norm
+from scipy.special import logsumexp
+from scipy.stats import multivariate_normal, norm
 
 from jaxflow import mixtures, paths
 
@@ -136,8 +136,13 @@ def test_samples_have_the_exact_moments():
 def test_bridge_from_a_standard_normal_is_the_linear_path(float64):
     normal = mixtures.Mixture(jnp.ones(1), jnp.zeros((1, 2)), jnp.eye(2)[None])
     x, t = points()
-    bridge = mixtures.bridge_velocity(normal, three_components(), x, t)
-    assert_close(bridge, mixtures.velocity(three_components(), paths.Linear(), x, t), 1e-10)
+
+    @jax.jit
+    def both():
+        bridge = mixtures.bridge_velocity(normal, three_components(), x, t)
+        return bridge, mixtures.velocity(three_components(), paths.Linear(), x, t)
+
+    assert_close(*both(), 1e-10)
 
 
 @pytest.mark.requirement("R14")
@@ -145,30 +150,28 @@ def test_bridge_is_the_posterior_mean_of_the_speed(float64):
     """E[data - noise | x_t = x] between two mixtures in one dimension, by quadrature."""
     one = mixtures.Mixture(jnp.array([0.4, 0.6]), jnp.array([[-1.0], [0.5]]), jnp.array([[[0.3]], [[0.1]]]))
     two = mixtures.Mixture(jnp.array([0.7, 0.3]), jnp.array([[2.0], [-1.5]]), jnp.array([[[0.2]], [[0.4]]]))
-    x, t = jnp.array([[0.3], [-0.8], [1.1]]), jnp.array([0.2, 0.5, 0.9])
-    noise = jnp.linspace(-6, 6, 20_001)
+    x, t = np.array([[0.3], [-0.8], [1.1]]), np.array([0.2, 0.5, 0.9])
+    noise = np.linspace(-6, 6, 20_001)
 
     def density(mixture, z):
-        normal = jax.scipy.stats.norm.pdf(
-            z[..., None], mixture.means[:, 0], jnp.sqrt(mixture.covariances[:, 0, 0])
-        )
-        return normal @ mixture.weights
+        weights, means, variances = map(np.asarray, (mixture.weights, mixture.means, mixture.covariances))
+        return norm.pdf(z[..., None], means[:, 0], np.sqrt(variances[:, 0, 0])) @ weights
 
-    with jax.numpy_rank_promotion("allow"):
-        data = (x - (1 - t[:, None]) * noise) / t[:, None]  # where the line from the noise through x ends
-        weights = density(one, noise) * density(two, data)
-        expected = jnp.sum(weights * (data - noise), axis=1) / jnp.sum(weights, axis=1)
-    assert_close(mixtures.bridge_velocity(one, two, x, t)[:, 0], expected, 1e-9)
+    data = (x - (1 - t[:, None]) * noise) / t[:, None]  # where the line from the noise through x ends
+    weights = density(one, noise) * density(two, data)
+    expected = np.sum(weights * (data - noise), axis=1) / np.sum(weights, axis=1)
+    found = jax.jit(mixtures.bridge_velocity)(one, two, jnp.asarray(x), jnp.asarray(t))
+    assert_close(found[:, 0], expected, 1e-9)
 
 
 @pytest.mark.requirement("R1")
 def test_marginals_are_the_noise_and_the_data_at_the_ends(float64):
     x, mixture = points()[0], three_components()
-    with jax.numpy_rank_promotion("allow"):
-        log_density = jax.scipy.stats.multivariate_normal.logpdf
-        noise = log_density(x, jnp.zeros(2), jnp.eye(2))
-        components = [log_density(x, m, c) for m, c in zip(mixture.means, mixture.covariances, strict=True)]
-        marginal = jax.nn.logsumexp(jnp.log(mixture.weights)[:, None] + jnp.stack(components), axis=0)
+    weights, means, covariances = map(np.asarray, (mixture.weights, mixture.means, mixture.covariances))
+    log_density = multivariate_normal.logpdf
+    noise = log_density(x, np.zeros(2), np.eye(2))
+    components = [log_density(x, m, c) for m, c in zip(means, covariances, strict=True)]
+    marginal = logsumexp(np.log(weights)[:, None] + np.stack(components), axis=0)
 
     def ends(path, y, x):
         at = lambda t: mixtures.log_prob(mixture, path, x, jnp.full(len(x), t), y)  # noqa: E731
@@ -178,7 +181,7 @@ def test_marginals_are_the_noise_and_the_data_at_the_ends(float64):
         # Diffusions end just short of pure noise: both have alpha(0) = 0.0066.
         bound = 0.05 if name.startswith(("variance_preserving", "ddpm")) else 1e-10
         assert_close({name: start}, {name: noise}, bound)
-        data = jnp.stack([*components, marginal])[Y, np.arange(16)] if "given" in name else marginal
+        data = np.stack([*components, marginal])[Y, np.arange(16)] if "given" in name else marginal
         assert_close({name: end}, {name: data}, 1e-10)
 
 
@@ -214,23 +217,22 @@ def test_fokker_planck_equation(float64):
 @pytest.mark.requirement("R6")
 def test_velocity_and_score_are_averages_of_the_conditional_ones(float64):
     """Over the posterior of the data given x_t = x, by quadrature."""
-    mixture, x, t, z, priors = on_the_line()
+    mixture, points, t, z, priors = on_the_line()
+    labels = None, jnp.zeros(1, int)
 
-    def averages(path, x, t, z, *priors):
-        found = []
-        for i, prior in itertools.product(range(2), priors):
-            time, noise = jnp.full(len(z), t[i]), ((x[i] - path.alpha(t[i]) * z) / path.beta(t[i]))[:, None]
-            weights = prior * jax.scipy.stats.norm.pdf(noise[:, 0])
-            velocity = paths.conditional_velocity(path, z[:, None], noise, time)[:, 0]
-            score = paths.conditional_score(path, noise, time)[:, 0]
-            found.append([jnp.sum(weights * v) / jnp.sum(weights) for v in (velocity, score)])
-        return jnp.array(found).reshape(2, 2, 2)  # point, label, field
+    for x, time in zip(points, t, strict=True):
 
-    expected = by_path_compiled(averages, x, t, jnp.asarray(z), *priors.values())
-    for j, y in enumerate((None, jnp.zeros(2, int))):
-        for name, path in PATHS.items():
-            pair = [f(mixture, path, x, t, y) for f in (mixtures.velocity, mixtures.score)]
-            assert_close({name: jnp.concatenate(pair, axis=1)}, {name: expected[name][:, j]}, 1e-10)
+        def both(path, x=x):
+            noise = ((x - path.alpha(path.t) * z) / path.beta(path.t))[:, None]
+            weights = [prior * jax.scipy.stats.norm.pdf(noise[:, 0]) for prior in priors.values()]
+            times = jnp.broadcast_to(path.t, z.shape)
+            velocity = paths.conditional_velocity(path, jnp.asarray(z)[:, None], noise, times)[:, 0]
+            score = paths.conditional_score(path, noise, times)[:, 0]
+            average = [[jnp.sum(w * v) / jnp.sum(w) for v in (velocity, score)] for w in weights]
+            of = lambda y: [f(mixture, path, x[None], path.t, y) for f in (mixtures.velocity, mixtures.score)]  # noqa: E731
+            return jnp.array([of(y) for y in labels])[..., 0, 0], jnp.array(average)
+
+        assert_close(*on_all_paths(both, time[None]), 1e-10)
 
 
 @pytest.mark.requirement("R28")
