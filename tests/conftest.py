@@ -39,8 +39,10 @@ jax.config.update("jax_num_cpu_devices", 4)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
-# JAX makes an MLIR context for each program, which takes a tenth of these tests' time; one serves them all.
-mlir.make_ir_context = functools.cache(mlir.make_ir_context)
+# JAX makes an MLIR context for each program, which takes a tenth of these tests' time; one serves them all,
+# but for programs compiled while another is lowered, whose modules would be nested in its module.
+new_context, shared_context = mlir.make_ir_context, functools.cache(mlir.make_ir_context)
+mlir.make_ir_context = lambda: new_context() if mlir.ir.Context.current else shared_context()
 
 # All processes of a session, scripts too, share compiled programs where `jaxflow/runs/cache.py` keeps them.
 if "PYTEST_XDIST_WORKER" not in os.environ:

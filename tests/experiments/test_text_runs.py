@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from functools import partial
 
 import clip_folder
 import jax
@@ -30,11 +31,12 @@ SMALL = [
 PROMPT = "a large red circle left of a small blue square"
 
 
-def with_network(preset, **options):
-    """The preset's experiment with a network of a few parameters."""
+def use_tiny_network(patch, preset, **options):
+    """Replace the preset's network, and the encoder of captions, until `patch` is undone."""
     network = nn.DiT(encode=None, patch=8, width=16, depth=1, heads=2, **options)
     experiment = dataclasses.replace(preset.experiment(), network=network)
-    return lambda: experiment
+    patch.setattr(preset, "experiment", lambda: experiment)
+    patch.setattr(nn, "TextEncoder", partial(nn.TextEncoder, width=16, depth=1, heads=2))
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +45,7 @@ def trained(tmp_path_factory):
     place = tmp_path_factory.mktemp("shapes")
     with pytest.MonkeyPatch.context() as patch, jax.numpy_dtype_promotion("standard"):
         patch.setattr(data, "SCENES", {"train": 64, "test": 24, "held_out": 24})
-        patch.setattr(shapes, "experiment", with_network(shapes))
+        use_tiny_network(patch, shapes)
         train.main(["shapes", "--out", str(place / "run"), "--data-dir", str(place / "data"), *SMALL])
     return place / "run"
 
@@ -56,7 +58,7 @@ def test_a_run_of_captions_knows_their_words(trained):
 
 
 def test_a_run_of_captions_resumes(trained, monkeypatch, capsys):
-    monkeypatch.setattr(shapes, "experiment", with_network(shapes))
+    use_tiny_network(monkeypatch, shapes)
     data_dir = str(trained.parent / "data")
     train.main(["shapes", "--out", str(trained), "--data-dir", data_dir, *SMALL, "--steps", "6"])
     assert "trained to step 6" in capsys.readouterr().out
@@ -142,18 +144,19 @@ def images(tmp_path):
 def test_a_folder_of_images_with_a_frozen_text_encoder(images, tmp_path, monkeypatch):
     clip_folder.write(tmp_path / "clip")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(pictures_preset, "experiment", with_network(pictures_preset, qk_norm=True))
+    use_tiny_network(monkeypatch, pictures_preset, qk_norm=True)
     out = tmp_path / "run"
     arguments = [
         *("folder", "--out", str(out), "--data-dir", str(images), "--image-size", "16"),
-        *("--text-encoder", str(tmp_path / "clip"), *SMALL),
+        *("--text-encoder", str(tmp_path / "clip"), "--parallel", "jit", *SMALL),
     ]
     train.main(arguments)
     run = open_run(out)
     assert run.codec == FrozenText(str(tmp_path / "clip"))
     with Image.open(out / "data.png") as page:
         assert page.width > 100
-    sample.main([str(out), "--w", "2", "--prompt", "a photo of the cat", "--per-label", "2", "--steps", "1"])
+    prompt = ("--prompt", "a photo of the cat", "--per-label", "2", "--parallel", "jit")
+    sample.main([str(out), "--w", "2", *prompt, "--steps", "1"])
     assert np.load(out / "samples" / "w=2.npz")["images"].shape == (2, 16, 16, 3)
     # The embeddings were cached, and are those of the caption.
     (kept,) = (tmp_path / "cache" / "jaxflow" / "captions").iterdir()
@@ -165,12 +168,12 @@ def test_a_folder_of_images_with_a_frozen_text_encoder(images, tmp_path, monkeyp
 
 
 def test_a_run_resumes_after_a_caption_was_corrected(images, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(pictures_preset, "experiment", with_network(pictures_preset))
+    use_tiny_network(monkeypatch, pictures_preset)
     out = tmp_path / "run"
 
     def trained_to(step):
-        options = ("--data-dir", str(images), "--image-size", "16", "--hold-out", "0", *SMALL)
-        train.main(["folder", "--out", str(out), *options, "--steps", str(step)])
+        options = ("--data-dir", str(images), "--image-size", "16", "--hold-out", "0", "--parallel", "jit")
+        train.main(["folder", "--out", str(out), *options, *SMALL, "--steps", str(step)])
         return capsys.readouterr().out
 
     caption = images / "1.txt"
