@@ -1,4 +1,5 @@
 import itertools
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -67,9 +68,9 @@ def test_blocks_are_the_identity_at_initialisation():
     embedding, mask = jnp.ones((2, 8)), jnp.ones((2, 4), bool)
     for arguments in ((x, embedding), (x, embedding, others, mask)):
         block = DiTBlock(heads=2, grid=(3, 3), depthwise=True)
-        assert_close(block.init_with_output(KEY, *arguments)[0], x, 0)
+        assert_close(jax.jit(block.init_with_output)(KEY, *arguments)[0], x, 0)
     block = MMDiTBlock(heads=2, grid=(3, 3), depthwise=True)
-    assert_close(block.init_with_output(KEY, x, embedding, others, mask)[0], (x, others), 0)
+    assert_close(jax.jit(block.init_with_output)(KEY, x, embedding, others, mask)[0], (x, others), 0)
 
 
 def test_depthwise_convolution_mixes_neighbours():
@@ -106,11 +107,18 @@ def trained(network):
 @pytest.mark.parametrize("options", OPTIONS, ids=lambda o: "-".join(map(str, o.values())))
 def test_options_start_at_zero_and_every_parameter_has_a_gradient(options):
     network = small(**options)
-    start = jax.jit(lambda: network.init_with_output(KEY, X, T, WORDS)[0])()
-    assert_close(start, jnp.zeros_like(X), 0)
-    loss = lambda params: jnp.sum(jnp.sin(network.apply({"params": params}, X, T, WORDS)))  # noqa: E731
-    gradients = jax.jit(jax.grad(loss))(trained(network))
-    for path, leaf in jax.tree_util.tree_leaves_with_path(gradients):
+
+    @jax.jit
+    @partial(jax.grad, has_aux=True)
+    def gradients(params):
+        out = network.apply({"params": params}, X, T, WORDS)
+        return jnp.sum((out - 1) ** 2), out
+
+    params = trained(network)
+    # Only the last layer of the initialisation is compiled: XLA eliminates the rest.
+    last = jax.jit(lambda key: network.init(key, X, T, WORDS)["params"]["final"])(KEY)
+    assert_close(gradients({**params, "final": last})[1], jnp.zeros_like(X), 0)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(gradients(params)[0]):
         name = jax.tree_util.keystr(path)
         # A bias shared by all keys, or by all tokens before a normalisation, has no effect.
         if "key']['bias']" in name:
@@ -118,9 +126,9 @@ def test_options_start_at_zero_and_every_parameter_has_a_gradient(options):
         assert float(jnp.abs(leaf).max()) > 0, name
 
 
-@pytest.mark.parametrize("text", ["cross_attention", "joint_attention"])
-def test_rematerialised_gradients_are_the_same(text):
-    plain, again = (small(**{text: True}, dropout=0.5, remat=remat) for remat in (False, True))
+@pytest.mark.parametrize("options", [{"cross_attention": True, "depth": 1}, {"joint_attention": True}])
+def test_rematerialised_gradients_are_the_same(options):
+    plain, again = (small(**options, dropout=0.5, remat=remat) for remat in (False, True))
     params = trained(plain)
 
     def gradient(network):
@@ -133,9 +141,13 @@ def test_rematerialised_gradients_are_the_same(text):
     assert_close(gradient(again), gradient(plain), 1e-4)
 
 
-@pytest.mark.parametrize("options", [{"cross_attention": True}, {"joint_attention": True, "remat": True}])
+@pytest.mark.parametrize(
+    "options",
+    [{"cross_attention": True, "depth": 2}, {"joint_attention": True, "remat": True, "depth": 3}],
+)
 def test_scanned_blocks_equal_unrolled_ones(options):
-    looped, plain = (small(**{**options, "depth": 3, "scan": scan}) for scan in (True, False))
+    """The last block of a joint transformer is not among those of the scan."""
+    looped, plain = (small(**options, scan=scan) for scan in (True, False))
     params = trained(looped)
     stacked = params["blocks"]
     count = len(jax.tree.leaves(stacked)[0])
