@@ -72,8 +72,8 @@ def test_no_step_runs_further_ahead_of_the_checkpoints_than_a_kill_may_lose(data
 
     monkeypatch.setattr(Checkpoints, "_commit", slow_commit)
     monkeypatch.setattr(loop, "compiled", watched_step)
-    digits(tmp_path / "run", data_dir, "--steps", 12, "--sample-every", 0)
-    assert len(lost) == 12
+    digits(tmp_path / "run", data_dir, "--steps", 8, "--sample-every", 0)
+    assert len(lost) == 8
     assert max(lost) <= 4
 
 
@@ -89,19 +89,19 @@ def test_a_grid_that_an_interruption_prevented_is_drawn_on_resuming(data_dir, tm
         return np.zeros((2, 2), np.uint8)
 
     monkeypatch.setattr(train.Previews, "draw", draw)
-    digits(tmp_path / "run", data_dir, "--steps", 4, "--sample-every", 4)
+    digits(tmp_path / "run", data_dir, "--steps", 2, "--sample-every", 2)
     kept[:] = [False]
-    digits(tmp_path / "run", data_dir, "--steps", 5, "--sample-every", 4)
+    digits(tmp_path / "run", data_dir, "--steps", 4, "--sample-every", 2)
     kept[:] = [False, False]
-    digits(tmp_path / "run", data_dir, "--steps", 6, "--sample-every", 5)
-    assert drawn == [4, 5, 5, 6]
+    digits(tmp_path / "run", data_dir, "--steps", 8, "--sample-every", 4)
+    assert drawn == [2, 4, 4, 8]
 
 
 def test_utilisation_is_logged_if_the_peak_is_known(data_dir, tmp_path, monkeypatch):
     monkeypatch.setitem(flops.PEAKS, jax.devices()[0].device_kind, 1e12)
     begin, begun = train.begin, []
     monkeypatch.setattr(train, "begin", lambda *a: begun.append(begin(*a)) or begun[0])
-    digits(tmp_path / "run", data_dir, "--steps", 2, "--sample-every", 0)
+    digits(tmp_path / "run", data_dir, "--steps", 2, "--sample-every", 0, "--network.depth", 2)
     run = open_run(tmp_path / "run")
     of_seconds = begun[0].utilisation()
     line = log.read(tmp_path / "run")[-1]
@@ -120,7 +120,7 @@ def test_a_non_finite_loss_ends_the_run_and_leaves_the_checkpoint_intact(data_di
     loss = train.objective
     monkeypatch.setattr(train, "objective", lambda run: lambda *a: loss(run)(*a) * float("nan"))
     with pytest.raises(FloatingPointError, match="no finite loss or gradient in 20 steps"):
-        digits(out, data_dir, "--steps", 40, "--sample-every", 0)
+        digits(out, data_dir, "--steps", 40, "--sample-every", 0, "--checkpoint-every", 20)
     step, params = newest_params(out, open_run(out))
     assert step > before[0]
     assert_close(params, before[1], 0.0)
