@@ -94,7 +94,7 @@ def draw(
 def _check(name: str, number: int) -> None:
     if number < FEWEST:
         raise ValueError(
-            f"{number} {name} images: expected at least {FEWEST}; sample more (--per-label or"
+            f"{name} images: {number}, must be at least {FEWEST}: sample more (--per-label or"
             " --captions), or train on more images or with a larger --hold-out"
         )
 

@@ -107,5 +107,5 @@ def test_examples_without_captions_are_one_line(split):
 
 
 def test_too_few_captions_are_rejected(split):
-    with pytest.raises(ValueError, match="1 generated images: expected at least 2"):
+    with pytest.raises(ValueError, match="generated images: 1, must be at least 2"):
         captioned.read(split, 1)

@@ -81,7 +81,7 @@ def test_labels_have_the_frequencies_of_real_images(counts, expected):
 
 def test_too_few_images_to_compare_are_rejected():
     dark = lambda n: batch(n, 0, y=np.zeros(n, np.int32))  # noqa: E731
-    with pytest.raises(ValueError, match="1 generated images: expected at least 2"):
+    with pytest.raises(ValueError, match="generated images: 1, must be at least 2"):
         quality.labels_of(quality.Real(dark(400), dark(100)), 1, 1)
 
 
