@@ -342,7 +342,7 @@ def test_inversion_leads_back_to_the_noise(float64):
     assert_close(there_and_back(), noise, 1e-7)
 
 
-def test_dense_output_is_the_exact_trajectory(float64):
+def test_dense_output_passes_through_the_trajectory(float64):
     noise, field = normal(4, 2), lambda x, t: gaussian_velocity(PATH, x, t, 0.0, 0.5)
     exact = lambda t: noise * np.sqrt(0.5 * t**2 + (1 - t) ** 2)  # noqa: E731
     trajectory = adaptive.solution(field, noise, tolerance=1e-9)
