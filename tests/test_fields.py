@@ -114,28 +114,28 @@ def test_field_given_its_condition_and_its_score():
 
 @pytest.mark.requirement("R36")
 def test_change_of_path_is_the_exact_field_of_the_other_path(float64):
-    smooth = {name: path for name, path in PATHS.items() if name != "ddpm"}
+    smooth = [name for name in PATHS if name != "ddpm"]
+    field = {name: jax.jit(partial(exact, PATHS[name])) for name in smooth}
     pairs, at = {}, (normal(16, 2), linspace(0.1, 0.95, 16))
     for trained, sampled in permutations(smooth, 2):
-        old, new = smooth[trained], smooth[sampled]
-        changed = fields.change_path(partial(exact, old), old, new)
-        pairs[f"{trained} to {sampled}"] = changed(*at), exact(new, *at)
+        changed = fields.change_path(field[trained], PATHS[trained], PATHS[sampled])
+        pairs[f"{trained} to {sampled}"] = changed(*at), field[sampled](*at)
     assert_pairs(pairs, 1e-8)
 
 
 @pytest.mark.requirement("R36")
 def test_changed_path_leads_from_the_same_noise_to_the_same_data(float64):
-    noise = jax.random.normal(jax.random.key(0), (16, 2))
+    noise = normal(16, 2)
     guided = lambda x, t, y: mixtures.velocity(three_components(), PATH, x, t, y)  # noqa: E731
     field = guidance.classifier_free(guided, jnp.arange(16) % 3, jnp.array(3), 3.0)
     changed = fields.change_path(field, PATH, paths.Cosine())
-    ends = [sampling.sample_ode(f, noise, times.uniform(400), solver=solvers.rk4()) for f in (field, changed)]
-    assert_close(ends[1], ends[0], 1e-8)
+    end = partial(sampling.sample_ode, noise=noise, times=times.uniform(400), solver=solvers.rk4())
+    assert_close(*jax.jit(lambda: (end(changed), end(field)))(), 1e-8)
 
 
 def test_score_and_change_of_path_pass_the_memory_on(float64):
     """The field slows down with each call; its memory is the number of calls."""
-    x, t = jax.random.normal(jax.random.key(0), (8, 2)), jnp.linspace(0.1, 0.9, 8)
+    x, t = normal(8, 2), jnp.linspace(0.1, 0.9, 8)
 
     def call(x, t, calls):
         return exact(PATH, x, t) / (1 + calls), calls + 1
@@ -154,7 +154,7 @@ def test_score_and_change_of_path_pass_the_memory_on(float64):
 
 def test_a_guided_field_with_memory_is_sampled_on_another_path(float64):
     """DDIM's step depends only on the ratio of data to noise: both paths give the same data."""
-    x, y = jax.random.normal(jax.random.key(0), (8, 2)), jnp.arange(8) % 3
+    x, y = normal(8, 2), jnp.arange(8) % 3
     rule = guidance.projected(PATH, momentum=-0.5)
     field = rule(lambda x, t, y: exact(PATH, x, t, y), y, jnp.array(3), 3.0)
     other = paths.Cosine()

@@ -123,15 +123,16 @@ def test_words_permuted_with_their_positions_give_the_same(network):
 @pytest.mark.requirement("R55")
 def test_text_encoder_reads_the_order_and_not_the_padding():
     encode, y, _ = CONDITIONS["text"]
-    variables = encode.init(KEY, y, 8)
-    out = encode.apply(variables, y, 8)
+    variables = jax.jit(lambda key: encode.init(key, y, 8))(KEY)
+    read = jax.jit(lambda variables, y: encode.apply(variables, y, 8))
+    out = read(variables, y)
     assert out.mask.tolist() == (y != 0).tolist()
-    swapped = encode.apply(variables, y.at[:, :2].set(y[:, 1::-1]), 8)
+    swapped = read(variables, y.at[:, :2].set(y[:, 1::-1]))
     assert float(jnp.abs(swapped.vector - out.vector)[0].max()) > 1e-4
     # Shorter padding: still one word longer than the first caption.
     params = variables["params"]
     fewer = params | {"position_embedding": params["position_embedding"][:4]}
-    short = encode.apply({"params": fewer}, y[:2, :4], 8)
+    short = read({"params": fewer}, y[:2, :4])
     assert_close(short.vector, out.vector[:2], 1e-5)
 
 
