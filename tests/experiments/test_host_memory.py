@@ -11,7 +11,7 @@ import resource
 {before}
 import jax, jax.numpy as jnp
 f = jax.jit(jax.grad(lambda w, x: jnp.sin(jnp.sin(jnp.sin(x @ w) @ w) @ w).sum()))
-w, x = jnp.ones((80, 80)), jnp.ones((65536, 80))
+w, x = jnp.ones((8, 8)), jnp.ones((655360, 8))
 for _ in range(10):
     f(w, x).block_until_ready()
 counts = []

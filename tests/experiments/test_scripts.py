@@ -28,7 +28,7 @@ from jaxflow.training.step import initial_state
 ROOT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("standard_promotion")]
 
-NETWORK = ["--network.width", "32", "--network.depth", "2", "--network.heads", "2"]
+NETWORK = ["--network.width", "16", "--network.depth", "1", "--network.heads", "2"]
 SMALL = ["--batch-size", "16", "--checkpoint-every", "8", "--log-every", "4", "--sample-every", "0", *NETWORK]
 
 
@@ -82,7 +82,7 @@ def test_train_leaves_a_complete_run_folder(unbroken):
 
 @pytest.mark.requirement("R42")
 def test_sample_needs_nothing_but_the_folder(trained):
-    run("sample", trained, "--w", 0, 2.5, "--labels", 3, 7, "--per-label", 2, "--steps", 2)
+    call(sample, trained, "--w", 0, 2.5, "--labels", 3, 7, "--per-label", 2, "--steps", 2)
     for w in ("0", "2.5"):
         arrays = np.load(trained / "samples" / f"w={w}.npz")
         assert arrays["images"].shape == (4, 8, 8, 1)
@@ -97,7 +97,7 @@ def test_sample_needs_nothing_but_the_folder(trained):
 def test_evaluate_prints_a_table_and_draws_curves(trained, capsys):
     call(
         *(evaluate, trained, "--w", 1, 2, "--per-label", 2, "--steps", 2, "--judge-steps", 3),
-        *("--solver", "dpm_solver_2m"),
+        *("--solver", "dpm_solver_2m", "--parallel", "jit"),
     )
     result, table = json.loads((trained / "evaluation.json").read_text()), capsys.readouterr().out
     assert result["table"]["w"] == [1, 2]
@@ -167,7 +167,7 @@ def test_second_run_in_a_folder_is_rejected(trained, data_dir, capsys):
 
 def test_one_changed_bit_of_the_configuration_is_noticed(trained):
     text = (trained / "config.json").read_text()
-    (trained / "config.json").write_text(text.replace('"depth": 2', '"depth": 4'))
+    (trained / "config.json").write_text(text.replace('"depth": 1', '"depth": 3'))
     assert (trained / "config.json").read_text() != text
     with pytest.raises(ValueError, match=r"config.json is damaged"):
         open_run(trained)
