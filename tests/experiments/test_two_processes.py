@@ -105,13 +105,16 @@ def test_the_run_resumes_and_when_one_dies_the_other_does_not_hang(
     assert_same_losses(out, alone, begun + STEPS)
     step, _ = newest_params(out, open_run(out))
     assert step >= begun + 2
-    # One more step, in this process and with another sharding.
-    expected = losses(alone)[: step + 1]
+    # One more step to the end, in two processes and in this one with another sharding.
+    other = shutil.copytree(out, tmp_path / "other")
+    options = ("--data-dir", data_dir, "--sample-every", 0, "--steps", step + 1, "--parallel", "fsdp")
+    finish(launch(2, 2, "train", *TRAIN, "--out", out, *options, before=before), (0, 0))
     monkeypatch.setattr(mesh, "SMALL", SMALL)
-    options = ("--data-dir", data_dir, "--sample-every", 0, "--parallel", "fsdp", "--tensor", 2)
-    call(train, *TRAIN, "--out", out, *options, "--steps", step + 1)
-    assert newest_params(out, open_run(out))[0] == len(losses(out)) == step + 1
-    np.testing.assert_allclose(losses(out), expected, rtol=1e-5)
+    call(train, *TRAIN, "--out", other, *options, "--tensor", 2)
+    for folder in (out, other):
+        assert newest_params(folder, open_run(folder))[0] == len(losses(folder)) == step + 1
+    np.testing.assert_allclose(losses(other), losses(out), rtol=1e-6)
+    np.testing.assert_allclose(losses(out), losses(alone)[: step + 1], rtol=1e-5)
 
 
 @pytest.mark.requirement("R60")
