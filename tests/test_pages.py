@@ -1,4 +1,4 @@
-"""Functions and tests named in the documentation exist."""
+"""Functions and tests named in the documentation exist, and the program of docs/library.md runs."""
 
 import importlib
 import re
@@ -22,3 +22,13 @@ def test_function_exists(name):
 def test_test_exists(test):
     file, name = test.split("::")
     assert f"\ndef {name}(" in (ROOT / file).read_text()
+
+
+def test_the_program_of_the_page_sweeps_over_w():
+    (program,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "library.md").read_text(), re.DOTALL)
+    names = {}
+    exec(program, names)
+    means = names["samples"].mean(axis=1)[:, 0]
+    assert (names["samples"].shape, means.shape) == ((3, 1000, 2), (3,))
+    assert abs(means[0]) < 0.15  # unconditional, between the components
+    assert abs(means[1] - 1) < 0.1 < means[2] - 1  # the conditional mean, and beyond it

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import chex
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
@@ -91,6 +93,15 @@ def test_sample_needs_nothing_but_the_folder(trained):
     with Image.open(trained / "samples" / "grid.png") as picture:
         assert min(picture.size) > 100
         assert np.asarray(picture).std() > 5
+
+
+def test_the_example_of_the_readme(trained):
+    (program,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    names = {}
+    exec(program.replace("runs/digits", str(trained)).replace("steps=20", "steps=2"), names)
+    assert (names["images"].shape, names["images"].dtype) == ((3, 8, 8, 1), np.uint8)
+    noise = jnp.zeros((2, 8, 8, 1))
+    assert names["field"](noise, jnp.zeros(2)).shape == noise.shape
 
 
 @pytest.mark.requirement("R42")
