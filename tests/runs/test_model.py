@@ -43,6 +43,10 @@ def model(**options):
     return Model(network, jnp.array([-0.5, 0.0, 0.5, 0.1]), **numbers)
 
 
+MODEL = model()
+"""For the tests that may share its compiled programs."""
+
+
 def log_prob(x, t, y):
     return -jnp.mean((x - y[:, None, None, None] / 4) ** 2, axis=(1, 2, 3))
 
@@ -77,36 +81,33 @@ def test_every_rule_goes_with_every_solver(solver, rule):
 
 
 def test_an_image_depends_on_its_condition_and_on_its_place_among_equal_ones():
-    made = model()
-    page = made.sample(7, ["one", "one", "two", None, "one"], w=2.0)
-    np.testing.assert_array_equal(made.sample(7, ["one"] * 3, w=2.0), page[[0, 1, 4]])
-    np.testing.assert_array_equal(made.sample(7, [2, None, 1], w=2.0), page[[2, 3, 0]])
-    np.testing.assert_array_equal(made.sample(7, [1, 1, 2, None, 1], w=2.0, together=2), page)
-    np.testing.assert_array_equal(made.sample(7, ["one", 1], w=2.0, together=2**16), page[:2])
-    over_devices = made.sample(7, [1, 1, 2, None, 1], w=2.0, sharding=mesh.over_examples())
+    page = MODEL.sample(7, ["one", "one", "two", None, "one"], w=2.0)
+    np.testing.assert_array_equal(MODEL.sample(7, ["one"] * 3, w=2.0), page[[0, 1, 4]])
+    np.testing.assert_array_equal(MODEL.sample(7, [2, None, 1], w=2.0), page[[2, 3, 0]])
+    np.testing.assert_array_equal(MODEL.sample(7, [1, 1, 2, None, 1], w=2.0, together=2), page)
+    np.testing.assert_array_equal(MODEL.sample(7, ["one", 1], w=2.0, together=2**16), page[:2])
+    over_devices = MODEL.sample(7, [1, 1, 2, None, 1], w=2.0, sharding=mesh.over_examples())
     assert np.abs(over_devices.astype(int) - page).max() <= 1
     assert (page[0] != page[1]).any()
-    assert (made.sample(8, ["one"], w=2.0)[0] != page[0]).any()
+    assert (MODEL.sample(8, ["one"], w=2.0)[0] != page[0]).any()
 
 
 def test_the_noise_is_the_same_for_every_scale():
     """And the unconditional row does not depend on w."""
-    made = model()
-    at_0, at_3 = (made.sample(7, [None, "two"], w=w) for w in (0.0, 3.0))
+    at_0, at_3 = (MODEL.sample(7, [None, "two"], w=w) for w in (0.0, 3.0))
     np.testing.assert_array_equal(at_0[0], at_3[0])
     assert (at_0[1] != at_3[1]).any()
 
 
 def test_the_parts_of_a_model():
-    made = model()
-    assert (made.event_shape, int(made.null), made.classes) == ((4, 4, 1), 3, CODEC.names)
-    assert made.encode(["two", 0, None]).tolist() == [2, 0, 3]
+    assert (MODEL.event_shape, int(MODEL.null), MODEL.classes) == ((4, 4, 1), 3, CODEC.names)
+    assert MODEL.encode(["two", 0, None]).tolist() == [2, 0, 3]
     x = jnp.full((3, 4, 4, 1), 0.25)
-    velocity = made.field(x, jnp.zeros(3), made.encode(["two", 0, None]))
+    velocity = MODEL.field(x, jnp.zeros(3), MODEL.encode(["two", 0, None]))
     assert_close(velocity[:, 0, 0, 0], jnp.array([0.25, -0.75, -0.15]), 1e-6)
-    assert made.to_images(x).dtype == jnp.uint8
-    negative = made.sample(0, ["two"], w=3.0, negative="zero")
-    assert negative.mean() > made.sample(0, ["two"], w=3.0).mean()
+    assert MODEL.to_images(x).dtype == jnp.uint8
+    negative = MODEL.sample(0, ["two"], w=3.0, negative="zero")
+    assert negative.mean() > MODEL.sample(0, ["two"], w=3.0).mean()
 
 
 @pytest.mark.parametrize("prediction", ["noise", "score", "data", "v"])
@@ -115,22 +116,20 @@ def test_the_parts_of_a_model():
 )
 def test_every_prediction_gives_the_images_of_the_velocity(prediction, options):
     """The same field, predicted as velocity or otherwise; they differ in the noise of the first step only."""
-    made = model()
 
     def other(params, x, t, y):
         velocity = network(params, x, t, y)
         return convert(paths.Linear(), x, t, velocity, source="velocity", target=prediction)
 
-    another = dataclasses.replace(made, network=other, prediction=prediction)
+    another = dataclasses.replace(MODEL, network=other, prediction=prediction)
     options = {"solver": "dpm_solver_2m", "grid": "karras"} | options if not options.get("sigma") else options
-    images = [one.sample(3, [0, 2], w=2.0, steps=60, **options).astype(int) for one in (made, another)]
+    images = [one.sample(3, [0, 2], w=2.0, steps=60, **options).astype(int) for one in (MODEL, another)]
     assert np.abs(images[0] - images[1]).max() <= (12 if options.get("sigma") else 4)
 
 
 def test_a_rule_of_your_own():
-    made = model()
     own = lambda field, y, null, w: guidance.classifier_free(field, y, null, w)  # noqa: E731
-    np.testing.assert_array_equal(made.sample(0, [1], w=2.0, rule=own), made.sample(0, [1], w=2.0))
+    np.testing.assert_array_equal(MODEL.sample(0, [1], w=2.0, rule=own), MODEL.sample(0, [1], w=2.0))
 
 
 def test_a_program_is_compiled_once_for_all_scales():
@@ -235,11 +234,11 @@ def places(tmp_path_factory):
     codec = Classes(tuple("0123456789"))
     experiment = fitted(dataclasses.replace(digits.experiment(), network=small), codec)
     run = Run(experiment, "", spaces.Pixels((8, 8, 1)), codec)
-    params = disturbed(run.initial_params(jax.random.key(0)))
+    params = disturbed(jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), run.shapes()), 0.3)
     (root / "run").mkdir()
     folder.store(root / "run", run)
     with Checkpoints(root / "run" / "checkpoints") as checkpoints:
-        checkpoints.save(initial_state(params, optimizer_of(experiment)))
+        checkpoints.save(jax.jit(initial_state, static_argnums=1)(params, optimizer_of(experiment)))
     folder.export(root / "model.safetensors", run, params, 0)
     return root
 
