@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import assert_below, assert_close, disturbed, normal, random_params
+from conftest import assert_below, assert_close, normal, random_params
 from flax import linen
 
 from jaxflow import nn
@@ -89,7 +89,7 @@ def test_zero_at_first_and_a_gradient_for_every_parameter(options):
     for path, leaf in jax.tree_util.tree_leaves_with_path(gradients(params)[0]):
         name = jax.tree_util.keystr(path)
         if "'key'" not in name or "bias" not in name:  # what all keys share does not change a softmax
-            assert float(jnp.abs(leaf).max()) > 0, name
+            assert np.asarray(leaf).any(), name
 
 
 @pytest.mark.requirement("R51")
@@ -210,10 +210,7 @@ def test_midcoder_only_modulates_nothing_else():
 def test_the_head_is_a_convolution_of_the_normed_image_and_a_linear_map_of_the_image():
     x = 3 + normal(2, 4, 6, 32)
     head = Head(5)
-    params = jax.tree.map(
-        lambda leaf: jax.random.normal(jax.random.key(leaf.size), leaf.shape),
-        head.init(KEY, x)["params"],
-    )
+    params = random_params(head, x, size=1.0)
     norm = linen.GroupNorm(num_groups=2).apply({"params": params["norm"]}, x)
     convolved = linen.Conv(5, (3, 3)).apply({"params": params["conv"]}, linen.silu(norm))
     assert_close(head.apply({"params": params}, x), convolved + x @ params["linear"]["kernel"], 1e-3)
@@ -245,15 +242,19 @@ def test_group_norm_equals_that_of_linen(channels):
     x = 3 + normal(2, 3, 5, channels)
     size = np.gcd(16, channels)
     ours, theirs = GroupNorm(), linen.GroupNorm(num_groups=None, group_size=size)
-    params = disturbed(theirs.init(KEY, x)["params"])
-    assert jax.tree.structure(shapes_of(ours, x)) == jax.tree.structure(params)
-    assert_close(ours.apply({"params": params}, x), theirs.apply({"params": params}, x), 1e-4)
+    assert shapes_of(ours, x) == shapes_of(theirs, x)
 
-    def cubes(params, x, norm):
-        return jnp.sum(norm.apply({"params": params}, x) ** 3)
+    @jax.jit
+    def values_and_gradients(params, x):
+        def cubes(params, x, norm):
+            out = norm.apply({"params": params}, x)
+            return jnp.sum(out**3), out
 
-    gradients = [jax.jit(jax.grad(partial(cubes, norm=norm), (0, 1)))(params, x) for norm in (ours, theirs)]
-    jax.tree.map(lambda actual, expected: assert_close(actual, expected, 1e-3), *gradients)
+        return [jax.grad(cubes, (0, 1), has_aux=True)(params, x, norm) for norm in (ours, theirs)]
+
+    (gradients, out), (expected_gradients, expected) = values_and_gradients(random_params(theirs, x), x)
+    assert_close(out, expected, 1e-4)
+    assert_close(gradients, expected_gradients, 1e-3)
 
 
 def test_gradient_costs_as_much_in_each_block():
@@ -268,9 +269,9 @@ def test_gradient_costs_as_much_in_each_block():
     def of(depth):
         return jax.jit(jax.grad(squares)).lower(depth * [params]).compile().cost_analysis()
 
-    two, four, six = of(2), of(4), of(6)
+    one, two, three = of(1), of(2), of(3)
     for cost in ("flops", "bytes accessed"):
-        assert_below(six[cost] - four[cost], 1.01 * (four[cost] - two[cost]))
+        assert_below(three[cost] - two[cost], 1.01 * (two[cost] - one[cost]))
 
 
 def shapes_of(module, *inputs):
