@@ -13,9 +13,11 @@ from jaxflow.nn.dense import Dense
 from jaxflow.nn.embeddings import TimeEmbedding, grid_positions
 from jaxflow.nn.patches import from_patches, to_patches
 
+SMALL = {"channels": (4, 8), "blocks": 1, "width": 8, "heads": 2}
 NETWORKS = {
-    "unet": nn.UNet(encode=nn.ClassTable(10), channels=(4, 8), blocks=1, width=8, heads=2, patch=2),
-    "dit": nn.DiT(encode=nn.ClassTable(10), width=16, depth=1, heads=2),
+    "unet": nn.UNet(nn.ClassTable(10), **SMALL),
+    "unet with a stem": nn.UNet(nn.ClassTable(10), **SMALL, patch=2),
+    "dit": nn.DiT(nn.ClassTable(10), width=16, depth=1, heads=2),
 }
 X = normal(3, 12, 12, 1)
 T, Y = jnp.array([0.0, 0.5, 1.0]), jnp.array([0, 5, 10])
