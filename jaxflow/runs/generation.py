@@ -31,7 +31,8 @@ from jaxflow.typing import Condition, GaussianPath, GuidedField, Rule, Scale
 
 LARGEST = 1e38
 """Largest guidance scale, in float32."""
-MOST_TOGETHER = 256
+MOST = 256
+"""Images in a block whose size was not given."""
 SHARE = 1 / 64
 """Fraction of memory for the largest array in a network evaluation: many others are live with it."""
 
@@ -146,7 +147,7 @@ class Generator:
         away = self.model.null if negative is None else negative
         networks = self.params if params is None else self.params | {"model": params}
         draw = lambda block: program(networks, block, away, seed=np.uint32(seed))  # noqa: E731
-        images, finite = self._in_blocks(draw, wanted, f"sample w={w:.6g}", self.together)
+        images, finite = self._in_blocks(draw, wanted, f"sample w={w:.6g}", self.block_size)
         if not finite.all():
             raise FloatingPointError(f"w = {w}: images are not finite; take more --steps, or a smaller w")
         return images
@@ -170,7 +171,7 @@ class Generator:
 
         images, finite = self._in_blocks(
             *(partial(program, self.params, np.uint32(seed)), wanted, f"{self.rule}"),
-            max(1, self.together // chunk),
+            max(1, self.block_size // chunk),
         )
         where = [(scales[i], sigmas[j]) for i, j in np.argwhere(~finite.all(axis=0))]
         if where:
@@ -225,11 +226,11 @@ class Generator:
         return jax.jit(partial(self._draw, sigma=self.sigma))
 
     @cached_property
-    def together(self) -> int:
-        """Images generated together: the sampler's number, or else as many as fit."""
-        if self.sampler.together is not None:
-            return self.sampler.together
-        fit = np.clip(SHARE * memory() / (2 * self._largest), 1, MOST_TOGETHER)  # 2: with and without y
+    def block_size(self) -> int:
+        """Images in a block: the sampler's number, or else as many as fit."""
+        if self.sampler.block is not None:
+            return self.sampler.block
+        fit = np.clip(SHARE * memory() / (2 * self._largest), 1, MOST)  # 2: with and without y
         return processes.of_first(int(fit))
 
     @cached_property

@@ -96,13 +96,13 @@ class Model:
         grid: str | None = None,
         shift: float = 1.0,
         negative: Said = None,
-        together: int | None = None,
+        block: int | None = None,
         sharding: NamedSharding | None = None,
     ) -> UInt8[np.ndarray, "n h w c"]:
         """Guided images, uint8 (n, h, w, c).
 
         An image depends on the seed, on its class or prompt, and on the number of earlier entries of `y` with
-        the same one; not on the other entries, on how many images are sampled together, or on the devices.
+        the same one; not on the other entries, on the size of a block, or on the devices.
 
         Args:
             seed: of the noise, 0 to 2^32 - 1.
@@ -116,7 +116,7 @@ class Model:
             grid: time grid: uniform, cosine or karras.
             shift: shift of the grid towards the noise, 0.001 to 1000; above 1 for larger images.
             negative: a class or prompt to guide away from, instead of null.
-            together: images sampled together; if None, as many as fit into memory.
+            block: images sampled by one call of the program; if None, as many as fit into memory.
             sharding: of the images, over devices; if None, one device.
 
         Raises:
@@ -134,7 +134,7 @@ class Model:
             or not all(isinstance(one, Said | np.integer) for one in said)
         ):
             raise ValueError(f"y = {ranges.quoted(y)}: must be a list with a class or prompt for each image")
-        sampler = Sampler(steps, solver, grid, shift, together)
+        sampler = Sampler(steps, solver, grid, shift, block)
         sampler.check(self.path, self.prediction, sigma)
         limits.check_images(math.prod(self.space.image_shape), y=len(said))
         wanted = request(self.codec, said)

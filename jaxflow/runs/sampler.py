@@ -35,7 +35,7 @@ LOUDEST = 80.0
 """Ratio of noise to data at the start; Karras et al. 2206.00364, table 1, sigma_max."""
 MOST_STEPS = 100_000
 """Far beyond any sampler of images: DDPM takes 1,000."""
-MOST_TOGETHER = 2**16
+MOST = 2**16
 """Images in one call of the network."""
 LARGEST_SIGMA = 1000.0
 LARGEST_SHIFT = 1000.0
@@ -62,8 +62,8 @@ class Sampler:
     is decided). The default is uniform, and karras if the network predicts noise, score or data."""
     shift: float = 1.0
     """Shift of the grid towards the noise; above 1 for larger images."""
-    together: int | None = None
-    """Images sampled together; if omitted, as many as fit into memory, at most 256."""
+    block: int | None = None
+    """Images sampled by one call of the program; if omitted, as many as fit into memory, at most 256."""
 
     def check(self, path: GaussianPath, prediction: Prediction, sigma: float = 0.0) -> None:
         """Raise a ValueError that names the first unusable option; nothing is computed."""
@@ -73,8 +73,8 @@ class Sampler:
         ranges.check(lambda v: (v >= 1 / LARGEST_SHIFT) & (v <= LARGEST_SHIFT), within, shift=self.shift)
         ranges.not_negative(sigma=sigma)
         ranges.check(lambda v: v <= LARGEST_SIGMA, f"must be at most {LARGEST_SIGMA:g}", sigma=sigma)
-        if self.together is not None:
-            ranges.at_least(1, MOST_TOGETHER, together=self.together)
+        if self.block is not None:
+            ranges.at_least(1, MOST, block=self.block)
         _chosen("grid", self._grid_name(prediction), GRIDS)
         name = self.solver_name(prediction, sigma)
         _chosen("solver", name, SOLVERS)

@@ -123,7 +123,7 @@ def test_evaluate_prints_a_table_and_draws_curves(trained, capsys):
 def test_sweep_compares_the_rules(trained, capsys):
     call(
         *(sweep, trained, "--w", 1, 2, "--sigma", 0, 0.5, "--rules", "classifier_free", "classifier"),
-        *("autoguidance", "projected", "--together", 20, "--worse", trained, "--per-label", 2, "--steps", 2),
+        *("autoguidance", "projected", "--block", 20, "--worse", trained, "--per-label", 2, "--steps", 2),
         *("--judge-steps", 3, "--classifier-steps", 3),
     )
     result, table = json.loads((trained / "sweep.json").read_text()), capsys.readouterr().out

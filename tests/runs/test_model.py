@@ -84,8 +84,8 @@ def test_an_image_depends_on_its_condition_and_on_its_place_among_equal_ones():
     page = MODEL.sample(7, ["one", "one", "two", None, "one"], w=2.0)
     np.testing.assert_array_equal(MODEL.sample(7, ["one"] * 3, w=2.0), page[[0, 1, 4]])
     np.testing.assert_array_equal(MODEL.sample(7, [2, None, 1], w=2.0), page[[2, 3, 0]])
-    np.testing.assert_array_equal(MODEL.sample(7, [1, 1, 2, None, 1], w=2.0, together=2), page)
-    np.testing.assert_array_equal(MODEL.sample(7, ["one", 1], w=2.0, together=2**16), page[:2])
+    np.testing.assert_array_equal(MODEL.sample(7, [1, 1, 2, None, 1], w=2.0, block=2), page)
+    np.testing.assert_array_equal(MODEL.sample(7, ["one", 1], w=2.0, block=2**16), page[:2])
     over_devices = MODEL.sample(7, [1, 1, 2, None, 1], w=2.0, sharding=mesh.over_examples())
     assert np.abs(over_devices.astype(int) - page).max() <= 1
     assert (page[0] != page[1]).any()
@@ -147,7 +147,7 @@ def test_arrays_are_classes_too_and_few_programs_are_kept():
         np.testing.assert_array_equal(made.sample(7, y, w=2.0), by_list)
     for steps in range(1, 12):
         made.sample(
-            0, [0], steps=steps, rule=guidance.rescaled(), together=1
+            0, [0], steps=steps, rule=guidance.rescaled(), block=1
         ) if steps < 3 else made._generator(Sampler(steps), mesh.on_one_device())
     assert len(made._generators) == KEPT
 
@@ -169,7 +169,7 @@ def test_a_worse_model_of_another_path_is_rejected():
         ({"solver": "rk5"}, "solver = 'rk5': must be one of euler"),
         ({"steps": 0}, "steps = 0: must be at least 1"),
         ({"steps": 10**9}, "steps = 1000000000: must be at most 100000"),
-        ({"together": 10**9}, "together = 1000000000: must be at most"),
+        ({"block": 10**9}, "block = 1000000000: must be at most"),
         ({"shift": 1e30}, "shift = 1e[+]30: must be from"),
         ({"sigma": 1e30}, "sigma = 1e[+]30: must be at most"),
         ({"sigma": 0.5, "solver": "heun"}, "sigma = 0.5: 'heun' is not a solver of the SDE"),
@@ -216,7 +216,7 @@ def test_prompts_are_read_as_captions_were():
     )
     page = made.sample(0, ["red", "blue", "red"])
     np.testing.assert_array_equal(made.sample(0, ["blue", " red  "]), page[[1, 0]])
-    np.testing.assert_array_equal(made.sample(0, ["red"] * 2, together=1), page[[0, 2]])
+    np.testing.assert_array_equal(made.sample(0, ["red"] * 2, block=1), page[[0, 2]])
     with pytest.raises(ValueError, match="no caption has the word 'green'"):
         made.sample(0, ["green"])
     for long in ("red " * 10**6, "x" * 10_001):
