@@ -98,10 +98,11 @@ def test_a_grid_that_an_interruption_prevented_is_drawn_on_resuming(data_dir, tm
 
 
 def test_utilisation_is_logged_if_the_peak_is_known(data_dir, tmp_path, monkeypatch):
+    small_digits.use(monkeypatch)
     monkeypatch.setitem(flops.PEAKS, jax.devices()[0].device_kind, 1e12)
     begin, begun = train.begin, []
     monkeypatch.setattr(train, "begin", lambda *a: begun.append(begin(*a)) or begun[0])
-    digits(tmp_path / "run", data_dir, "--steps", 2, "--sample-every", 0, "--network.depth", 2)
+    digits(tmp_path / "run", data_dir, "--steps", 2, "--sample-every", 0, "--network.width", 64)
     run = open_run(tmp_path / "run")
     of_seconds = begun[0].utilisation()
     line = log.read(tmp_path / "run")[-1]
