@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from functools import cache
 
 import numpy as np
 import pytest
@@ -21,11 +22,13 @@ from jaxflow.shapes.scenes import (
     held_out,
     place,
     relation,
-    scene,
 )
 
 AREAS = {"circle": np.pi, "square": 1.75**2, "triangle": 1.75, "cross": 2 * 2 * 0.75 - 0.75**2}
 MANY = [(i, split) for split in SPLITS for i in (*range(700), *range(2**63 - 100, 2**63))]
+
+scene = cache(scenes.scene)
+"""Most scenes serve several tests."""
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +90,7 @@ def test_one_object_has_a_place_and_two_have_a_relation_and_a_gap(world):
 
 
 def test_the_distribution_of_the_scenes():
-    train = [scene(i) for i in range(4000)]
+    train = [scene(i, "train") for i in range(4000)]
     assert_expected([len(s.objects) == 1 for s in train], 0.4, 6)
     objects = [o for s in train for o in s.objects]
     assert_expected([o.size == "large" for o in objects], 0.5, 6)
@@ -111,7 +114,7 @@ def test_held_out_pairs_are_only_in_their_split():
         assert not pairs["test"]
         assert pairs["held_out"]
         assert held_out(scene(i, "held_out"))
-        assert not held_out(scene(i))
+        assert not held_out(scene(i, "train"))
 
 
 def test_held_out_pairs_are_first_as_often_as_second():
@@ -125,7 +128,7 @@ def test_held_out_pairs_are_first_as_often_as_second():
 
 def test_train_and_test_share_no_scene():
     """The split is a function of the content of a scene, not of its index, or a few would coincide."""
-    assert not any(scenes._is_test(scene(i)) for i in range(2000))
+    assert not any(scenes._is_test(scene(i, "train")) for i in range(2000))
     assert all(scenes._is_test(scene(i, "test")) for i in range(500))
 
 
