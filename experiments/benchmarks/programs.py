@@ -133,7 +133,7 @@ def sampler(run: Run, placement: Placement, images: int, steps: int, **options: 
     wanted = Request(y, at((images,), np.uint32), at((images,), np.uint32))
     away = jax.tree.map(lambda leaf: everywhere(np.shape(leaf), leaf.dtype), run.codec.null)
     seed, w = everywhere((), np.uint32), everywhere((), np.float32)
-    draw: Callable[..., Any] = partial(generator._draw, sigma=0.0)
+    draw: Callable[..., Any] = partial(generator.draw, sigma=0.0)
 
     def compiled() -> Any:
         with mesh.use(placement.examples):

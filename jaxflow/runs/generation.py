@@ -164,7 +164,7 @@ class Generator:
 
         @jax.jit
         def program(params: Params, seed: Any, block: Request) -> Any:
-            at = partial(self._draw, params, block, self.model.null, seed=seed)
+            at = partial(self.draw, params, block, self.model.null, seed=seed)
             swept = sweeps.sweep(at, axes, chunk=chunk)
             # Images first, as in all blocks.
             return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 2, 0), swept)
@@ -185,10 +185,19 @@ class Generator:
         """Parameters of all networks involved, as the programs' argument."""
         return {"model": self.model.params} | ({"worse": self.worse.params} if self.worse else {})
 
-    def _draw(
+    def draw(
         self, params: dict[str, Params], wanted: Request, away: Condition, *, seed: Any, w: Scale, sigma: Any
     ) -> tuple[UInt8[Array, "b h w c"], Bool[Array, " b"]]:
-        """Images, and which of them are finite."""
+        """Images, and which of them are finite: the pure function that the programs compile.
+
+        Args:
+            params: as the attribute `params`.
+            wanted: what the images show, (b,).
+            away: the condition that is guided away from, of one example.
+            seed: of the noise.
+            w: guidance scale.
+            sigma: diffusion coefficient.
+        """
         model = self.model.at(params["model"])
         keys = keys_of(seed, wanted)
         noise = per_example.normal(keys, model.event_shape)
@@ -219,11 +228,11 @@ class Generator:
     @cached_property
     def _programs(self) -> dict[float, Any]:
         """For the scales that need one network evaluation instead of two."""
-        return {w: jax.jit(partial(self._draw, w=w, sigma=self.sigma)) for w in (0.0, 1.0)}
+        return {w: jax.jit(partial(self.draw, w=w, sigma=self.sigma)) for w in (0.0, 1.0)}
 
     @cached_property
     def _any_scale(self) -> Any:
-        return jax.jit(partial(self._draw, sigma=self.sigma))
+        return jax.jit(partial(self.draw, sigma=self.sigma))
 
     @cached_property
     def block_size(self) -> int:
