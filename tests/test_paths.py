@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import PATHS, assert_close, assert_pairs, by_path, by_path_compiled, linspace, normal
+from conftest import PATHS, assert_close, assert_pairs, by_path_compiled, linspace, normal
 
 from jaxflow import paths
 
@@ -51,10 +51,10 @@ def test_derivatives_are_the_closed_forms(float64):
 @pytest.mark.requirement("R3")
 def test_any_event_shape(event):
     data, noise, t = normal(5, *event), normal(5, *event, seed=1), linspace(0.1, 0.9, 5)
-    batch = by_path(paths.interpolate, data, noise, t)
+    batch = by_path_compiled(paths.interpolate, data, noise, t)
     for name, x in batch.items():
         assert x.shape == (5, *event), name
-    alone = by_path(paths.interpolate, data[2:3], noise[2:3], t[2:3])
+    alone = by_path_compiled(paths.interpolate, data[2:3], noise[2:3], t[2:3])
     assert_close({name: x[2:3] for name, x in batch.items()}, alone, 0)
 
 
@@ -153,8 +153,7 @@ def test_functions_with_wrong_ends_are_rejected(alpha, beta, says):
 def test_a_general_map_includes_the_gaussian_paths(event, float64):
     path = paths.Cosine()
     general = paths.from_map(lambda noise, data, t: path.alpha(t) * data + path.beta(t) * noise)
-    data, noise = jax.random.normal(jax.random.key(0), (2, 5, *event))
-    t = jnp.linspace(0.0, 1.0, 5)
+    data, noise, t = normal(5, *event), normal(5, *event, seed=1), linspace(0.0, 1.0, 5)
     for function in (paths.interpolate, paths.conditional_velocity):
         assert_close(function(general, data, noise, t), function(path, data, noise, t), 1e-12)
 
@@ -201,7 +200,7 @@ def test_time_of_a_mixing_ratio(float64):
 @pytest.mark.parametrize("general", [False, True])
 def test_a_single_time_serves_the_whole_batch(t, general):
     path = paths.Straight() if general else paths.Cosine()
-    data, noise = jax.random.normal(jax.random.key(0), (2, 4, 3))
+    data, noise = normal(4, 3), normal(4, 3, seed=1)
     each = jnp.full(4, t, jnp.float32)
     for function in (paths.interpolate, paths.conditional_velocity):
         assert_close(function(path, data, noise, t), function(path, data, noise, each), 0)

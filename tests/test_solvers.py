@@ -1,4 +1,5 @@
 import inspect
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -124,6 +125,7 @@ def test_local_weak_order_is_the_stated_one(name, float64, monkeypatch):
             jax.grad(g, 1)(x, t) + drift(x, t) * first(x, t) + sigma(t) ** 2 / 2 * second(x, t)
         )
 
+    @partial(jax.jit, static_argnums=0)
     def error(g, h):
         x, t = jnp.array(0.4), jnp.array(0.3)
         moved, _ = RANDOM[name].step(drift, jnp.full((40, 1), x), t, t + h, (), None)
