@@ -17,7 +17,7 @@ from jaxflow.nn.t5 import T5Encoder
 KEY, X, T = jax.random.key(0), jnp.zeros((2, 8, 8, 4)), jnp.zeros(2)
 WORDS, MASK = jnp.zeros((2, 3), jnp.int32), jnp.ones((2, 3), bool)
 TOKENS = nn.GivenTokens(jnp.zeros((2, 3, 8)), MASK, jnp.zeros((2, 6)))
-TEXT = nn.TextEncoder(vocabulary=4, width=8, depth=2, heads=2)
+TEXT = nn.TextEncoder(vocabulary=4, width=8, depth=1, heads=2)
 SEVERAL = nn.Several((nn.ClassTable(3), nn.VectorMLP(5), TEXT, nn.TokenProjection()))
 ALL = (jnp.zeros(2, jnp.int32), nn.GivenVector(jnp.zeros((2, 5)), jnp.ones(2, bool)), WORDS, TOKENS)
 
@@ -36,14 +36,14 @@ def dits():
     times = ({"time": "fourier", "positions": "learned"}, {"positions": "rotary", "learned_variance": True})
     for way, loop, time in itertools.product(ways, loops, times):
         options = {"qk_norm": True, "depthwise": True, "dropout": 0.1, **way, **loop, **time}
-        yield nn.DiT(encode=SEVERAL, width=16, depth=3, heads=2, **options), (X, T, ALL)
+        yield nn.DiT(encode=SEVERAL, width=16, depth=2, heads=2, **options), (X, T, ALL)
 
 
 def unets():
     names = attributes.names_of(nn.UNet)
     del names["dtype"], names["attention_implementation"]
     for name, values in names.items():
-        for value in values:
+        for value in set(values) - {getattr(nn.UNet, name)}:  # the default is in all others
             options = {"cross_attention": (False, True), "blocks": 1, "dropout": 0.1, name: value}
             yield nn.UNet(encode=SEVERAL, channels=(4, 8), width=8, **options), (X, T, ALL)
     yield nn.UNet(encode=None, channels=(4, 8), remat=True), (X, T, None)
