@@ -35,7 +35,7 @@ def trained(tmp_path_factory):
     """A run of four steps of a small network, with checkpoints of the second and the fourth."""
     place = tmp_path_factory.mktemp("digits")
     small = ["--steps", "4", "--batch-size", "16", "--checkpoint-every", "4", "--log-every", "2"]
-    small += ["--sample-every", "0"]
+    small += ["--sample-every", "0", "--parallel", "jit"]
     with pytest.MonkeyPatch.context() as patch, jax.numpy_dtype_promotion("standard"):
         small_digits.use(patch)
         train.main(["digits", "--out", str(place / "run"), "--data-dir", str(place / "data"), *small])
