@@ -146,9 +146,9 @@ def test_arrays_are_classes_too_and_few_programs_are_kept():
     for y in (np.array([1, 2]), jnp.array([1, 2])):
         np.testing.assert_array_equal(made.sample(7, y, w=2.0), by_list)
     for steps in range(1, 12):
-        made.sample(
-            0, [0], steps=steps, rule=guidance.rescaled(), block=1
-        ) if steps < 3 else made._generator(Sampler(steps), mesh.on_one_device())
+        made.sample(0, [0], steps=steps, rule=guidance.rescaled(), block=1) if steps < 3 else made._generator(
+            Sampler(steps), mesh.on_one_device()
+        )
     assert len(made._generators) == KEPT
 
 
