@@ -128,7 +128,10 @@ def test_bad_input_is_one_line(arguments, message, capsys):
 
 @pytest.mark.skipif(find_spec("libtpu") is None, reason="the extra tpu-compile is not installed")
 def test_a_training_step_on_four_chips(tmp_path, monkeypatch, capsys, standard_promotion):
-    """Under fsdp a chip holds a quarter of each kernel and sends less than four layers' activations."""
+    """Under fsdp a chip holds a quarter of each kernel and sends less than two layers' activations.
+
+    With libtpu 0.0.42.1 it is 1.7 MB, and 2.6 MB without the constraints of `devices/mesh.py`.
+    """
     run, file = tiny(), tmp_path / "rows.json"
     monkeypatch.setattr(programs, "run", lambda name, **_: run)
     arguments = ["digits", "--parallel", "fsdp", "--programs", "step", "--effort", "-1", "--batch", "64"]
@@ -138,5 +141,5 @@ def test_a_training_step_on_four_chips(tmp_path, monkeypatch, capsys, standard_p
     assert state / 4 < row["memory"]["arguments"] < state / 2
     sent = sum(size for _, size in row["collectives"].values())
     activations = 4 * 64 * 16 * 128 * 2  # bytes of all tokens after one layer; a block has a dozen layers
-    assert 0 < sent < 4 * activations
+    assert 0 < sent < 2 * activations
     assert "fsdp" in capsys.readouterr().out
