@@ -92,12 +92,13 @@ CASES = {
     "kernel gradient": Case(
         "nn/convolution.py", convolution.convolve, _convolution, (IMAGES, (3, 3, 64, 64)), (1,)
     ),
-    "convolution in bfloat16": Case(
+    "kernel gradient, bfloat16": Case(
         "nn/convolution.py",
         convolution.convolve,
         _convolution,
         (IMAGES, (3, 3, 64, 64)),
-        dtype=jnp.bfloat16,
+        (1,),
+        jnp.bfloat16,
     ),
     "MLP on tokens": Case(
         "nn/dense.py", _mlp(dense.Dense), _mlp(linen.Dense), (TOKENS, (256, 1024), (1024, 256)), (0, 1, 2)
