@@ -9,7 +9,7 @@ from conftest import assert_below, assert_close, normal, random_params
 
 from jaxflow import nn
 from jaxflow.nn.adaln import DiTBlock, MMDiTBlock
-from jaxflow.nn.depthwise import DepthwiseConvolution
+from jaxflow.nn.depthwise import DepthwiseConvolution, grouped
 from jaxflow.nn.dit import published
 from jaxflow.nn.embeddings import Fourier, rotate
 
@@ -87,6 +87,7 @@ def test_depthwise_convolution_mixes_neighbours():
         feature_group_count=5,
     )
     assert_close(out, x + expected.reshape(x.shape), 1e-5)
+    assert_close(grouped(x.reshape(2, 4, 6, 5), kernel[:, :, None]), expected, 1e-6)  # of other platforms
 
 
 OPTIONS = [
