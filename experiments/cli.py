@@ -133,8 +133,8 @@ def _report_memory(error: Exception) -> None:
         traceback.print_exception(error)
         return
     _report(
-        "out of memory: make the batch smaller (--batch-size, or --accumulate parts of it; of samples"
-        f" --per-label), or the images, or the network: {text}"
+        "out of memory: lower --batch-size or raise --accumulate (when sampling, lower --block or"
+        f" --per-label), or use smaller images or a smaller network: {text}"
     )
 
 

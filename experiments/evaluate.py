@@ -48,7 +48,7 @@ class Arguments:
     per_label: int = 100
     """Images per class on average; classes have the frequencies of the held-out images."""
     captions: int = 500
-    """Prompts, for a run trained on captions: as many held-out captions, of `shapes` of each split."""
+    """Held-out captions used as prompts, for a run trained on captions; for `shapes`, of each split."""
     rule: str = "classifier_free"
     """Guidance rule: classifier_free, interval, increasing, rescaled, projected, zero_star, rectified,
     classifier or autoguidance."""
@@ -57,7 +57,7 @@ class Arguments:
     sampler: Annotated[Sampler, tyro.conf.arg(name="")] = field(default_factory=Sampler)
     source: Annotated[Source, tyro.conf.arg(name="")] = field(default_factory=Source)
     seed: int = 1
-    """Of the noise and the judge."""
+    """Seed of the noise and the judge."""
     judge_steps: int = 500
     """Training steps of the judge."""
     out: str | None = None

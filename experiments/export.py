@@ -27,7 +27,7 @@ class Arguments:
     run: tyro.conf.Positional[str]
     """The run folder."""
     preset: str | None = None
-    """The preset's file, for a run of one with its own networks or paths; its code is run."""
+    """The preset's file, if it has networks or paths of its own; its code is run."""
     out: str | None = None
     """The file; if omitted, model.safetensors in the run folder."""
 

@@ -64,7 +64,7 @@ class Arguments:
     sampler: Annotated[Sampler, tyro.conf.arg(name="")] = field(default_factory=Sampler)
     source: Annotated[Source, tyro.conf.arg(name="")] = field(default_factory=Source)
     seed: int = 0
-    """Of the noise."""
+    """Seed of the noise."""
     out: str | None = None
     """Folder for the images; if omitted, `samples` in the run folder, or in NAME-results next to a file."""
     describe: bool = False

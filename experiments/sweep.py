@@ -57,7 +57,7 @@ class Arguments:
     """Settings computed together, at most all w and sigma of a rule; more fill a large device."""
     source: Annotated[Source, tyro.conf.arg(name="")] = field(default_factory=Source)
     seed: int = 1
-    """Of the noise and the classifiers."""
+    """Seed of the noise and the classifiers."""
     judge_steps: int = 500
     """Training steps of the judge."""
     out: str | None = None
@@ -110,7 +110,9 @@ def check(arguments: Arguments) -> None:
     ranges.at_least(1, chunk=arguments.chunk)
     most = len(arguments.w) * len(arguments.sigma)
     ranges.check(
-        lambda v: v <= most, f"must be at most {most}, the number of w and sigma", chunk=arguments.chunk
+        lambda v: v <= most,
+        f"must be at most {most}, the number of pairs of w and sigma",
+        chunk=arguments.chunk,
     )
     ranges.at_least(1, MOST_STEPS, judge_steps=arguments.judge_steps)
     ranges.seed(arguments.seed)

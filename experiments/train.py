@@ -3,7 +3,7 @@
     python -m experiments.train PRESET --out DIR [--steps N] [--seed S] [--data-dir DIR] [--network.width N]
     python -m experiments.train my_preset.py --out DIR
 
-Every number of the preset, its network and its path is an option; `python -m experiments.train PRESET --help`
+Every field of the preset, its network and its path is an option; `python -m experiments.train PRESET --help`
 lists them. A file of your own with a function `experiment()` is a preset too.
 """
 
@@ -202,8 +202,8 @@ def announce(before: Experiment, now: Experiment, start: int) -> None:
     old, new = (float(schedule_of(each)(start)) for each in (before, now))
     if (before.steps, before.learning_rate) != (now.steps, now.learning_rate):
         print(
-            f"learning rate: the schedule now ends at step {now.steps}, it ended at {before.steps}; at step"
-            f" {start} the rate is {new:.2g}, it was {old:.2g}"
+            f"learning rate: the schedule now ends at step {now.steps} instead of {before.steps}; at step"
+            f" {start} the rate is {new:.2g} instead of {old:.2g}"
         )
 
 

@@ -83,8 +83,8 @@ def of_sigma(solver: Any, sigma: Sigma) -> Solver:
         if isinstance(method, Solver) and method.random and not method.forward_only:
             return method
     raise TypeError(
-        f"solver = {_describe(solver)}: expected a function from sigma to a random Solver, such as"
-        " solvers.euler_maruyama or solvers.stochastic_heun, not called"
+        f"solver = {_describe(solver)}: expected a function from sigma to a stochastic Solver, such as"
+        " solvers.euler_maruyama or solvers.stochastic_heun itself"
     )
 
 

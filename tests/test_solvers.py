@@ -169,7 +169,7 @@ KEY = jax.random.key(0)
 )
 def test_the_sde_takes_a_function_from_sigma_to_a_random_solver(solver):
     sample = inspect.unwrap(sampling.sample_sde)
-    with pytest.raises(TypeError, match=r"from sigma to a random Solver, such as.*not called"):
+    with pytest.raises(TypeError, match=r"from sigma to a stochastic Solver, such as.*itself"):
         sample(KEY, lambda x, t: x, paths.Linear(), jnp.ones((1, 1)), 2, sigma=1.0, solver=solver)
 
 

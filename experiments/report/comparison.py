@@ -170,7 +170,8 @@ class Comparison:
             )
         if self.size < FEW:
             found.append(
-                f"precision and recall of {self.size} images: noise, below {FEW}; sample or hold out more"
+                f"precision and recall of {self.size} images are mostly noise (fewer than {FEW});"
+                " sample or hold out more"
             )
         if self.size <= dimensions:
             found.append(

@@ -55,8 +55,7 @@ def _check(common: str, classes: list[str], trained: set[str]) -> None:
             )
         if name not in trained:
             raise ValueError(
-                f"all images of the class '{shown(name)}' are held out, by name: add images to it, or lower"
-                " hold_out"
+                f"all images of the class '{shown(name)}' are held out: add images to it, or lower hold_out"
             )
 
 

@@ -154,7 +154,7 @@ class Captions:
                 f"prompt = {shown(prompt)}: expected a text, such as {' '.join(self.words[:3])!r}"
             )
         if len(prompt) > MOST_PROMPT:
-            raise ValueError(f"prompt of {len(prompt):,} characters: at most {MOST_PROMPT:,} are read")
+            raise ValueError(f"prompt of {len(prompt):,} characters: must be at most {MOST_PROMPT:,}")
         given, found = f"'{shown(prompt)}'", split(prompt)
         unknown = [word for word in found if word not in self._numbers]
         if unknown:
@@ -164,7 +164,7 @@ class Captions:
             )
         if len(found) > self.length:
             cut = shown(" ".join(found[self.length :]))
-            raise ValueError(f"prompt {given}: at most {self.length} words are read; '{cut}' is too much")
+            raise ValueError(f"prompt {given}: must be at most {self.length} words; remove '{cut}'")
         return self._y(found)
 
     def _y(self, words: Sequence[str]) -> Int[np.ndarray, " length"]:

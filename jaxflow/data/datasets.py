@@ -56,7 +56,7 @@ def open_dataset(
     if image_size is not None:
         raise ValueError(f"image_size = {image_size}: only the images of `folder` are resized")
     if hold_out != HOLD_OUT:
-        raise ValueError(f"hold_out = {hold_out}: only of `folder`, {name!r} has splits of its own")
+        raise ValueError(f"hold_out = {hold_out}: applies only to `folder`; {name!r} has its own splits")
     # tensorflow-datasets takes seconds to import, and is not needed for sampling or folders of images.
     from jaxflow.data.prepared import open_prepared
 

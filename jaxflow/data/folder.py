@@ -54,8 +54,9 @@ def open_folder(directory: Place, split: str, size: int, hold_out: float | int =
     names = [name for name in found.pictures if (name in test) == (split == "test")]
     if not names:
         raise ValueError(
-            f"data_dir = {shown(directory)}: of {len(found.pictures)} images none is in the split {split!r},"
-            f" chosen by name with hold_out = {hold_out}: add images, or set hold_out (0 to train on all)"
+            f"data_dir = {shown(directory)}: none of {len(found.pictures)} images is in the split {split!r},"
+            f" assigned by a hash of its path with hold_out = {hold_out}: add images, or set"
+            " hold_out (0 to train on all)"
         )
     try:
         codec, said = _conditions(found, test)
@@ -159,8 +160,8 @@ def _conditions(found: Found, test: set[str]) -> tuple[Captions | Classes, dict[
 def _describe(codec: Captions | Classes, examples: Sequence[dict[str, Any]]) -> str:
     if isinstance(codec, Captions):
         longer = sum(len(split_words(example["caption"])) > codec.length for example in examples)
-        cut = f"; {longer} are longer and cut" if longer else ""
-        return f"captions of up to {codec.length} words, {len(codec.words)} different ones{cut}"
+        cut = f"; {longer} are longer and truncated" if longer else ""
+        return f"captions of up to {codec.length} words, {len(codec.words)} different words{cut}"
     counts = Counter(codec.names[example["label"]] for example in examples)
     if len(codec.names) > MOST_NAMED:
         numbers = [counts[name] for name in codec.names]

@@ -199,8 +199,8 @@ def check_divides(sharding: NamedSharding, batch_size: int, accumulate: int = 1)
     shares = sharding.mesh.shape[EXAMPLES]
     if accumulate < 1 or batch_size % (shares * accumulate):
         raise ValueError(
-            f"batch_size = {batch_size}: must be a multiple of {shares * accumulate}, for {shares} shares"
-            f" over the devices and accumulate = {accumulate} parts"
+            f"batch_size = {batch_size}: must be a multiple of {shares * accumulate}, for {shares} shards"
+            f" of the batch and accumulate = {accumulate}"
         )
 
 

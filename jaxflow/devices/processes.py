@@ -163,7 +163,7 @@ def _difference(found: list[dict[str, Any]]) -> str | None:
             pair = [_short(each.get(name, "missing")) for each in (found[0], other)]
             if found[0].get(name) != other.get(name):
                 return (
-                    f"the processes of a run must be started alike: {name} is {pair[0]} in process 0 and"
+                    f"all processes of a run must agree: {name} is {pair[0]} in process 0 and"
                     f" {pair[1]} in process {i}"
                 )
     return None

@@ -54,9 +54,9 @@ class Experiment:
     prediction: Prediction = "velocity"
     """What the network predicts."""
     weight: Literal["own", "velocity"] = "own"
-    """Of the loss: the prediction's own, or the one that makes it the flow matching loss of the velocity."""
+    """Weight of the loss: the prediction's own, or the one that makes it flow matching of the velocity."""
     weight_limit: Positive | None = None
-    """Largest weight. Without one, the weight of predicted data diverges at t = 1, of noise at t = 0."""
+    """Largest weight of `velocity`, which otherwise diverges: at t = 1 for data, at t = 0 for noise."""
     batch_size: Count = 128
     """Examples in a step."""
     accumulate: Count = 1
@@ -115,8 +115,8 @@ def check(experiment: Experiment) -> None:
     unbounded = experiment.weight == "velocity" and experiment.prediction in ("noise", "data", "score")
     if unbounded and experiment.weight_limit is None:
         raise ValueError(
-            f"weight_limit is missing: the velocity's weight of predicted {experiment.prediction} diverges at"
-            " an end of t; 10 works well"
+            f"weight_limit is missing: with weight = 'velocity' the loss weight of {experiment.prediction}"
+            " prediction diverges at t = 0 or t = 1; 10 works well"
         )
     if experiment.text_encoder is not None and not Path(experiment.text_encoder).expanduser().is_dir():
         raise FileNotFoundError(

@@ -93,7 +93,7 @@ def check(file: Place, params: Params, like: Params) -> None:
     for name in sorted(stored.keys() | expected.keys()):
         if stored.get(name) != expected.get(name):
             raise ValueError(
-                f"{file} is of another network, or of another version of jaxflow: {name} is"
+                f"{file} was written for another network or by another version of jaxflow: {name} is"
                 f" {stored.get(name, 'missing')}, expected {expected.get(name, 'nothing')}"
             )
 

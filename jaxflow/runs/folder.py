@@ -173,7 +173,9 @@ def _open_folder(directory: Place, classes: Iterable[type]) -> Run:
         if fields.pop("sha256") != _hash(fields):
             raise ValueError("its SHA-256 is not that of its content")
     except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
-        raise ValueError(f"{config} is damaged, or of another version of jaxflow: {error!r}") from None
+        raise ValueError(
+            f"{config} is damaged, or written by another version of jaxflow: {error!r}"
+        ) from None
     return _decoded(config, fields, classes)
 
 
@@ -182,7 +184,7 @@ def _decoded(file: Place, fields: dict[str, Any], classes: Iterable[type], tenso
     try:
         run = schema.decode(fields | {"class": "Run"}, Run, (*classes, Experiment))
     except ValueError as error:
-        raise ValueError(f"{file} cannot be read, or is of another version of jaxflow: {error}") from None
+        raise ValueError(f"{file} cannot be read, or was written by another version: {error}") from None
     encoder, names = getattr(run.experiment.network, "encode", None), getattr(run.codec, "names", ())
     if isinstance(encoder, nn.ClassTable) and encoder.classes < len(names):  # null would be beyond its rows
         raise ValueError(f"{file}: {len(names)} classes, but a network of {encoder.classes}")

@@ -67,7 +67,7 @@ class FrozenText:
         if not isinstance(prompt, str):
             raise ValueError(f"prompt = {quoted(prompt)}: must be a string")
         if len(prompt) > MOST_PROMPT:
-            raise ValueError(f"prompt of {len(prompt):,} characters: at most {MOST_PROMPT:,} are read")
+            raise ValueError(f"prompt of {len(prompt):,} characters: must be at most {MOST_PROMPT:,}")
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             try:

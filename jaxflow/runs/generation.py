@@ -149,7 +149,7 @@ class Generator:
         draw = lambda block: program(networks, block, away, seed=np.uint32(seed))  # noqa: E731
         images, finite = self._in_blocks(draw, wanted, f"sample w={w:.6g}", self.block_size)
         if not finite.all():
-            raise FloatingPointError(f"w = {w}: images are not finite; take more --steps, or a smaller w")
+            raise FloatingPointError(f"w = {w}: images are not finite; use more --steps or a smaller w")
         return images
 
     def sweep(
@@ -263,7 +263,7 @@ def check_scale(rule: str | Rule, condition_dropout: float, w: float) -> None:
     if condition_dropout == 0 and (of_null or not of_y):
         raise ValueError(
             f"w = {w}: trained with condition_dropout = 0, the model has no unconditional field; only w = 1"
-            + (" of a rule without classifier" if rule == "classifier" else "")
+            + (" without classifier guidance" if rule == "classifier" else "")
             + " is possible"
         )
     if condition_dropout == 1 and (of_y or not of_null):

@@ -31,7 +31,7 @@ def check_blocks(network: Any) -> None:
     if blocks_of(network) > MOST_BLOCKS:
         raise ValueError(
             f"network: it has {blocks_of(network)} blocks, and more than {MOST_BLOCKS} take minutes to build:"
-            " lower its depth, or let a loop compile one block with network.scan, if it has that option"
+            " lower its depth, or set network.scan, where available, to compile one block as a loop"
         )
 
 

@@ -28,9 +28,9 @@ def record(directory: Place, dataset: Dataset) -> str | None:
         images, fingerprint = int(before["images"]), str(before["fingerprint"])
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
-            f"{file} is damaged ({error!r}): delete it to train on with the present data"
+            f"{file} is damaged ({error!r}): delete it to continue training on the current data"
         ) from None
     if fingerprint == now["fingerprint"]:
         return None
     counts = f"{images:,} images then, {now['images']:,} now"
-    return f"data: not those the run began with ({counts}); training continues on the present ones"
+    return f"data: changed since the run began ({counts}); training continues on the current data"

@@ -2,7 +2,7 @@
 
     key of an image = fold_in(fold_in(key(seed), hash of its condition), number of equal conditions before it)
 
-so that the fifth 3 of a seed is the same image in a row of ten, in a page of all classes, and alone.
+so that the fifth image of class 3 is the same, for a seed, in a row of ten, in a grid and alone.
 """
 
 import unicodedata

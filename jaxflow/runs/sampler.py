@@ -58,8 +58,8 @@ class Sampler:
     stochastic_heun; ancestral: ddpm, ddim. The default is heun, dpm_solver_2m if the network predicts
     noise, score or data, and euler_maruyama if sigma is not 0."""
     grid: str | None = None
-    """Time grid: uniform, cosine (dense at both ends) or karras (dense near the noise, where the composition
-    is decided). The default is uniform, and karras if the network predicts noise, score or data."""
+    """Time grid: uniform, cosine (dense at both ends) or karras (uniform in sigma^(1/7)). The default is
+    uniform, and karras if the network predicts noise, score or data."""
     shift: float = 1.0
     """Shift of the grid towards the noise; above 1 for larger images."""
     block: int | None = None
@@ -85,8 +85,8 @@ class Sampler:
         if prediction == "data" and self._looks_ahead(name, path):
             others = (other for other in SOLVERS if not self._looks_ahead(other, path))
             raise ValueError(
-                f"solver = {name!r}: it evaluates the velocity at t = 1, which predicted data do not"
-                f" determine; use one of {', '.join(others)}"
+                f"solver = {name!r}: it evaluates the velocity at t = 1, where the data prediction"
+                f" leaves it undefined; use one of {', '.join(others)}"
             )
 
     def solver_name(self, prediction: Prediction, sigma: float = 0.0) -> str:

@@ -211,8 +211,8 @@ class Checkpoints:
         for name in sorted(stored.keys() | expected.keys()):
             if stored.get(name) != expected.get(name):
                 raise ValueError(
-                    f"{self._folders.path(step)} is of another network or optimiser, or of another version of"
-                    f" jaxflow: {name} is {stored.get(name, 'missing')}, expected"
+                    f"{self._folders.path(step)} was written for another network or optimiser, or by another"
+                    f" version of jaxflow: {name} is {stored.get(name, 'missing')}, expected"
                     f" {expected.get(name, 'nothing')}"
                 )
         with _plain(self._folders.path(step)) as folder:

@@ -65,8 +65,8 @@ def train_step(
         axis_name: of `jax.pmap`; loss and gradient are averaged over it.
 
     Returns:
-        The state after the step, and the scalars `loss`, `gradient_norm` and `skipped` (1 if the step was not
-        finite).
+        The state after the step, and the scalars `loss`, `gradient_norm` and `skipped` (1 if the step was
+        skipped).
     """
 
     def mean_loss(params, part):

@@ -53,7 +53,7 @@ def test_a_prompt_is_rejected_where_a_caption_is_cut():
     np.testing.assert_array_equal(CAPTIONS.encode(""), CAPTIONS.null)
     with pytest.raises(ValueError, match="no caption has the word 'blue'; the words are a, red, circle"):
         CAPTIONS.encode("a blue circle")
-    with pytest.raises(ValueError, match="at most 4 words are read; 'circle red' is too much"):
+    with pytest.raises(ValueError, match="must be at most 4 words; remove 'circle red'"):
         CAPTIONS.encode("a red a red circle red")
     with pytest.raises(ValueError, match="prompt = 3: expected a text, such as 'a red circle'"):
         CAPTIONS.encode(3)

@@ -258,8 +258,8 @@ def test_unusable_data_are_rejected(places, name, says):
     [
         ("NOWHERE", "{NOWHERE} does not exist"),
         ("EMPTY", "{EMPTY} is not a run folder: it has no config.json"),
-        ("NOT_JSON", "{NOT_JSON}/config.json is damaged, or of another version of jaxflow"),
-        ("ONE_BIT", "{ONE_BIT}/config.json is damaged, or of another version of jaxflow"),
+        ("NOT_JSON", "{NOT_JSON}/config.json is damaged, or written by another version of jaxflow"),
+        ("ONE_BIT", "{ONE_BIT}/config.json is damaged, or written by another version of jaxflow"),
         ("NO_CHECKPOINT", "{NO_CHECKPOINT}/checkpoints has no checkpoint yet"),
     ],
 )

@@ -76,7 +76,7 @@ def test_a_run_on_other_data_or_of_another_version_is_rejected(trained, tmp_path
     config = json.loads((trained / "config.json").read_text())
     del config["sha256"]  # which older versions did not write
     (tmp_path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ValueError, match="damaged, or of another version of jaxflow: KeyError"):
+    with pytest.raises(ValueError, match="damaged, or written by another version of jaxflow: KeyError"):
         open_run(tmp_path)
 
 
@@ -131,7 +131,7 @@ def test_evaluation_reads_the_images_against_their_captions(trained, capsys):
         (sample, (), "prompt is missing"),
         (sample, ("--labels", "1"), "labels: the model was trained on captions"),
         (sample, ("--prompt", "a red dog"), "no caption has the word 'dog'"),
-        (sample, ("--prompt", "a" + " a" * 20), "at most 16 words are read"),
+        (sample, ("--prompt", "a" + " a" * 20), "must be at most 16 words"),
         (sample, ("--prompt", PROMPT, "--negative", "blurry"), "no caption has the word 'blurry'"),
         (evaluate, ("--captions", "0"), "captions = 0"),
         (sweep, (), "captions, not classes"),
@@ -203,7 +203,7 @@ def test_a_run_resumes_after_a_caption_was_corrected(images, tmp_path, monkeypat
     said = trained()
     assert (out / "checkpoints" / "4").exists()
     assert "'catt'" in said
-    assert "data: not those the run began with" in said
+    assert "data: changed since the run began" in said
     assert open_run(out).codec == codec
     caption.write_text("a photo of the zebra")
     with pytest.raises(SystemExit) as stop:

@@ -15,7 +15,7 @@ def test_data_that_changed_since_the_run_began_are_noticed(tmp_path):
     for other, now in ((of(1, 3), 2), (of(1, 2, 3), 3)):
         says = origin.record(tmp_path, other)
         assert says is not None
-        assert says.startswith(f"data: not those the run began with (2 images then, {now} now)")
+        assert says.startswith(f"data: changed since the run began (2 images then, {now} now)")
     assert origin.record(tmp_path, of(1, 2)) is None
 
 

@@ -273,7 +273,7 @@ def test_a_file_that_cannot_be_read_is_damage(two, monkeypatch):
 )
 def test_a_checkpoint_of_another_network_is_rejected_and_kept(two, other, says):
     with Checkpoints(two) as checkpoints:
-        with pytest.raises(ValueError, match=f"of another network or optimiser.*: {says}"):
+        with pytest.raises(ValueError, match=f"for another network or optimiser.*: {says}"):
             checkpoints.restore(other)
         with pytest.raises(ValueError, match=says):
             checkpoints.restore_ema(other.ema)

@@ -134,13 +134,13 @@ def test_a_run_says_what_it_trains_and_when_its_schedule_changes(data_dir, tmp_p
     assert re.search(r"data: 1,4\d\d images to train on, 3\d\d held out", first)
     assert "parameters; 1 CPU device, jit" in first
     assert "learning rate" not in first
-    assert "not those the run began with" not in first
+    assert "since the run began" not in first
     # Another fingerprint, as if the files had been exchanged.
     (tmp_path / "run" / "data.json").write_text('{"images": 7, "fingerprint": "00"}')
     digits(tmp_path / "run", data_dir, "--steps", 4, "--sample-every", 0)
     second = capsys.readouterr().out
     assert (
-        "learning rate: the schedule now ends at step 4, it ended at 2; at step 2 the rate is 0.001" in second
+        "learning rate: the schedule now ends at step 4 instead of 2; at step 2 the rate is 0.001" in second
     )
-    assert "it was 0\n" in second
-    assert "data: not those the run began with (7 images then, 1,4" in second
+    assert "instead of 0\n" in second
+    assert "data: changed since the run began (7 images then, 1,4" in second

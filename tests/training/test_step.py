@@ -100,7 +100,9 @@ def test_same_numbers_on_one_device_and_on_four():
 
 
 def test_a_batch_that_does_not_divide_evenly_is_rejected():
-    with pytest.raises(ValueError, match="batch_size = 6: must be a multiple of 4, for 4 shares"):
+    with pytest.raises(
+        ValueError, match="batch_size = 6: must be a multiple of 4, for 4 shards of the batch"
+    ):
         parallel.check_divides(mesh.over_examples(), 6)
     with pytest.raises(ValueError, match="batch_size = 12: must be a multiple of 8"):
         parallel.check_divides(mesh.over_examples(), 12, 2)
