@@ -10,7 +10,7 @@ from jaxflow.data.codecs import Captions, Classes, Codec
 from jaxflow.data.names import shown
 from jaxflow.runs import rules
 from jaxflow.runs.model import Model
-from jaxflow.runs.requests import Said
+from jaxflow.runs.requests import ClassOrPrompt
 from jaxflow.runs.run import Run
 from jaxflow.runs.sampler import Sampler
 
@@ -56,8 +56,8 @@ def without_effect(
     sampler: Sampler,
     rule: str,
     scales: Sequence[float],
-    asked: Sequence[Said],
-    negative: Said,
+    asked: Sequence[ClassOrPrompt],
+    negative: ClassOrPrompt,
 ) -> Iterator[str]:
     """A line for each option that does not change the images, and when it would.
 

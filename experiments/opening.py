@@ -133,7 +133,7 @@ def open_model(model: Place, source: Source) -> Opened:
     preset = None if source.preset is None else presets.load(source.preset)
     classes = () if preset is None else preset.classes
     run = folder.open_run(model, classes)
-    placement = source.devices.placement(run.shapes())
+    placement = source.devices.placement(run.shapes)
     worse_run = None if worse_place is None else folder.open_run(worse_place, classes)
     if worse_run is not None and not run.fits(worse_run):
         raise ValueError(
@@ -154,7 +154,7 @@ def open_model(model: Place, source: Source) -> Opened:
 
 
 def _abstract(run: Run, placement: Placement) -> Model:
-    return run.model(placement.shard(run.shapes()))
+    return run.model(placement.shard(run.shapes))
 
 
 def _read(where: Place, run: Run, model: Model) -> Model:

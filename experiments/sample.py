@@ -30,7 +30,7 @@ from jaxflow.devices import processes
 from jaxflow.places import Place, place
 from jaxflow.runs import folder, limits
 from jaxflow.runs.model import Model
-from jaxflow.runs.requests import Request, Said, encode, request
+from jaxflow.runs.requests import ClassOrPrompt, Request, encode, request
 from jaxflow.runs.sampler import Sampler
 from jaxflow.training.files import atomic_write
 
@@ -74,7 +74,7 @@ class Arguments:
 class Rows(NamedTuple):
     """The rows of images, one per label or prompt."""
 
-    said: Sequence[Said]
+    said: Sequence[ClassOrPrompt]
     names: Sequence[str]
     key: str
     """Name of the array of conditions in the files."""
@@ -125,7 +125,7 @@ def check(arguments: Arguments) -> None:
     ranges.seed(arguments.seed)
 
 
-def say(opened: Opened, rows: Rows, arguments: Arguments, negative: Said) -> None:
+def say(opened: Opened, rows: Rows, arguments: Arguments, negative: ClassOrPrompt) -> None:
     """Print what is sampled, and on standard error which options have no effect."""
     if not processes.is_first():
         return
@@ -192,7 +192,7 @@ def class_of(model: Model, name: str, label: str) -> int:
         raise ValueError(f"{name}: {error}") from None
 
 
-def negative_of(model: Model, said: str | None) -> Said:
+def negative_of(model: Model, said: str | None) -> ClassOrPrompt:
     """The class or prompt to guide away from."""
     if said is None or not isinstance(model.codec, Classes):
         return said

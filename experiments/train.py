@@ -96,7 +96,7 @@ def begin(setting: Setting, options: Options, held: ExitStack) -> Training:
     """The training, with its folder locked, its state restored and its first batch read."""
     run, out = setting.run, setting.out
     experiment, optimizer = run.experiment, optimizer_of(run.experiment)
-    shapes = jax.eval_shape(lambda: initial_state(run.initial_params(jax.random.key(0)), optimizer))
+    shapes = jax.eval_shape(partial(initial_state, optimizer=optimizer), run.shapes)
     placement = options.devices.placement(shapes)
     sharded = placement.kind == "fsdp" or options.devices.tensor > 1
     limits.check_state(parallel.state_bytes(shapes), sharded=sharded)

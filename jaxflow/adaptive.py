@@ -81,14 +81,14 @@ def _solve(
 ) -> diffrax.Solution:
     per_example.without_memory(field, "adaptive steps may be rejected; use jaxflow.sampling")
     ranges.positive(tolerance=tolerance)
-    ranges.share(start=start, end=end)
+    ranges.fraction(start=start, end=end)
     ranges.at_least(1, max_steps=max_steps)
     narrow, dtype = x.dtype, precision(x.dtype)
 
     def slope(t, x, _):
         # As in `sampling`: the field sees its own dtype, the state is float32 or wider.
         velocity = field(x.astype(narrow), per_example.times(jnp.asarray(t, dtype), x))
-        return per_example.answer(velocity, x).astype(dtype)
+        return per_example.check_shape(velocity, x).astype(dtype)
 
     # diffrax promotes its own scalars to the dtype of x.
     with jax.numpy_dtype_promotion("standard"):

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Key
 
 from jaxflow.paths import time_of
-from jaxflow.per_example import answer, expand
+from jaxflow.per_example import check_shape, expand
 from jaxflow.predictions import Prediction, convert, parts, velocity
 from jaxflow.typing import Condition, GaussianPath, GuidedField, StatefulField, VectorField
 
@@ -70,7 +70,7 @@ def from_network(
     apply = _apply(network, train=train, rngs=rngs)
 
     def field(x: Array, t: Array, y: Condition) -> Array:
-        value = answer(apply(params, x, t if time is None else time(t), y), x)
+        value = check_shape(apply(params, x, t if time is None else time(t), y), x)
         return convert(path, x, t, sign * value, source=prediction, target="velocity")
 
     return field
@@ -90,11 +90,11 @@ def _apply(network: linen.Module | Apply, *, train: bool, rngs: dict[str, Array]
     return network
 
 
-def given(field: GuidedField, y: Condition) -> VectorField:
+def bind(field: GuidedField, y: Condition) -> VectorField:
     """The guided field with its condition bound: the field at w = 1.
 
     >>> toward = lambda x, t, y: expand(y, x) - x
-    >>> given(toward, jnp.array([2.0]))(jnp.zeros((1, 1)), jnp.zeros(1)).item()
+    >>> bind(toward, jnp.array([2.0]))(jnp.zeros((1, 1)), jnp.zeros(1)).item()
     2.0
     """
     return lambda x, t: field(x, t, y)

@@ -96,7 +96,7 @@ def log_prob(
     def with_log_density(state: Array, t: Array) -> Array:
         x = state[:, :-1].reshape(b, *event).astype(data.dtype)
         change = divergence(field, x, t) if signs is None else estimated_divergence(field, x, t, signs)
-        velocity = per_example.answer(field(x, t), x)
+        velocity = per_example.check_shape(field(x, t), x)
         return jnp.concatenate([velocity.reshape(b, -1), change[:, None]], axis=1).astype(state.dtype)
 
     state = jnp.concatenate([flat, jnp.zeros_like(flat[:, :1])], axis=1)
@@ -121,7 +121,7 @@ def bits_per_dimension(
 
 
 def _quadratic_form(field: VectorField, x: Array, t: Array, e: Array) -> Array:
-    _, product = jax.jvp(lambda x: per_example.answer(field(x, t), x), (x,), (e,))
+    _, product = jax.jvp(lambda x: per_example.check_shape(field(x, t), x), (x,), (e,))
     return jnp.sum(e * product, axis=tuple(range(1, x.ndim)))
 
 

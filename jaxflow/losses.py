@@ -32,13 +32,13 @@ from jaxflow import per_example, predictions, ranges
 from jaxflow.paths import coefficients, conditional_velocity, interpolate
 from jaxflow.per_example import expand
 from jaxflow.predictions import Prediction
-from jaxflow.times import Law, precision, uniform_law
+from jaxflow.times import Distribution, precision, uniform_distribution
 from jaxflow.typing import Condition, GaussianPath, GeneralPath, GuidedField, Keys
 
 Loss = Callable[[Keys, GuidedField, GaussianPath | GeneralPath, Array, Condition], Array]
 """(key, field, path, data, y) -> the loss of each example, (b,)."""
 
-UNIFORM = uniform_law()
+UNIFORM = uniform_distribution()
 
 Weight = Callable[[Array], Array]
 """t (b,) -> loss weights, (b,)."""
@@ -62,7 +62,7 @@ def drop_condition(key: Keys, y: Condition, null: Condition, rate: Rate) -> Cond
     >>> drop_condition(jax.random.key(0), jnp.array([3, 4]), jnp.array(10), 1.0).tolist()
     [10, 10]
     """
-    ranges.share(rate=rate)
+    ranges.fraction(rate=rate)
     b, share = jax.tree.leaves(y)[0].shape[0], jnp.asarray(rate, float)
     dropped = jax.vmap(lambda key: jax.random.bernoulli(key, share))(per_example.keys(key, b))
 
@@ -84,7 +84,7 @@ def classifier_free(loss: Loss, null: Condition, rate: Rate) -> Loss:
     Raises:
         ValueError: rate is outside [0, 1].
     """
-    ranges.share(rate=rate)
+    ranges.fraction(rate=rate)
 
     def dropping(
         key: Keys, field: GuidedField, path: GaussianPath | GeneralPath, data: Array, y: Condition
@@ -105,7 +105,7 @@ def flow_matching(
     prediction: Prediction = "velocity",
     noise: Float[Array, "b *event"] | None = None,
     weight: Weight | None = None,
-    time_law: Law = UNIFORM,
+    time_distribution: Distribution = UNIFORM,
 ) -> Float[Array, " b"]:
     """Squared error of the prediction at a random time on each example's path, (b,).
 
@@ -131,8 +131,8 @@ def flow_matching(
         noise: starting points of the paths, (b, *event); standard normal by default, a batch of another data
             set for a bridge.
         weight: function of t (b,) that multiplies the loss; 1 by default.
-        time_law: distribution of t, from `jaxflow.times`, with its own weights; if it is stratified, the draw
-            of an example depends on its index in the batch.
+        time_distribution: of t, from `jaxflow.times`, with its own weights; if stratified, the draw of an
+            example depends on its index in the batch.
 
     Raises:
         ValueError: prediction is none of these; the shapes of data and noise differ; or, while tracing, the
@@ -152,9 +152,9 @@ def flow_matching(
         noise = per_example.normal(noise_keys, tuple(event), data.dtype)
     elif noise.shape != data.shape:
         raise ValueError(f"noise of shape {noise.shape} for data of shape {data.shape}: they must be equal")
-    t, weights = _times(time_keys, time_law, weight, precision(data.dtype))
+    t, weights = _times(time_keys, time_distribution, weight, precision(data.dtype))
     x = interpolate(path, data, noise, t)
-    value = per_example.answer(field(x, t, y), x)
+    value = per_example.check_shape(field(x, t, y), x)
     error = _error(value, path, data, noise, t, prediction)
     return jnp.sum(error**2, axis=tuple(range(1, data.ndim))) * weights.astype(data.dtype)
 
@@ -221,9 +221,11 @@ def _error(
     return value - (expand(c.alpha, data) * noise - expand(c.beta, data) * data)
 
 
-def _times(keys: Array, time_law: Law, weight: Weight | None, dtype: jnp.dtype) -> tuple[Array, Array]:
+def _times(
+    keys: Array, time_distribution: Distribution, weight: Weight | None, dtype: jnp.dtype
+) -> tuple[Array, Array]:
     """The time and loss weight of each example, (b,) each."""
-    t, weights = time_law(jax.vmap(lambda key: jax.random.uniform(key, dtype=dtype))(keys))
+    t, weights = time_distribution(jax.vmap(lambda key: jax.random.uniform(key, dtype=dtype))(keys))
     return t, weights if weight is None else weights * jnp.broadcast_to(weight(t), t.shape)
 
 

@@ -33,11 +33,9 @@ def expand(value: Shaped[Array, "..."] | float | int, x: Shaped[Array, "b *event
 
 def null_like(y: Condition, null: Condition) -> Condition:
     """Broadcast `null` to the examples of y; a null that already has an axis of examples is kept."""
-
-    def fill(leaf, null_leaf):
-        return jnp.broadcast_to(jnp.asarray(null_leaf, leaf.dtype), leaf.shape)
-
-    return jax.tree.map(fill, y, null)
+    return jax.tree.map(
+        lambda leaf, null_leaf: jnp.broadcast_to(jnp.asarray(null_leaf, leaf.dtype), leaf.shape), y, null
+    )
 
 
 def keys(key: Keys, n: int) -> Key[Array, " b"]:
@@ -66,7 +64,7 @@ def fold_in(keys: Key[Array, " b"], data: int | Int[Array, ""]) -> Key[Array, " 
     return jax.vmap(jax.random.fold_in, (0, None))(keys, data)
 
 
-def answer(value: Shaped[Array, "..."], x: Shaped[Array, "b *event"]) -> Shaped[Array, "b *event"]:
+def check_shape(value: Shaped[Array, "..."], x: Shaped[Array, "b *event"]) -> Shaped[Array, "b *event"]:
     """`value`, which a field returned at x, checked to have the shape of x: any other might broadcast.
 
     Raises:

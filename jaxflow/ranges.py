@@ -35,7 +35,7 @@ def finite(**numbers: Any) -> None:
     check(_finite, "must be finite", **numbers)
 
 
-def share(**numbers: Any) -> None:
+def fraction(**numbers: Any) -> None:
     """In [0, 1]."""
     check(lambda v: (v >= 0) & (v <= 1), "must be in [0, 1]", **numbers)
 

@@ -63,7 +63,7 @@ def sample_ode(
     0.3679
     """
     method = solvers.check(solvers.midpoint() if solver is None else solver)
-    if method.random:
+    if method.stochastic:
         raise ValueError(f"solver = {method.name}: must be deterministic; it draws noise, use `sample_sde`")
     steps = grid(times, increasing=method.forward_only)
     return _integrate(method, field, noise, steps, trajectory)
@@ -120,17 +120,17 @@ def sample_sde(
         noise: starting point, (b, *event), at times[0].
         times: increasing grid, (n + 1,), or a number of equal steps.
         sigma: diffusion coefficient, a number >= 0 or a function of the scalar t; 0 gives the ODE.
-        solver: function from sigma to a random method, `solvers.euler_maruyama` or `solvers.stochastic_heun`.
+        solver: function of sigma, `solvers.euler_maruyama` or `solvers.stochastic_heun`.
         score: score (x, t) -> (b, *event) of a separate model; by default that of the field.
         trajectory: return all points, (n + 1, b, *event), not just the last.
 
     Raises:
-        TypeError: solver is not a function from sigma to a random method.
+        TypeError: solver is not a function from sigma to a stochastic method.
         ValueError: sigma is negative or not finite at one of the times, they do not increase within [0, 1],
             or the velocity does not determine the score there.
     """
     steps = grid(times, increasing=True)
-    method = solvers.of_sigma(solver, sigma)
+    method = solvers.with_sigma(solver, sigma)
     solvers.check_sigma(sigma, steps)
     if score is None:
         check_determined(path, steps, "noise")
@@ -143,7 +143,7 @@ def sample_sde(
         if score is None:
             own = convert(path, x, t, u, source="velocity", target="score")
         else:
-            own = per_example.answer(score(x.astype(noise.dtype), t), x).astype(x.dtype)
+            own = per_example.check_shape(score(x.astype(noise.dtype), t), x).astype(x.dtype)
         return u + solvers.at(sigma, t[0], x) ** 2 / 2 * own
 
     keys = per_example.keys(key, noise.shape[0])
@@ -166,7 +166,7 @@ def simulate_sde(
     dynamics sigma^2 / 2 times the score of its stationary distribution.
     """
     steps = grid(times)
-    method = solvers.of_sigma(solver, sigma)
+    method = solvers.with_sigma(solver, sigma)
     solvers.check_sigma(sigma, steps)
     return _integrate(method, drift, start, steps, trajectory, per_example.keys(key, start.shape[0]))
 
@@ -218,7 +218,7 @@ def check_reversible(solver: Any) -> None:
         ValueError: solver integrates from noise to data only.
     """
     method = solvers.check(solver)
-    if method.random or method.forward_only:
+    if method.stochastic or method.forward_only:
         raise ValueError(
             f"solver = {method.name}: must integrate from data to noise too, as euler, midpoint, heun, rk4 do"
         )
@@ -265,7 +265,7 @@ class _StepField:
     def __call__(self, x: Array, t: Array) -> Array:
         t = per_example.times(t, x)
         velocity, self.memory = self._field.call(x.astype(self._dtype), t, self.memory)
-        return self._drift(per_example.answer(velocity, x).astype(x.dtype), x, t)
+        return self._drift(per_example.check_shape(velocity, x).astype(x.dtype), x, t)
 
 
 def _stateless(field: VectorField) -> StatefulField:

@@ -2,7 +2,7 @@ r"""One step of one method, for dx/dt = u(x, t) and for dX = f(X, t) dt + sigma(
 
 An explicit Runge-Kutta method is given by its Butcher tableau: stage i evaluates the field at
 x + h sum_j a_ij k_j and the fraction c_i of the way from t to t_next, and the step is x + h sum_i b_i k_i.
-A multistep method evaluates it once, and remembers the value of the previous step. A random method draws
+A multistep method evaluates it once, and remembers the value of the previous step. A stochastic method draws
 noise with the key of the step. The numbers of a solver, sigma and eta, may be traced.
 
 Source: Hairer, Norsett and Wanner, Solving Ordinary Differential Equations I, II.1 and III.1;
@@ -39,11 +39,11 @@ class Solver(NamedTuple):
     Attributes:
         name: name of the function of this module that makes it.
         step: one step.
-        order: order of convergence; for a random method the weak order, that of means.
+        order: order of convergence; for a stochastic method the weak order, that of means.
         evaluations: calls of the field per step.
         start: x -> the memory before the first step.
         looks_ahead: whether a step that ends at t = 1 evaluates the field there.
-        random: whether it draws noise, and needs a key.
+        stochastic: whether it draws noise, and needs a key.
         forward_only: whether it integrates from noise to data only.
         check: raises a ValueError for known times (n + 1,) along which it cannot integrate.
     """
@@ -54,7 +54,7 @@ class Solver(NamedTuple):
     evaluations: int
     start: Callable[[Array], Memory] = lambda x: ()
     looks_ahead: bool = False
-    random: bool = False
+    stochastic: bool = False
     forward_only: bool = False
     check: Callable[[Array], None] = lambda times: None
 
@@ -72,15 +72,15 @@ def check(solver: Any) -> Solver:
     raise TypeError(f"solver = {_describe(solver)}: expected a Solver, {remedy}")
 
 
-def of_sigma(solver: Any, sigma: Sigma) -> Solver:
-    """The random solver `solver(sigma)`.
+def with_sigma(solver: Any, sigma: Sigma) -> Solver:
+    """The stochastic solver `solver(sigma)`.
 
     Raises:
-        TypeError: `solver` is not a function from sigma to a random solver.
+        TypeError: `solver` is not a function from sigma to a stochastic solver.
     """
     if callable(solver) and len(inspect.signature(solver).parameters):
         method = solver(sigma)
-        if isinstance(method, Solver) and method.random and not method.forward_only:
+        if isinstance(method, Solver) and method.stochastic and not method.forward_only:
             return method
     raise TypeError(
         f"solver = {_describe(solver)}: expected a function from sigma to a stochastic Solver, such as"
@@ -219,7 +219,7 @@ def euler_maruyama(sigma: Sigma) -> Solver:
         noise = at(sigma, t, x) * jnp.sqrt(jnp.abs(h)) * per_example.normal(key, x.shape[1:], x.dtype)
         return x + h * field(x, t) + noise, memory
 
-    return Solver("euler_maruyama", step, order=1, evaluations=1, random=True)
+    return Solver("euler_maruyama", step, order=1, evaluations=1, stochastic=True)
 
 
 def stochastic_heun(sigma: Sigma) -> Solver:
@@ -243,7 +243,7 @@ def stochastic_heun(sigma: Sigma) -> Solver:
         ahead = jnp.where(last, x, x + h * drift + noise)
         return x + h / 2 * (drift + field(ahead, jnp.where(last, t, t_next))) + noise, memory
 
-    return Solver("stochastic_heun", step, order=2, evaluations=2, random=True)
+    return Solver("stochastic_heun", step, order=2, evaluations=2, stochastic=True)
 
 
 def ancestral(path: GaussianPath, eta: float | int | Float[Array, ""] = 1.0) -> Solver:
@@ -260,7 +260,7 @@ def ancestral(path: GaussianPath, eta: float | int | Float[Array, ""] = 1.0) -> 
 
     Source: Ho et al. 2006.11239; Song et al. 2010.02502, equation 16.
     """
-    ranges.share(eta=eta)
+    ranges.fraction(eta=eta)
 
     def step(field, x, t, t_next, memory, key):
         data, rest = parts(path, x, t, field(x, t))
@@ -273,7 +273,7 @@ def ancestral(path: GaussianPath, eta: float | int | Float[Array, ""] = 1.0) -> 
         x_next = alpha_next * data + kept.astype(data.dtype) * rest + s.astype(data.dtype) * normal
         return x_next.astype(x.dtype), memory
 
-    return Solver("ancestral", step, 1, 1, random=True, forward_only=True, check=_determined(path))
+    return Solver("ancestral", step, 1, 1, stochastic=True, forward_only=True, check=_determined(path))
 
 
 def at(sigma: Sigma, t: Array, x: Array) -> Array:

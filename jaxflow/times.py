@@ -1,9 +1,9 @@
 """Time grids for sampling, and time distributions for training.
 
 A grid is an increasing array from 0 (noise) to 1 (data), one longer than its number of steps. A time
-distribution (`Law`) is given by its quantile function Q, from uniform numbers in [0, 1) to times. Its
-density at Q(u) is 1 / Q'(u): weighting the loss by Q' makes it an unbiased estimate of the loss under
-uniform times.
+`Distribution` is given by its quantile function Q, from uniform numbers in [0, 1) to times. Its
+density at Q(u) is 1 / Q'(u): weighting the loss by Q' makes it an unbiased estimate of the loss under uniform
+times.
 """
 
 import math
@@ -32,7 +32,7 @@ Grid = Float[Array, " n"] | int
 Quantile = Callable[[jax.Array], jax.Array]
 """Uniform numbers in [0, 1) -> times in [0, 1], same shape."""
 
-Law = Callable[[jax.Array], tuple[jax.Array, jax.Array]]
+Distribution = Callable[[jax.Array], tuple[jax.Array, jax.Array]]
 """Uniform numbers (b,) -> (times, loss weights), each (b,)."""
 
 
@@ -151,7 +151,7 @@ def karras(
         return jnp.concatenate([ends[:1], inner[1:], ends[-1:]])
 
 
-def law(quantile: Quantile, *, stratified: bool = False, unbiased: bool = False) -> Law:
+def distribution(quantile: Quantile, *, stratified: bool = False, unbiased: bool = False) -> Distribution:
     """The time distribution with a given quantile function.
 
     Args:
@@ -160,7 +160,7 @@ def law(quantile: Quantile, *, stratified: bool = False, unbiased: bool = False)
             lowers the variance of the loss.
         unbiased: weights 1 / density = Q' instead of 1.
 
-    >>> t, weight = law(lambda u: u**2, stratified=True, unbiased=True)(jnp.array([0.0, 0.0]))
+    >>> t, weight = distribution(lambda u: u**2, stratified=True, unbiased=True)(jnp.array([0.0, 0.0]))
     >>> t.tolist(), weight.tolist()
     ([0.0, 0.25], [0.0, 1.0])
     """
@@ -175,28 +175,28 @@ def law(quantile: Quantile, *, stratified: bool = False, unbiased: bool = False)
     return draw
 
 
-def uniform_law(*, stratified: bool = False) -> Law:
+def uniform_distribution(*, stratified: bool = False) -> Distribution:
     """Uniform times: t = u."""
-    return law(lambda u: u, stratified=stratified)
+    return distribution(lambda u: u, stratified=stratified)
 
 
-def logit_normal_law(
+def logit_normal_distribution(
     mean: Number = 0.0, deviation: Number = 1.0, *, stratified: bool = False, unbiased: bool = False
-) -> Law:
+) -> Distribution:
     """Logit-normal times: t = sigmoid(mean + deviation z), z standard normal.
 
     Since t = 1 is data, a positive mean puts more weight near the data. Esser et al. state the distribution
     in noise levels 1 - t: our mean is minus theirs, the deviation is the same.
 
-    The density vanishes so fast at both ends that unbiased weights have infinite variance; `mode_law` suits
-    them better.
+    The density vanishes so fast at both ends that unbiased weights have infinite variance;
+    `mode_distribution` suits them better.
 
     Source: Esser et al. 2403.03206, section 3.1.
 
     Raises:
         ValueError: mean is not finite, or deviation is not positive.
 
-    >>> logit_normal_law()(jnp.array([0.5]))[0].tolist()
+    >>> logit_normal_distribution()(jnp.array([0.5]))[0].tolist()
     [0.5]
     """
     ranges.finite(mean=mean)
@@ -206,10 +206,12 @@ def logit_normal_law(
         centre, width = (jnp.asarray(number, u.dtype) for number in (mean, deviation))
         return jax.nn.sigmoid(centre + width * ndtri(jnp.maximum(u, jnp.finfo(u.dtype).tiny)))
 
-    return law(quantile, stratified=stratified, unbiased=unbiased)
+    return distribution(quantile, stratified=stratified, unbiased=unbiased)
 
 
-def mode_law(scale: Number = 1.29, *, stratified: bool = False, unbiased: bool = False) -> Law:
+def mode_distribution(
+    scale: Number = 1.29, *, stratified: bool = False, unbiased: bool = False
+) -> Distribution:
     """Times t = u + s (u - sin^2(pi u / 2)): more in the middle for s > 0, at the ends for s < 0.
 
     The density is bounded from below, so that unbiased weights are bounded: by 1 + s for s > 0.
@@ -225,4 +227,4 @@ def mode_law(scale: Number = 1.29, *, stratified: bool = False, unbiased: bool =
     def quantile(u: Array) -> Array:
         return u + jnp.asarray(scale, u.dtype) * (u - jnp.sin(jnp.pi / 2 * u) ** 2)
 
-    return law(quantile, stratified=stratified, unbiased=unbiased)
+    return distribution(quantile, stratified=stratified, unbiased=unbiased)

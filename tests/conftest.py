@@ -32,8 +32,10 @@ from jax._src.interpreters import mlir
 
 # Most tests spend longer compiling than computing; scripts that they start inherit these settings.
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "true"
-if jax.__version_info__ < (0, 11):  # the older loop emitter compiles twice as fast
-    os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_cpu_use_fusion_emitters=false"
+FLAGS = "--xla_cpu_parallel_codegen_split_count=1"  # a fifth faster than in parts, which other cores compile
+if jax.__version_info__ < (0, 11):
+    FLAGS += " --xla_cpu_use_fusion_emitters=false"  # the older loop emitter compiles twice as fast
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FLAGS}"
 jax.config.update("jax_platforms", os.environ.get("JAX_PLATFORMS", "cpu"))
 jax.config.update("jax_num_cpu_devices", 4)
 jax.config.update("jax_numpy_dtype_promotion", "strict")

@@ -44,7 +44,7 @@ RULES = {  # (path, field) -> the rule
     "autoguidance": lambda path, field: guidance.autoguidance(
         lambda x, t, y: field(x, t, jnp.full_like(y, NULL))
     ),
-    "rescaled": lambda path, field: guidance.rescaled(share=0.0),
+    "rescaled": lambda path, field: guidance.rescaled(phi=0.0),
     "projected": lambda path, field: guidance.projected(path, parallel=1.0),
     "zero_star": lambda path, field: guidance.zero_star(),
     "rectified": lambda path, field: guidance.rectified(0.0),

@@ -105,7 +105,7 @@ def test_options_a_network_cannot_take_are_rejected():
 
 def test_field_given_its_condition_and_its_score():
     guided = lambda x, t, y: mixtures.velocity(three_components(), PATH, x, t, y)  # noqa: E731
-    velocity = fields.given(guided, Y)
+    velocity = fields.bind(guided, Y)
     assert_close(velocity(X, T), guided(X, T, Y), 0)
     score = fields.score(velocity, PATH)
     assert_close(score(X, T), mixtures.score(three_components(), PATH, X, T, Y), 1e-4)

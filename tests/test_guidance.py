@@ -95,7 +95,7 @@ def test_null_may_differ_by_sample_and_change_with_time(rule):
     make = {
         "classifier_free": lambda null: guidance.classifier_free(toward, y, null, w),
         "several": lambda null: guidance.several(toward, [y], null, [w]),
-        "rescaled": lambda null: guidance.rescaled(share=0.0)(toward, y, null, w),
+        "rescaled": lambda null: guidance.rescaled(phi=0.0)(toward, y, null, w),
     }[rule]
     for t, null in ((jnp.full(2, 0.2), by_sample), (jnp.full(2, 0.8), jnp.full(2, 10.0))):
         expected = ((1 - w) * null + w * y)[:, None]

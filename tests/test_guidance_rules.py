@@ -42,9 +42,9 @@ def test_every_rule_at_its_neutral_options(name, float64):
 @pytest.mark.parametrize(
     "rule",
     [
-        guidance.rescaled(share=0.7),
+        guidance.rescaled(phi=0.7),
         guidance.projected(LINEAR, parallel=0.3, limit=0.1, momentum=-0.5),
-        guidance.zero_star(rest=0.01),
+        guidance.zero_star(zero_until=0.01),
         guidance.rectified(0.05, decay=1.0),
         scheduled(lambda w: guidance.interval(w, 0.2, 0.7)),
         guidance.autoguidance(lambda x, t, y: -x),
@@ -62,11 +62,11 @@ OPTIONS = {  # values of the option; value -> rule, scale
     "w of several": ([0.0, 3.0], lambda v: (RULES["several"](LINEAR, FIELD), v)),
     "start": ([0.1, 0.4], lambda v: (guidance.classifier_free, guidance.interval(3.0, v, 0.8))),
     "end": ([0.5, 1.0], lambda v: (guidance.classifier_free, guidance.interval(3.0, 0.2, v))),
-    "share": ([0.0, 0.7], lambda v: (guidance.rescaled(share=v), 3.0)),
+    "share": ([0.0, 0.7], lambda v: (guidance.rescaled(phi=v), 3.0)),
     "parallel": ([0.0, 0.6], lambda v: (guidance.projected(LINEAR, parallel=v), 3.0)),
     "limit": ([0.1, jnp.inf], lambda v: (guidance.projected(LINEAR, limit=v), 3.0)),
     "momentum": ([0.0, -0.5], lambda v: (guidance.projected(LINEAR, momentum=v), 3.0)),
-    "rest": ([0.0, 0.3], lambda v: (guidance.zero_star(rest=v), 3.0)),
+    "zero_until": ([0.0, 0.3], lambda v: (guidance.zero_star(zero_until=v), 3.0)),
     "ahead": ([0.0, 0.1], lambda v: (guidance.rectified(v), 3.0)),
     "decay": ([0.0, 2.0], lambda v: (guidance.rectified(0.1, decay=v), 3.0)),
 }
@@ -133,8 +133,8 @@ def test_heun_guides_half_a_step_longer_in_an_interval_that_ends_at_1(start, end
 @pytest.mark.parametrize(
     ("rule", "w", "t", "sizes"),
     [
-        (guidance.zero_star(rest=0.04), 3.0, 0.02, []),
-        (guidance.zero_star(rest=0.04), 3.0, 0.5, [8]),
+        (guidance.zero_star(zero_until=0.04), 3.0, 0.02, []),
+        (guidance.zero_star(zero_until=0.04), 3.0, 0.5, [8]),
         (guidance.rectified(0.05), 3.0, 0.5, [4, 8]),
         (guidance.rectified(0.05), guidance.interval(3.0, 0.2, 0.7), 0.1, [4]),
         (guidance.rescaled(), guidance.interval(3.0, 0.2, 0.7), 0.1, [4]),
@@ -175,7 +175,7 @@ def test_rescaled_has_the_size_of_the_conditional_velocity(float64):
     t, y, null = jnp.full(4, 0.5), jnp.arange(4.0), jnp.array(9.0)
     of_label = lambda x, t, y: x * (1 + y[:, None, None, None]) + jnp.sin(7 * x)  # noqa: E731
     for share in (0.0, 0.4, 1.0):
-        value = guidance.rescaled(share=share)(of_label, y, null, 4.0)(image, t)
+        value = guidance.rescaled(phi=share)(of_label, y, null, 4.0)(image, t)
         plain = guidance.classifier_free(of_label, y, null, 4.0)(image, t)
         sizes = [v.std(axis=(1, 2, 3)) for v in (value, plain, of_label(image, t, y))]
         assert_close(sizes[0], share * sizes[2] + (1 - share) * sizes[1], 1e-12)
@@ -185,7 +185,7 @@ def test_rescaled_keeps_events_of_zero_deviation():
     """An event of one number has none; 0 / 0 must not become a factor."""
     toward = lambda x, t, y: y[:, None] - x  # noqa: E731
     x, t, y, null = jnp.zeros((2, 1)), jnp.zeros(2), jnp.array([1.0, 2.0]), jnp.array(0.0)
-    assert_close(guidance.rescaled(share=0.7)(toward, y, null, 3.0)(x, t), 3 * y[:, None], 1e-6)
+    assert_close(guidance.rescaled(phi=0.7)(toward, y, null, 3.0)(x, t), 3 * y[:, None], 1e-6)
 
 
 def test_projected_against_its_definition_in_data(path, float64):
@@ -281,7 +281,7 @@ def test_projected_is_finite_where_the_slopes_of_the_path_vanish():
 def test_zero_star_rests_first_and_then_takes_the_best_multiple(float64):
     """s u(x) is the multiple of u(x) closest to u(x | y)."""
     x, t, y = inputs()
-    value = guidance.zero_star(rest=0.3)(FIELD, y, NOTHING, 3.0)(x, t)
+    value = guidance.zero_star(zero_until=0.3)(FIELD, y, NOTHING, 3.0)(x, t)
     assert_close(value[t < 0.3], jnp.zeros_like(value[t < 0.3]), 0)
     projection = guidance.zero_star()(FIELD, y, NOTHING, 0.0)(x, t)
     unguided, conditional = FIELD(x, t, jnp.full_like(y, NULL)), FIELD(x, t, y)
@@ -299,7 +299,7 @@ def test_zero_star_rests_first_and_then_takes_the_best_multiple(float64):
 def test_zero_star_rests_equally_long_on_any_grid(grid):
     """The paper's 4 % of the steps: 2 Euler steps of 50."""
     x, _, y = inputs(4)
-    rule = guidance.zero_star(rest=grid[int(0.04 * 50)])(FIELD, y, NOTHING, 3.0)
+    rule = guidance.zero_star(zero_until=grid[int(0.04 * 50)])(FIELD, y, NOTHING, 3.0)
     points = sampling.sample_ode(rule, x, grid, solver=solvers.euler(), trajectory=True)
     moved = jnp.any(points[1:] != points[:-1], axis=(1, 2))
     assert moved.tolist() == [False] * 2 + [True] * 48
@@ -330,8 +330,8 @@ def test_every_rule_samples_finitely_from_end_to_end_in_float32(name):
         (lambda: guidance.interval(2.0, 0.75, 0.25), "end - start = -0.5"),
         (lambda: guidance.interval(2.0, -0.1, 0.2), "start = -0.1"),
         (lambda: guidance.interval(float("nan"), 0.2, 0.7), "w = nan"),
-        (lambda: guidance.rescaled(share=1.5), "share = 1.5"),
-        (lambda: guidance.zero_star(rest=1.0), "rest = 1"),
+        (lambda: guidance.rescaled(phi=1.5), "phi = 1.5"),
+        (lambda: guidance.zero_star(zero_until=1.0), "zero_until = 1"),
         (lambda: guidance.projected(LINEAR, limit=0.0), "limit = 0"),
         (lambda: guidance.projected(LINEAR, momentum=1.0), "momentum = 1"),
         (lambda: guidance.projected(LINEAR, parallel=jnp.inf), "parallel = inf"),

@@ -167,7 +167,7 @@ def test_every_parametrisation_has_the_same_loss_but_for_its_weight(float64):
 
             options = {
                 "prediction": kind,
-                "time_law": times.law(lambda u: path.t),
+                "time_distribution": times.distribution(lambda u: path.t),
                 "weight": losses.velocity_weight(path, kind),
             }
             found[kind] = losses.flow_matching(jax.random.key(1), disturbed, path, data, y, **options)
@@ -211,10 +211,10 @@ def test_a_limit_must_be_positive():
 def test_the_loss_of_the_score_is_finite_where_the_score_is_not():
     """At t = 1 the score of a point is infinite; the weight beta^2 cancels it."""
     data = jnp.ones((4, 2))
-    at_end = times.law(lambda u: jnp.ones_like(u))
+    at_end = times.distribution(lambda u: jnp.ones_like(u))
     still = lambda x, t, y: jnp.zeros_like(x)  # noqa: E731
     values = losses.flow_matching(
-        jax.random.key(0), still, paths.Linear(), data, None, prediction="score", time_law=at_end
+        jax.random.key(0), still, paths.Linear(), data, None, prediction="score", time_distribution=at_end
     )
     assert jnp.all(jnp.isfinite(values))
     assert jnp.all(values > 0)
@@ -226,7 +226,9 @@ def test_every_loss_splits_where_the_condition_is_dropped(kind, float64):
     """L_CFG = (1 - eta) L_guided + eta L_unguided: each example is one or the other, at that rate."""
     path, eta, key = paths.Linear(), 0.3, jax.random.key(1)
     data, y = normal(4096, 2), jnp.asarray(np.arange(4096) % 3)
-    loss = partial(losses.flow_matching, prediction=kind, time_law=times.law(lambda u: 0.01 + 0.98 * u))
+    loss = partial(
+        losses.flow_matching, prediction=kind, time_distribution=times.distribution(lambda u: 0.01 + 0.98 * u)
+    )
 
     @jax.jit
     def values():
@@ -295,7 +297,10 @@ def test_the_exact_bridge_minimises_the_loss_between_two_data_sets(float64):
 def test_weighted_and_stratified_times_leave_the_mean_as_it_is(law, float64):
     """For a function of t with a known integral; stratification reduces the variance."""
     n, repeats = 64, 400
-    make = {"uniform": times.uniform_law, "mode": partial(times.mode_law, 1.29, unbiased=True)}[law]
+    make = {
+        "uniform": times.uniform_distribution,
+        "mode": partial(times.mode_distribution, 1.29, unbiased=True),
+    }[law]
 
     def means(stratified):
         u = jax.random.uniform(jax.random.key(0), (repeats, n))

@@ -22,7 +22,7 @@ NAN, INF = float("nan"), float("inf")
         ),
         (ranges.not_negative, [0, 1, 10**300, np.zeros(3)], [-1, NAN, INF, HUGE, -HUGE, "1", None]),
         (ranges.finite, [0, -1, 1e300, np.zeros(3)], [NAN, INF, -INF, "1", None, np.array([0, NAN])]),
-        (ranges.share, [0, 1, 0.5], [-1, 2, NAN, INF, HUGE, "1", None]),
+        (ranges.fraction, [0, 1, 0.5], [-1, 2, NAN, INF, HUGE, "1", None]),
     ],
 )
 def test_numbers_in_range_pass_and_others_are_named(check, good, bad):

@@ -53,7 +53,7 @@ def test_measured_order_is_the_stated_one(name, float64):
 def test_evaluations_per_step_and_their_times(name):
     looked, method = [], (METHODS | RANDOM)[name]
     assert method.name == name
-    assert method.random == (name in RANDOM)
+    assert method.stochastic == (name in RANDOM)
 
     def field(x, t):
         looked.append(float(t))
@@ -178,7 +178,7 @@ def test_forward_only_solvers_cannot_invert(name):
     solver, x = (METHODS | RANDOM)[name], jnp.ones((1, 1))
     with pytest.raises(ValueError, match=f"solver = {name}: must integrate from data to noise"):
         sampling.invert_ode(lambda x, t: -x, x, 4, solver=solver)
-    if not solver.random:
+    if not solver.stochastic:
         with pytest.raises(ValueError, match="must increase"):
             sampling.sample_ode(lambda x, t: -x, x, times.uniform(4)[::-1], solver=solver)
     else:

@@ -152,9 +152,9 @@ RULES = {
     "sigma_min": ([0.002, 0.01], lambda v: times.karras(4, paths.Linear(), sigma_min=v)),
     "sigma_max": ([10.0, 80.0], lambda v: times.karras(4, paths.Linear(), sigma_max=v)),
     "rho": ([1.0, 7.0], lambda v: times.karras(4, paths.Linear(), rho=v)),
-    "scale": ([0.5, 1.29], lambda v: times.mode_law(v, unbiased=True)(jnp.array([0.3]))[1]),
-    "mean": ([-1.0, 1.0], lambda v: times.logit_normal_law(v, 0.5)(jnp.array([0.3]))[0]),
-    "deviation": ([0.5, 1.0], lambda v: times.logit_normal_law(0.0, v)(jnp.array([0.3]))[0]),
+    "scale": ([0.5, 1.29], lambda v: times.mode_distribution(v, unbiased=True)(jnp.array([0.3]))[1]),
+    "mean": ([-1.0, 1.0], lambda v: times.logit_normal_distribution(v, 0.5)(jnp.array([0.3]))[0]),
+    "deviation": ([0.5, 1.0], lambda v: times.logit_normal_distribution(0.0, v)(jnp.array([0.3]))[0]),
     "eta": ([0.0, 1.0], lambda v: sampling.sample_ddpm(KEY, still, paths.Linear(), NOISE, 3, eta=v)),
     "sigma": ([0.0, 1.0], lambda v: sampling.simulate_sde(KEY, still, NOISE, 3, sigma=v)),
     "sigma_heun": (

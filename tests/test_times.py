@@ -35,9 +35,9 @@ def test_the_number_of_steps_has_a_range(n):
 
 def test_logit_normal_times_have_their_distribution(float64):
     u = jnp.asarray(np.random.default_rng(0).random(100_000), float)
-    t = np.asarray(jax.jit(times.logit_normal_law(mean=0.5, deviation=0.8))(u)[0])
+    t = np.asarray(jax.jit(times.logit_normal_distribution(mean=0.5, deviation=0.8))(u)[0])
     assert_moments(np.log(t) - np.log1p(-t), 0.5, 0.8**2, errors=6)
-    assert jnp.all(jnp.isfinite(times.logit_normal_law()(jnp.array([0.0]))[0]))
+    assert jnp.all(jnp.isfinite(times.logit_normal_distribution()(jnp.array([0.0]))[0]))
 
 
 GRIDS = {
@@ -82,9 +82,9 @@ def test_karras_levels_are_uniform_in_their_seventh_root(float64):
         (lambda: times.shifted(4, 0.0), "shift = 0"),
         (lambda: times.karras(4, paths.Linear(), sigma_min=2.0, sigma_max=1.0), "sigma_min = 2"),
         (lambda: times.karras(4, paths.Linear(), rho=0.0), "rho = 0"),
-        (lambda: times.mode_law(3.0), "scale = 3"),
-        (lambda: times.logit_normal_law(float("nan")), "mean = nan"),
-        (lambda: times.logit_normal_law(0.0, 0.0), "deviation = 0"),
+        (lambda: times.mode_distribution(3.0), "scale = 3"),
+        (lambda: times.logit_normal_distribution(float("nan")), "mean = nan"),
+        (lambda: times.logit_normal_distribution(0.0, 0.0), "deviation = 0"),
         (lambda: times.grid(0), "times = 0"),
         (lambda: times.grid(4.0), "times has the shape"),
     ],
@@ -97,7 +97,7 @@ def test_impossible_numbers_are_rejected(make, says):
 def test_unbiased_weights_are_one_over_the_density(float64):
     """Against a histogram of the times."""
     u = (jnp.arange(200_000.0) + 0.5) / 200_000
-    t, weight = times.mode_law(1.29, unbiased=True)(u)
+    t, weight = times.mode_distribution(1.29, unbiased=True)(u)
     counts, edges = np.histogram(t, bins=50, range=(0.0, 1.0))
     weights, _ = np.histogram(t, bins=edges, weights=weight)
     density = counts / (len(u) / 50)
@@ -106,5 +106,5 @@ def test_unbiased_weights_are_one_over_the_density(float64):
 
 def test_stratified_times_are_one_per_stratum():
     u = jax.random.uniform(jax.random.key(0), (100,))
-    t, _ = times.uniform_law(stratified=True)(u)
+    t, _ = times.uniform_distribution(stratified=True)(u)
     assert_close(jnp.floor(t * 100), jnp.arange(100.0), 0)

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -109,9 +110,7 @@ def newest_state(out: Path):
     run = open_run(out)
     optimizer = optimizer_of(run.experiment)
     with Checkpoints(out / "checkpoints") as checkpoints:
-        return checkpoints.restore(
-            jax.eval_shape(lambda: initial_state(run.initial_params(jax.random.key(0)), optimizer))
-        )
+        return checkpoints.restore(jax.eval_shape(partial(initial_state, optimizer=optimizer), run.shapes))
 
 
 if __name__ == "__main__":

@@ -95,8 +95,7 @@ def training_step(run: Run, placement: Placement, batch_size: int, **options: An
         options: of the compiler, besides those of the platform.
     """
     loss, optimizer = objective(run), optimizer_of(run.experiment)
-    begin = lambda: initial_state(run.initial_params(jax.random.key(0)), optimizer)  # noqa: E731
-    state = placement.shard(jax.eval_shape(begin))
+    state = placement.shard(jax.eval_shape(partial(initial_state, optimizer=optimizer), run.shapes))
     at = partial(jax.ShapeDtypeStruct, sharding=placement.examples)
     batch = {
         "image": at((batch_size, *run.space.image_shape), np.uint8),
@@ -126,7 +125,7 @@ def sampler(run: Run, placement: Placement, images: int, steps: int, **options: 
         steps: of the solver.
         options: of the compiler.
     """
-    generator = Generator(run.model(placement.shard(run.shapes())), Sampler(steps=steps), placement.examples)
+    generator = Generator(run.model(placement.shard(run.shapes)), Sampler(steps=steps), placement.examples)
     at = partial(jax.ShapeDtypeStruct, sharding=placement.examples)
     everywhere = partial(jax.ShapeDtypeStruct, sharding=mesh.replicated(placement.examples))
     y = jax.tree.map(lambda leaf: at((images, *np.shape(leaf)), leaf.dtype), run.codec.null)

@@ -13,7 +13,7 @@ def experiment() -> Experiment:
         dataset="folder",
         network=nn.DiT(encode=None, patch=4, width=384, depth=8, heads=6, qk_norm=True),
         path=paths.Linear(),
-        time_law="logit_normal",
+        time_distribution="logit_normal",
         image_size=64,
         steps=20_000,
         batch_size=32,

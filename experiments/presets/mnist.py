@@ -10,7 +10,7 @@ def experiment() -> Experiment:
         dataset="mnist",
         network=nn.UNet(encode=None, patch=2, channels=(32, 128), attention=(False, True), blocks=1),
         path=paths.Linear(),
-        time_law="logit_normal",
+        time_distribution="logit_normal",
         steps=3000,
         batch_size=64,
         learning_rate=2e-3,

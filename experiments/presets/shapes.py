@@ -29,7 +29,7 @@ def experiment() -> Experiment:
         # The weight at t = 0.68. Without a limit, a few examples near the data would dominate the gradient of
         # a batch and drown the early times; Hang et al. 2303.09556 bound the weight likewise.
         weight_limit=10.0,
-        time_law="logit_normal",
+        time_distribution="logit_normal",
         time_mean=-1.5,
         time_deviation=1.2,
         steps=4500,

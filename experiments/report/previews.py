@@ -11,7 +11,7 @@ from jaxflow.data.dataset import Dataset
 from jaxflow.devices import processes
 from jaxflow.devices.parallel import Placement
 from jaxflow.runs.generation import Generator
-from jaxflow.runs.requests import Said, request
+from jaxflow.runs.requests import ClassOrPrompt, request
 from jaxflow.runs.run import Run
 from jaxflow.runs.sampler import Sampler
 from jaxflow.training.step import Params
@@ -43,10 +43,10 @@ class Previews:
             examples = dataset.examples(range(min(ROWS, len(dataset))))
             self._names = [example["caption"] for example in examples]
             conditions = [codec.of(example) for example in examples]
-        said: list[Said] = [name for name in (*self._names, None) for _ in range(COLUMNS)]
+        said: list[ClassOrPrompt] = [name for name in (*self._names, None) for _ in range(COLUMNS)]
         y = [condition for condition in (*conditions, codec.null) for _ in range(COLUMNS)]
         self._wanted = request(codec, said, y)
-        self._generator = Generator(run.model(run.shapes()), Sampler(), placement.examples)
+        self._generator = Generator(run.model(run.shapes), Sampler(), placement.examples)
 
     def are_due(self, n: int) -> bool:
         """Whether samples are due after step n."""

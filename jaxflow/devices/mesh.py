@@ -14,7 +14,7 @@ return their argument, and have an effect only in a program traced under `use`, 
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -52,7 +52,7 @@ def replicated(sharding: NamedSharding) -> NamedSharding:
     return NamedSharding(sharding.mesh, PartitionSpec())
 
 
-def split(shape: tuple[int, ...], sharding: NamedSharding, *, fully: bool) -> NamedSharding:
+def of_parameter(shape: tuple[int, ...], sharding: NamedSharding, *, fully: bool) -> NamedSharding:
     """Sharding of a parameter, moment or average: over `tensor`, and over `examples` too if `fully`.
 
     Args:
@@ -61,17 +61,14 @@ def split(shape: tuple[int, ...], sharding: NamedSharding, *, fully: bool) -> Na
         fully: shard the longest remaining axis over `examples`.
     """
     names: list[str | None] = [None] * len(shape)
-
-    def give(name: str, axes: Iterable[int]) -> None:
-        parts = sharding.mesh.shape[name]
-        free = [axis for axis in axes if names[axis] is None and shape[axis] % parts == 0]
-        if parts > 1 and free:
-            names[max(free, key=lambda axis: (shape[axis], axis))] = name
-
     if math.prod(shape) >= SMALL:
         every = range(len(shape))
-        give(TENSOR, every[-2:] if len(shape) > 1 else ())
-        give(EXAMPLES, every if fully else ())
+        of_tensor, of_examples = every[-2:] if len(shape) > 1 else (), every if fully else ()
+        for name, axes in ((TENSOR, of_tensor), (EXAMPLES, of_examples)):
+            parts = sharding.mesh.shape[name]
+            free = [axis for axis in axes if names[axis] is None and shape[axis] % parts == 0]
+            if parts > 1 and free:
+                names[max(free, key=lambda axis: (shape[axis], axis))] = name
     return NamedSharding(sharding.mesh, PartitionSpec(*names))
 
 

@@ -46,7 +46,7 @@ class Placement:
         """The shapes of a state, or of its parameters, with the shardings that a checkpoint stores."""
 
         def place(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
-            sharding = mesh.split(leaf.shape, self.examples, fully=self.kind == "fsdp")
+            sharding = mesh.of_parameter(leaf.shape, self.examples, fully=self.kind == "fsdp")
             return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
         return jax.tree.map(place, shapes)

@@ -25,7 +25,7 @@ variance V^(1 - w) v^w.
     rectified             the difference is evaluated half a step ahead, by a second call
 
 A rule is a function (field, y, null, w) -> field. `classifier_free` is one; the others are functions of their
-options that return one, as in `rescaled(share=0.5)(field, y, null, w)`. `several` takes several conditions
+options that return one, as in `rescaled(phi=0.5)(field, y, null, w)`. `several` takes several conditions
 with one scale each, u(x) + sum_i w_i (u(x | y_i) - u(x)), where w_i < 0 pushes away from y_i; `classifier`
 takes an unguided field.
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxflow.guidance.scales import check, is_number, scale_at
-from jaxflow.per_example import answer, expand, null_like
+from jaxflow.per_example import check_shape, expand, null_like
 from jaxflow.typing import Condition, GuidedField, Scale, VectorField
 
 
@@ -59,7 +59,7 @@ def both(field: GuidedField, y: Condition, null: Condition) -> Callable[[Array, 
 
 def alone(field: GuidedField, y: Condition) -> VectorField:
     """The velocity given y alone, by one call with b examples."""
-    return lambda x, t: answer(field(x, t, y), x)
+    return lambda x, t: check_shape(field(x, t, y), x)
 
 
 def of_each(field: GuidedField, x: Array, t: Array, conditions: list[Condition]) -> list[Array]:
@@ -67,7 +67,7 @@ def of_each(field: GuidedField, x: Array, t: Array, conditions: list[Condition])
     n = len(conditions)
     together = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *conditions)
     points = jnp.concatenate([x] * n)
-    return jnp.split(answer(field(points, jnp.concatenate([t] * n), together), points), n)
+    return jnp.split(check_shape(field(points, jnp.concatenate([t] * n), together), points), n)
 
 
 def cheapest(

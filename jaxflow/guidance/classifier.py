@@ -8,7 +8,7 @@ from jaxtyping import Array
 
 from jaxflow.guidance.affine import alone, cheapest, null_at
 from jaxflow.guidance.scales import scale_at
-from jaxflow.per_example import answer, expand
+from jaxflow.per_example import check_shape, expand
 from jaxflow.predictions import score_weight
 from jaxflow.typing import Condition, GaussianPath, GuidedField, Rule, Scale, VectorField
 
@@ -55,7 +55,7 @@ def classifier(
         return jnp.where(at_start, limit, inside(x, t))
 
     def unguided(x: Array, t: Array) -> Array:
-        return answer(field(x, t), x)
+        return check_shape(field(x, t), x)
 
     def guided(x: Array, t: Array) -> Array:
         # The limit takes a second derivative: it is computed only in the step that starts at t = 0.

@@ -10,25 +10,25 @@ from jaxflow.per_example import expand
 from jaxflow.typing import Condition, GuidedField, Rule, Scale, VectorField
 
 
-def rescaled(*, share: Number = 0.7) -> Rule:
-    """u~ (share std(u(x | y)) / std(u~) + 1 - share), where u~ is the classifier-free velocity.
+def rescaled(*, phi: Number = 0.7) -> Rule:
+    """u~ (phi std(u(x | y)) / std(u~) + 1 - phi), where u~ is the classifier-free velocity.
 
-    The standard deviations are over the event of each example; share = 0 changes nothing, 1 rescales
+    The standard deviations are over the event of each example; phi = 0 changes nothing, 1 rescales
     fully. It prevents overexposed images at large w. Where std(u~) = 0, as for events of one number,
     u~ is returned unchanged; diffusers returns nan.
 
     Raises:
-        ValueError: share is outside [0, 1]; from the rule: w is not finite, or, while tracing, the field does
+        ValueError: phi is outside [0, 1]; from the rule: w is not finite, or, while tracing, the field does
             not return the shape of x.
 
     Source: Lin et al. 2305.08891, section 3.4, applied to the velocity.
 
     >>> stretched = lambda x, t, y: expand(y, x) * x
-    >>> guided = rescaled(share=1.0)(stretched, jnp.array([2.0]), jnp.array(1.0), 3.0)
+    >>> guided = rescaled(phi=1.0)(stretched, jnp.array([2.0]), jnp.array(1.0), 3.0)
     >>> guided(jnp.array([[-1.0, 1.0]]), jnp.zeros(1)).tolist()
     [[-2.0, 2.0]]
     """
-    ranges.share(share=share)
+    ranges.fraction(phi=phi)
 
     def rule(field: GuidedField, y: Condition, null: Condition, w: Scale) -> VectorField:
         velocities = both(field, y, null)
@@ -38,7 +38,7 @@ def rescaled(*, share: Number = 0.7) -> Rule:
             mixed = affine(unguided, conditional, w, t)
             deviation, target = _deviation(mixed), _deviation(conditional)
             ratio = jnp.where(deviation > 0, target / jnp.where(deviation > 0, deviation, 1), 1)
-            weight = expand(share, mixed)
+            weight = expand(phi, mixed)
             return mixed * (weight * ratio + (1 - weight))
 
         return cheapest(w, guided, at_1=alone(field, y))

@@ -33,7 +33,7 @@ def interval(w: Scale, start: Number, end: Number) -> Callable[[Array], Array]:
     [1.0, 3.0, 1.0]
     """
     check(w)
-    ranges.share(start=start, end=end)
+    ranges.fraction(start=start, end=end)
     ranges.positive(**{"end - start": end - start})
 
     def scale(t: Array) -> Array:

@@ -6,7 +6,14 @@ of the vector and an embedding of t, and attends to the tokens.
 """
 
 from jaxflow.nn.classifier import Classifier, NoisyClassifier
-from jaxflow.nn.conditioning import ClassTable, GivenTokens, GivenVector, Several, TokenProjection, VectorMLP
+from jaxflow.nn.conditioning import (
+    ClassTable,
+    CompositeEncoder,
+    OptionalVector,
+    TokenProjection,
+    TokenSequence,
+    VectorMLP,
+)
 from jaxflow.nn.dit import DiT, published
 from jaxflow.nn.lab_unet import LabUNet
 from jaxflow.nn.text import TextEncoder
@@ -15,14 +22,14 @@ from jaxflow.nn.unet import UNet, unet_32, unet_64, unet_256
 __all__ = [
     "ClassTable",
     "Classifier",
+    "CompositeEncoder",
     "DiT",
-    "GivenTokens",
-    "GivenVector",
     "LabUNet",
     "NoisyClassifier",
-    "Several",
+    "OptionalVector",
     "TextEncoder",
     "TokenProjection",
+    "TokenSequence",
     "UNet",
     "VectorMLP",
     "published",

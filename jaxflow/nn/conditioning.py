@@ -46,7 +46,7 @@ class ClassTable(linen.Module):
         return Encoded(vector=table(y))
 
 
-class GivenVector(NamedTuple):
+class OptionalVector(NamedTuple):
     """An optional vector as condition; where it is not given, its value has no influence."""
 
     value: Float[Array, "*b size"]
@@ -54,17 +54,17 @@ class GivenVector(NamedTuple):
 
 
 class VectorMLP(linen.Module):
-    """y: `GivenVector`, (b, size). A two-layer MLP of the vector, or a learned vector where none is given."""
+    """y: `OptionalVector`, (b, size). A two-layer MLP of the vector; a learned vector where none is given."""
 
     size: Width
 
     @property
-    def null(self) -> GivenVector:
+    def null(self) -> OptionalVector:
         """Not given."""
-        return GivenVector(jnp.zeros(self.size), jnp.array(False))
+        return OptionalVector(jnp.zeros(self.size), jnp.array(False))
 
     @linen.compact
-    def __call__(self, y: GivenVector, width: int) -> Encoded:
+    def __call__(self, y: OptionalVector, width: int) -> Encoded:
         check(self)
         # Masked before and after the MLP: a nan in a missing vector reaches neither output nor gradient.
         value = jnp.where(y.given[:, None], y.value, 0)
@@ -74,7 +74,7 @@ class VectorMLP(linen.Module):
         return Encoded(vector=jnp.where(y.given[:, None], vector, null[None]))
 
 
-class GivenTokens(NamedTuple):
+class TokenSequence(NamedTuple):
     """A token sequence as condition, such as the embeddings of a frozen text encoder."""
 
     tokens: Float[Array, "*b m c"]
@@ -85,10 +85,10 @@ class GivenTokens(NamedTuple):
 
 
 class TokenProjection(linen.Module):
-    """y: `GivenTokens`. The tokens normalised and projected to the width, and an MLP of the pooled vector."""
+    """y: `TokenSequence`. The tokens, normalised and projected to the width; an MLP of the pooled vector."""
 
     @linen.compact
-    def __call__(self, y: GivenTokens, width: int) -> Encoded:
+    def __call__(self, y: TokenSequence, width: int) -> Encoded:
         tokens = linen.LayerNorm(name="tokens_norm")(y.tokens.astype(jnp.float32))
         tokens = linen.Dense(width, name="tokens")(tokens)
         pooled = linen.LayerNorm(name="pooled_norm")(y.pooled.astype(jnp.float32))
@@ -113,7 +113,7 @@ class NullToken(linen.Module):
         return jnp.where(filled[..., None], null[None, None], tokens), mask | filled
 
 
-class Several(linen.Module):
+class CompositeEncoder(linen.Module):
     """y: a tuple of conditions, one per encoder. Their vectors are added, their tokens concatenated."""
 
     encoders: Modules

@@ -75,7 +75,7 @@ class Experiment:
     """Decay of the moving average of the parameters, which is used for sampling."""
     condition_dropout: Share = 0.1
     """Probability eta that an example's condition is replaced by null."""
-    time_law: Literal["uniform", "logit_normal"] = "uniform"
+    time_distribution: Literal["uniform", "logit_normal"] = "uniform"
     """Distribution of t in training."""
     time_mean: float = 0.0
     """Mean of logit t under `logit_normal`; below 0 for more noise."""

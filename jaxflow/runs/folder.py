@@ -192,7 +192,7 @@ def _decoded(file: Place, fields: dict[str, Any], classes: Iterable[type], tenso
     if tensors is not None and blocks > tensors:  # before building them, which is slow
         raise ValueError(f"{file} is of another network, with {blocks} blocks: it has {tensors} tensors")
     try:
-        run.shapes()
+        _ = run.shapes
     except Exception as error:  # networks may raise anything about inconsistent attributes
         raise ValueError(f"{file}: its network cannot be built: {error}") from None
     return run
@@ -224,7 +224,7 @@ def newest_params(place: Place, run: Run, like: Params | None = None) -> tuple[i
         FileNotFoundError: there is no checkpoint yet.
         ValueError: none is intact, or it is of another network.
     """
-    like = run.shapes() if like is None else like
+    like = run.shapes if like is None else like
     if place.is_file():
         params, config = exported.read(place)
         exported.check(place, params, like)

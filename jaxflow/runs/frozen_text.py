@@ -28,7 +28,7 @@ T5_LENGTH = 77
 
 @dataclass(frozen=True)
 class FrozenText:
-    """y is the caption's tokens, their mask and one vector, `nn.GivenTokens`; null is the empty caption's.
+    """y is the caption's tokens, their mask and one vector, `nn.TokenSequence`; null is the empty caption's.
 
     Attributes:
         folder: with the encoder's weights and tokenizer.
@@ -49,16 +49,16 @@ class FrozenText:
         return t5.load(self.folder, T5_LENGTH) if is_t5 else clip.load(self.folder)
 
     @cached_property
-    def null(self) -> nn.GivenTokens:
+    def null(self) -> nn.TokenSequence:
         """The empty caption."""
         with jax.ensure_compile_time_eval():  # may be called during tracing
             return self.encode("")
 
-    def of(self, example: Mapping[str, Any]) -> nn.GivenTokens:
+    def of(self, example: Mapping[str, Any]) -> nn.TokenSequence:
         """The condition y of an example of `with_embeddings`."""
         return example["text"]
 
-    def encode(self, prompt: Any) -> nn.GivenTokens:
+    def encode(self, prompt: Any) -> nn.TokenSequence:
         """The condition y of a prompt; it is never truncated.
 
         Raises:
@@ -107,11 +107,11 @@ def with_embeddings(dataset: Dataset, text: FrozenText, cache: Path) -> Dataset:
     return replace(dataset, source=source, codec=text)
 
 
-def _row(embeddings: Embeddings, i: int) -> nn.GivenTokens:
+def _row(embeddings: Embeddings, i: int) -> nn.TokenSequence:
     tokens, mask = embeddings.tokens[i], embeddings.mask[i]
     if embeddings.pooled is None:  # T5
         pooled = np.mean(tokens[mask], axis=0, dtype=np.float32)
     else:
         pooled = embeddings.pooled[i]
     as_float = lambda a: np.asarray(a, np.float32)  # noqa: E731
-    return nn.GivenTokens(as_float(tokens), np.asarray(mask), as_float(pooled))  # type: ignore[arg-type]
+    return nn.TokenSequence(as_float(tokens), np.asarray(mask), as_float(pooled))  # type: ignore[arg-type]

@@ -22,7 +22,7 @@ from jaxflow.devices import mesh
 from jaxflow.predictions import Prediction
 from jaxflow.runs import limits
 from jaxflow.runs.generation import Generator, check_scale
-from jaxflow.runs.requests import Said, encode, request
+from jaxflow.runs.requests import ClassOrPrompt, encode, request
 from jaxflow.runs.sampler import Sampler
 from jaxflow.spaces import Space
 from jaxflow.training.step import Params
@@ -67,7 +67,7 @@ class Model:
         """Shape of one x."""
         return self.space.event_shape
 
-    def encode(self, said: Sequence[Said]) -> Condition:
+    def encode(self, said: Sequence[ClassOrPrompt]) -> Condition:
         """The conditions y (n, ...) of class numbers or names, or of prompts; None is unconditional.
 
         Raises:
@@ -86,7 +86,7 @@ class Model:
     def sample(
         self,
         seed: int,
-        y: Sequence[Said] | Int[Array, " n"] | Int[np.ndarray, " n"],
+        y: Sequence[ClassOrPrompt] | Int[Array, " n"] | Int[np.ndarray, " n"],
         *,
         w: float = 1.0,
         rule: str | Rule = "classifier_free",
@@ -95,7 +95,7 @@ class Model:
         sigma: float = 0.0,
         grid: str | None = None,
         shift: float = 1.0,
-        negative: Said = None,
+        negative: ClassOrPrompt = None,
         block: int | None = None,
         sharding: NamedSharding | None = None,
     ) -> UInt8[np.ndarray, "n h w c"]:
@@ -131,7 +131,7 @@ class Model:
         if (
             not isinstance(said, list)
             or not said
-            or not all(isinstance(one, Said | np.integer) for one in said)
+            or not all(isinstance(one, ClassOrPrompt | np.integer) for one in said)
         ):
             raise ValueError(f"y = {ranges.quoted(y)}: must be a list with a class or prompt for each image")
         sampler = Sampler(steps, solver, grid, shift, block)

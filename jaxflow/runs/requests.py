@@ -18,7 +18,7 @@ from jaxtyping import Array, Key, UInt32
 from jaxflow.data.codecs import Classes, Codec, stack
 from jaxflow.typing import Condition
 
-Said = int | str | None
+ClassOrPrompt = int | str | None
 """A class by its number or name, or a prompt; None is unconditional."""
 
 
@@ -33,7 +33,7 @@ class Request(NamedTuple):
     """Number of earlier images with the same condition."""
 
 
-def request(codec: Codec, said: Sequence[Said], y: Sequence[Condition] | None = None) -> Request:
+def request(codec: Codec, said: Sequence[ClassOrPrompt], y: Sequence[Condition] | None = None) -> Request:
     """The request for an image of each of these classes or prompts.
 
     Args:
@@ -62,7 +62,7 @@ def request(codec: Codec, said: Sequence[Said], y: Sequence[Condition] | None = 
     return Request(y_stacked, shown, numbers)
 
 
-def encode(codec: Codec, said: Said) -> Condition:
+def encode(codec: Codec, said: ClassOrPrompt) -> Condition:
     """The condition y of a class or prompt; None is unconditional.
 
     Raises:
@@ -78,7 +78,7 @@ def keys_of(seed: int | np.integer | Array, wanted: Request) -> Key[Array, " n"]
     return fold(shown, wanted.number)
 
 
-def _name(codec: Codec, said: Said) -> str:
+def _name(codec: Codec, said: ClassOrPrompt) -> str:
     """Equal for a class by number and by name, and for prompts equal up to white space and form of accents.
 
     The condition itself is not hashed: what a frozen encoder returns depends on the device.

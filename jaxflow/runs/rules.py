@@ -35,7 +35,7 @@ def scheduled(schedule: Callable[[Scale], Scale]) -> Rule:
 
 def _resting(guides: Guides) -> Rule:
     """CFG-Zero* with zero velocity for the first 4 % of the steps, as published."""
-    return guidance.zero_star(rest=guides.times[_resting_steps(len(guides.times) - 1)])
+    return guidance.zero_star(zero_until=guides.times[_resting_steps(len(guides.times) - 1)])
 
 
 def _resting_steps(steps: int) -> int:

@@ -1,6 +1,8 @@
 """A run: an experiment and the format of its data: everything about a model except its parameters."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import flax.linen as linen
@@ -46,17 +48,22 @@ class Run:
             step=step,
         )
 
-    def initial_params(self, key: jax.Array) -> Params:
-        """Initial parameters of the network."""
+    @cached_property
+    def initial_params(self) -> Callable[[jax.Array], Params]:
+        """A random key -> initial parameters of the network, traced once."""
+        return jax.jit(self._initial_params)
+
+    @cached_property
+    def shapes(self) -> Params:
+        """Shapes of the parameters; nothing is computed."""
+        return jax.eval_shape(self.initial_params, jax.random.key(0))
+
+    def _initial_params(self, key: jax.Array) -> Params:
         network = self.experiment.network
         x, t = jnp.zeros((1, *self.space.event_shape)), jnp.zeros(1)
         y = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], self.codec.null)
         params = network.init(key, x, t, y)
         return params["params"] if isinstance(network, linen.Module) else params
-
-    def shapes(self) -> Params:
-        """Shapes of the parameters; nothing is computed."""
-        return jax.eval_shape(lambda: self.initial_params(jax.random.key(0)))
 
     def open_split(self, split: str, data_dir: str | None = None) -> Dataset:
         """A split of the run's data set.
@@ -110,7 +117,7 @@ def check_network(run: Run) -> None:
         ValueError: it cannot be built, or its output does not have the shape of x.
     """
     try:
-        model = run.model(run.shapes())
+        model = run.model(run.shapes)
         example = (np.zeros(run.space.event_shape, np.float32), np.zeros((), np.float32), model.null)
         two = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((2, *leaf.shape), leaf.dtype), example)
         jax.eval_shape(lambda params, x, t, y: model.at(params).field(x, t, y), model.params, *two)

@@ -27,7 +27,7 @@ from jaxflow.runs.frozen_text import FrozenText
 
 CLASSES: tuple[type, ...] = (
     *(Classes, Captions, FrozenText, spaces.Pixels, nn.DiT, nn.UNet, nn.LabUNet),
-    *(nn.ClassTable, nn.VectorMLP, nn.TextEncoder, nn.TokenProjection, nn.Several),
+    *(nn.ClassTable, nn.VectorMLP, nn.TextEncoder, nn.TokenProjection, nn.CompositeEncoder),
     *(paths.Cosine, paths.Linear, paths.SquareRoot, paths.VariancePreserving),
 )
 """Classes that a configuration may always contain."""

@@ -99,7 +99,7 @@ class Training:
         if steps >= 2**31:
             raise ValueError(f"steps = {steps}: must be below 2**31, the steps that an int32 counts")
         ranges.at_least(2, checkpoint_every=checkpoint_every)
-        ranges.share(ema_decay=ema_decay)
+        ranges.fraction(ema_decay=ema_decay)
         ranges.seed(seed)
         self._seed, self._objective, self._optimizer = seed, objective, optimizer
         self._numbers = {"ema_decay": ema_decay, "accumulate": accumulate}
@@ -108,7 +108,7 @@ class Training:
         self._save_every = checkpoint_every // 2
         self._placement = parallel.placement("jit") if placement is None else placement
         self._pictures = pictures
-        self._begin = partial(_initialise, init, optimizer, seed)
+        self._begin = jax.jit(partial(_initialise, init, optimizer, seed))
         self._layout = self._placement.shard(jax.eval_shape(self._begin))
         self._checkpoints = Checkpoints(out / "checkpoints")
         self._state = self._checkpoints.restore(self._layout)

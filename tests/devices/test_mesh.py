@@ -5,12 +5,12 @@ import pytest
 
 from experiments.benchmarks.collectives import traffic
 from jaxflow.devices import mesh
-from jaxflow.devices.mesh import over_examples, split
+from jaxflow.devices.mesh import of_parameter, over_examples
 from jaxflow.nn.dense import Dense
 
 
 def spec(shape, tensor=1, fully=True):
-    return split(shape, over_examples(tensor=tensor), fully=fully).spec
+    return of_parameter(shape, over_examples(tensor=tensor), fully=fully).spec
 
 
 def test_large_arrays_are_sharded_along_their_longest_axis_that_divides():
@@ -40,7 +40,7 @@ def test_the_longer_side_of_a_kernel_is_sharded_over_tensor(shape, expected):
 
 
 def test_both_axes_of_the_mesh_divide_a_kernel():
-    sharding = split((128, 512), over_examples(tensor=2), fully=True)
+    sharding = of_parameter((128, 512), over_examples(tensor=2), fully=True)
     assert sharding.spec == jax.P("examples", "tensor")
     assert sharding.shard_shape((128, 512)) == (64, 256)
 
@@ -81,7 +81,7 @@ def layer(small_input, tensor=1):
     x = jax.ShapeDtypeStruct((8, 256), jnp.float32, sharding=examples)
     params = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(
-            leaf.shape, leaf.dtype, sharding=split(leaf.shape, examples, fully=True)
+            leaf.shape, leaf.dtype, sharding=of_parameter(leaf.shape, examples, fully=True)
         ),
         jax.eval_shape(dense.init, jax.random.key(0), x),
     )

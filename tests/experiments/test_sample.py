@@ -34,7 +34,7 @@ def opened(tmp_path_factory):
         network = digits.experiment().network.clone(width=16, depth=1, heads=2)
         experiment = fitted(replace(digits.experiment(), network=network), codec)
         run = Run(experiment, "", spaces.Pixels((8, 8, 1)), codec)
-        params = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), run.shapes())
+        params = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), run.shapes)
         folder.export(root / f"{name}.safetensors", run, params, 1200)
         return root / f"{name}.safetensors"
 

@@ -104,7 +104,7 @@ def test_every_preset_and_published_size_has_a_run():
 def test_operations_of_the_sampler_are_those_of_its_network_evaluations():
     """Heun evaluates the network twice a step, and guidance at y and at null each time."""
     run, n = tiny(), 2
-    arguments = run.shapes(), jnp.zeros((n, 8, 8, 1)), jnp.zeros(n), jnp.zeros(n, jnp.int32)
+    arguments = run.shapes, jnp.zeros((n, 8, 8, 1)), jnp.zeros(n), jnp.zeros(n, jnp.int32)
     once = flops.count(lambda params, *xty: run.model(params).field(*xty), *arguments)
     assert programs.sampler(run, parallel.placement("jit"), n, steps=1).operations == 4 * once
 
@@ -137,7 +137,7 @@ def test_a_training_step_on_four_chips(tmp_path, monkeypatch, capsys, standard_p
     arguments = ["digits", "--parallel", "fsdp", "--programs", "step", "--effort", "-1", "--batch", "64"]
     tpu.main([*arguments, "--json", str(file)])
     (row,) = json.loads(file.read_text())
-    state = 4 * 4 * sum(leaf.size for leaf in jax.tree.leaves(run.shapes()))
+    state = 4 * 4 * sum(leaf.size for leaf in jax.tree.leaves(run.shapes))
     assert state / 4 < row["memory"]["arguments"] < state / 2
     sent = sum(size for _, size in row["collectives"].values())
     activations = 4 * 64 * 16 * 128 * 2  # bytes of all tokens after one layer; a block has a dozen layers

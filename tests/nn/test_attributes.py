@@ -16,10 +16,10 @@ from jaxflow.nn.t5 import T5Encoder
 
 KEY, X, T = jax.random.key(0), jnp.zeros((2, 8, 8, 4)), jnp.zeros(2)
 WORDS, MASK = jnp.zeros((2, 3), jnp.int32), jnp.ones((2, 3), bool)
-TOKENS = nn.GivenTokens(jnp.zeros((2, 3, 8)), MASK, jnp.zeros((2, 6)))
+TOKENS = nn.TokenSequence(jnp.zeros((2, 3, 8)), MASK, jnp.zeros((2, 6)))
 TEXT = nn.TextEncoder(vocabulary=4, width=8, depth=1, heads=2)
-SEVERAL = nn.Several((nn.ClassTable(3), nn.VectorMLP(5), TEXT, nn.TokenProjection()))
-ALL = (jnp.zeros(2, jnp.int32), nn.GivenVector(jnp.zeros((2, 5)), jnp.ones(2, bool)), WORDS, TOKENS)
+SEVERAL = nn.CompositeEncoder((nn.ClassTable(3), nn.VectorMLP(5), TEXT, nn.TokenProjection()))
+ALL = (jnp.zeros(2, jnp.int32), nn.OptionalVector(jnp.zeros((2, 5)), jnp.ones(2, bool)), WORDS, TOKENS)
 
 
 class Named(linen.Module):
@@ -111,14 +111,16 @@ TOO_MUCH = {
     "classes": nn.DiT(encode=nn.ClassTable(10**9)),
     "size": nn.DiT(encode=nn.VectorMLP(10**9)),
     "vocabulary": nn.DiT(encode=nn.TextEncoder(10**9)),
-    "encoders": nn.DiT(encode=nn.Several((nn.ClassTable(3),) * 17)),
+    "encoders": nn.DiT(encode=nn.CompositeEncoder((nn.ClassTable(3),) * 17)),
 }
 
 
 @pytest.mark.parametrize("name", TOO_MUCH)
 def test_oversized_networks_are_rejected_at_once(name):
     encode = TOO_MUCH[name].encode
-    y = {nn.VectorMLP: ALL[1], nn.TextEncoder: WORDS, nn.Several: (ALL[0],) * 17}.get(type(encode), ALL[0])
+    y = {nn.VectorMLP: ALL[1], nn.TextEncoder: WORDS, nn.CompositeEncoder: (ALL[0],) * 17}.get(
+        type(encode), ALL[0]
+    )
     with pytest.raises(ValueError, match=f"^{name} = "):
         jax.eval_shape(TOO_MUCH[name].init, KEY, X, T, y)
 

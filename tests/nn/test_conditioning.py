@@ -19,7 +19,7 @@ KEY = jax.random.key(0)
 
 def sequence(length):
     mask = jnp.asarray(np.broadcast_to(np.arange(M) < length, (B, M)))
-    return nn.GivenTokens(normal(B, M, 8), mask, normal(B, 6))
+    return nn.TokenSequence(normal(B, M, 8), mask, normal(B, 6))
 
 
 # Encoder, y, and null.
@@ -27,13 +27,13 @@ CONDITIONS = {
     "class": (nn.ClassTable(10), jnp.array([0, 3, 5, 9]), jnp.array(10)),
     "vector": (
         nn.VectorMLP(3),
-        nn.GivenVector(normal(B, 3), jnp.ones(B, bool)),
+        nn.OptionalVector(normal(B, 3), jnp.ones(B, bool)),
         nn.VectorMLP(3).null,
     ),
     "sequence": (
         nn.TokenProjection(),
         sequence(3),
-        nn.GivenTokens(jnp.zeros((M, 8)), jnp.zeros(M, bool), jnp.zeros(6)),
+        nn.TokenSequence(jnp.zeros((M, 8)), jnp.zeros(M, bool), jnp.zeros(6)),
     ),
     "text": (
         nn.TextEncoder(vocabulary=7, width=16, depth=1, heads=2),
@@ -42,7 +42,7 @@ CONDITIONS = {
     ),
 }
 CONDITIONS["several"] = (
-    nn.Several(encoders=(CONDITIONS["class"][0], CONDITIONS["text"][0])),
+    nn.CompositeEncoder(encoders=(CONDITIONS["class"][0], CONDITIONS["text"][0])),
     (CONDITIONS["class"][1], CONDITIONS["text"][1]),
     (CONDITIONS["class"][2], CONDITIONS["text"][2]),
 )

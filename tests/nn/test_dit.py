@@ -15,7 +15,7 @@ from jaxflow.nn.embeddings import Fourier, rotate
 
 KEY = jax.random.key(0)
 X, T, Y = normal(2, 8, 8, 3), jnp.array([0.1, 0.9]), jnp.array([0, 3])
-TEXT = nn.GivenTokens(normal(2, 3, 8), jnp.array([[True, True, False], [False] * 3]), normal(2, 6))
+TEXT = nn.TokenSequence(normal(2, 3, 8), jnp.array([[True, True, False], [False] * 3]), normal(2, 6))
 """Two captions, one of them empty."""
 
 

@@ -46,7 +46,7 @@ def test_classifier_free_and_rescaled(share, original):
     guider = guiders.ClassifierFreeGuidance(
         W - original, guidance_rescale=share, use_original_formulation=original
     )
-    rule = guidance.rescaled(share=share) if share else guidance.classifier_free
+    rule = guidance.rescaled(phi=share) if share else guidance.classifier_free
     assert_close(rule(field, y, NULL, W)(x, t), to_jax(guider.forward(*both(x, t, y)).pred), 1e-12)
 
 
@@ -109,12 +109,12 @@ def _to_data(path, x, t, velocity):
 
 @pytest.mark.parametrize("steps", [0, 2])
 def test_zero_star(steps, monkeypatch):
-    """Their first steps are ours before rest = grid[steps]; they add 1e-8 to |u(x)|^2."""
+    """Their first steps are ours before zero_until = grid[steps]; they add 1e-8 to |u(x)|^2."""
     monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
     x, y = images()
     guider = guiders.ClassifierFreeZeroStarGuidance(W, zero_init_steps=steps)
     grid = times.shifted(5, 3.0)
-    rule = guidance.zero_star(rest=grid[steps])(field, y, NULL, W)
+    rule = guidance.zero_star(zero_until=grid[steps])(field, y, NULL, W)
     for n, time in enumerate(grid[:-1]):
         t = jnp.full(3, time)
         pred = step_of(guider, n, 5).forward(*both(x, t, y)).pred

@@ -82,7 +82,7 @@ def test_the_loss_is_their_mean_square_times_the_dimensions():
     expected = torch.nn.functional.mse_loss(torch.sin(3 * sample.x_t), sample.dx_t)
     fixed = lambda u: (t, jnp.ones_like(t))  # noqa: E731
     got = losses.flow_matching(
-        jax.random.key(0), network, paths.Cosine(), data, None, noise=noise, time_law=fixed
+        jax.random.key(0), network, paths.Cosine(), data, None, noise=noise, time_distribution=fixed
     )
     assert_close(got.mean() / 2, to_jax(expected), 1e-12)
 

@@ -65,7 +65,7 @@ def test_euler_is_the_flow_scheduler(shift, widened):
     grid = 1 - to_jax(scheduler.sigmas)
     network = lambda x, sigma: -exact.velocity(LINEAR)(x, 1 - sigma / 1000)  # noqa: E731
     expected = walk(scheduler, in_torch(network), to_torch(points()), 1000 * (1 - grid))
-    field = fields.given(
+    field = fields.bind(
         fields.from_network(
             lambda params, x, k, y: network(x, k), None, LINEAR, time=lambda t: 1000 * (1 - t), sign=-1
         ),
@@ -95,7 +95,7 @@ def of_ddpm(scheduler, prediction="noise"):
     level = lambda t: 1000 * (1 - t) - 1  # noqa: E731
     apply = lambda params, x, k, y: network(x, 1 - (k + 1) / 1000)  # noqa: E731
     field = fields.from_network(apply, None, path, prediction=prediction, time=level)
-    return path, in_torch(network), fields.given(field, None)
+    return path, in_torch(network), fields.bind(field, None)
 
 
 def draws(n):

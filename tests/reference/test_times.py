@@ -40,8 +40,8 @@ def test_time_distributions_are_those_of_sd3():
         return density(scheme, 100, generator=generator, **numbers)
 
     z = to_jax(torch.randn(100, generator=torch.Generator().manual_seed(0)))
-    t, _ = times.logit_normal_law(-0.3, 1.2)(ndtr(-z))
+    t, _ = times.logit_normal_distribution(-0.3, 1.2)(ndtr(-z))
     assert_close(1 - t, to_jax(theirs("logit_normal", logit_mean=0.3, logit_std=1.2)), 1e-12)
     u = to_jax(torch.rand(100, generator=torch.Generator().manual_seed(0)))
-    assert_close(1 - times.mode_law(1.29)(u)[0], to_jax(theirs("mode", mode_scale=1.29)), 1e-12)
+    assert_close(1 - times.mode_distribution(1.29)(u)[0], to_jax(theirs("mode", mode_scale=1.29)), 1e-12)
     assert jnp.ptp(t) > 0.5

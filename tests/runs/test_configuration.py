@@ -48,7 +48,7 @@ CLASSES, CAPTIONS = Classes(("a", "b")), Captions(("red", "circle"), 4)
 )
 def test_a_preset_fits_its_images(name, shape, codec):
     run = Run(fitted(preset(name), codec), "", spaces.Pixels(shape), codec)
-    model = run.model(run.shapes())
+    model = run.model(run.shapes)
     x, t = jnp.zeros((2, *shape)), jnp.zeros(2)
     y = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), codec.null)
     assert jax.eval_shape(lambda params: model.at(params).field(x, t, y), model.params).shape == x.shape

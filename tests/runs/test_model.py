@@ -234,7 +234,7 @@ def places(tmp_path_factory):
     codec = Classes(tuple("0123456789"))
     experiment = fitted(dataclasses.replace(digits.experiment(), network=small), codec)
     run = Run(experiment, "", spaces.Pixels((8, 8, 1)), codec)
-    params = disturbed(jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), run.shapes()), 0.3)
+    params = disturbed(jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), run.shapes), 0.3)
     (root / "run").mkdir()
     folder.store(root / "run", run)
     with Checkpoints(root / "run" / "checkpoints") as checkpoints:

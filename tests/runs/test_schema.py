@@ -37,7 +37,7 @@ def file(tmp_path_factory):
     """An exported file, whose configuration is replaced."""
     place = tmp_path_factory.mktemp("hostile") / "model.safetensors"
     run = run_of()
-    params = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), run.shapes())
+    params = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), run.shapes)
     folder.export(place, run, params, 4)
     return place
 
@@ -181,7 +181,9 @@ def test_text_that_nests_without_end_is_rejected(tmp_path):
         run_of(
             dataclasses.replace(
                 digits.experiment(),
-                network=nn.UNet(encode=nn.Several((nn.ClassTable(2), nn.VectorMLP(3))), channels=(16, 16)),
+                network=nn.UNet(
+                    encode=nn.CompositeEncoder((nn.ClassTable(2), nn.VectorMLP(3))), channels=(16, 16)
+                ),
             )
         ),
     ],

@@ -109,7 +109,7 @@ def test_utilisation_is_logged_if_the_peak_is_known(data_dir, tmp_path, monkeypa
     assert 0 < line["utilisation"] < 1
     assert_close(of_seconds(2.0) * 2, of_seconds(1.0), 1e-12)
     # A transformer takes about 6 FLOPs per parameter and token; 16 tokens, 16 images.
-    parameters = sum(leaf.size for leaf in jax.tree.leaves(run.shapes()))
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(run.shapes))
     assert 0.5 < of_seconds(1.0) * 1e12 / (6 * parameters * 16 * 16) < 1
 
 
