@@ -65,35 +65,30 @@ def losses(a: Arguments, kind: str, processes: int, devices: int, tensor: int = 
     return [line["loss"] for line in log.read(out)]
 
 
-def launch(
-    processes: int, devices: int, script: str, *arguments: Any, of_one: Sequence[Any] = (), before: str = ""
-) -> Sequence[subprocess.Popen]:
-    """Start a script in several processes of this machine, with `devices` CPU devices each.
+def launch(processes: int, devices: int, script: str, *arguments: Any) -> Sequence[subprocess.Popen]:
+    """Start a script in several processes of this machine.
 
     Args:
         processes: their number.
-        devices: of each process.
+        devices: CPU devices of each.
         script: name of the module in `experiments`.
         arguments: of the script.
-        of_one: more arguments, of the last process only.
-        before: a statement to run first.
     """
-    module = f"'experiments.{script}', run_name='__main__', alter_sys=True"
-    program = f"import runpy\n{before}\nrunpy.run_module({module})"
+    command = [sys.executable, "-m", f"experiments.{script}", *map(str, arguments)]
+    fixed = {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices)}
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return [subprocess.Popen(command, env=os.environ | fixed | own, **pipes) for own in of_each(processes)]
+
+
+def of_each(processes: int) -> Sequence[dict[str, str]]:
+    """The variables by which processes of this machine find each other."""
+    if processes == 1:
+        return [{}]
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
-    several = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": str(processes)}
-    started = []
-    for i in range(processes):
-        environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices)}
-        if processes > 1:
-            environment |= several | {"JAX_PROCESS_ID": str(i)}
-        own = of_one if i == processes - 1 else ()
-        command = [sys.executable, "-c", program, *map(str, arguments), *map(str, own)]
-        pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        started.append(subprocess.Popen(command, env=environment, **pipes))
-    return started
+    shared = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": str(processes)}
+    return [shared | {"JAX_PROCESS_ID": str(i)} for i in range(processes)]
 
 
 if __name__ == "__main__":

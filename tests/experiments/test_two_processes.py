@@ -7,9 +7,10 @@ import time
 import jax
 import numpy as np
 import pytest
+from forked import Forked
 
 from experiments import sample, train
-from experiments.benchmarks.mappings import launch
+from experiments.benchmarks.mappings import of_each
 from jaxflow.devices import mesh
 from jaxflow.runs.folder import newest_params, open_run
 from jaxflow.training import log
@@ -24,6 +25,14 @@ SMALL = 256
 """Elements from which an array is sharded here, where all are small."""
 DEAD_AFTER = 5
 """Seconds of silence."""
+
+
+def launch(processes, devices, script, *arguments, of_one=(), before=""):
+    """A script in several processes; the last has more arguments."""
+    return [
+        Forked(script, *arguments, *own, devices=devices, environment=environment, before=before)
+        for environment, own in zip(of_each(processes), [()] * (processes - 1) + [of_one], strict=True)
+    ]
 
 
 def finish(started, codes):
@@ -45,7 +54,7 @@ def call(script, *arguments):
 
 def train_in_two(out, data_dir, steps, *options, before=""):
     """A run in two processes, once it has done this many steps."""
-    arguments = (*TRAIN, "--out", out, "--data-dir", data_dir, "--steps", 100, "--sample-every", 4, *options)
+    arguments = (*TRAIN, "--out", out, "--data-dir", data_dir, "--steps", 100, *options)
     started = launch(2, 2, "train", *arguments, before=before)
     while len(log.read(out)) < steps:
         for process in started:
@@ -68,7 +77,7 @@ def alone(tmp_path_factory, data_dir):
 def stopped(tmp_path_factory, data_dir):
     """A run in two processes after a signal to the second, and what they printed."""
     out = tmp_path_factory.mktemp("runs") / "stopped"
-    started = train_in_two(out, data_dir, STEPS, "--parallel", "pmap")
+    started = train_in_two(out, data_dir, STEPS, "--parallel", "pmap", "--sample-every", STEPS)
     started[1].send_signal(signal.SIGTERM)
     return out, finish(started, (143, 143))
 
@@ -98,7 +107,9 @@ def test_the_run_resumes_and_when_one_dies_the_other_does_not_hang(
     begun = len(losses(out))
     changed = f"mesh.SMALL = {SMALL}; processes.HEARTBEAT = {DEAD_AFTER}"
     before = f"from jaxflow.devices import mesh, processes; {changed}"
-    started = train_in_two(out, data_dir, begun + STEPS, "--parallel", "fsdp", before=before)
+    started = train_in_two(
+        out, data_dir, begun + STEPS, "--parallel", "fsdp", "--sample-every", 0, before=before
+    )
     started[1].kill()
     started[0].communicate(timeout=DEAD_AFTER + 30)
     assert started[0].returncode not in (0, None)

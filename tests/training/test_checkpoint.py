@@ -1,10 +1,10 @@
 import errno
 import logging
+import multiprocessing
 import os
+import pkgutil
 import shutil
 import signal
-import subprocess
-import sys
 from functools import partial
 
 import chex
@@ -309,34 +309,38 @@ POINTS = {
 }
 """Named points of a save."""
 
-KILLED = """
-import sys, os, signal, pathlib
-sys.path.insert(0, sys.argv[4])
-from jaxflow.training import checkpoint, checksums, readback, step_folders
-from test_checkpoint import state
 
-name, when = sys.argv[2:4]
-owner, _, attribute = name.rpartition(".")
-owner = eval(owner)
-function = getattr(owner, attribute)
+def die_in_a_save(folder, name, when):
+    """Save step 9 and kill this process before or after the first call of a function."""
+    owner, _, attribute = name.rpartition(".")
+    owner = pkgutil.resolve_name(f"jaxflow.training.{owner}")
+    function = getattr(owner, attribute)
 
-def killing(*args, **kwargs):
-    if when == "before":
+    def killing(*args, **kwargs):
+        if when == "after":
+            function(*args, **kwargs)
         os.kill(os.getpid(), signal.SIGKILL)
-    function(*args, **kwargs)
-    os.kill(os.getpid(), signal.SIGKILL)
 
-with checkpoint.Checkpoints(pathlib.Path(sys.argv[1])) as checkpoints:
-    setattr(owner, attribute, killing)
-    checkpoints.save(state(9))
-"""
+    with Checkpoints(folder) as checkpoints:
+        setattr(owner, attribute, killing)
+        checkpoints.save(state(9))
+
+
+@pytest.fixture(scope="module")
+def processes():
+    """Processes forked from one that has imported everything, but has not begun to compute."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["jaxflow.training.checkpoint"])
+    return context
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("point", POINTS)
-def test_kill_at_a_point_of_a_save_leaves_an_intact_checkpoint(two, point):
-    script = [sys.executable, "-c", KILLED, two, *POINTS[point], os.path.dirname(__file__)]
-    assert subprocess.run(script, capture_output=True).returncode == -signal.SIGKILL
+def test_kill_at_a_point_of_a_save_leaves_an_intact_checkpoint(two, processes, point):
+    process = processes.Process(target=die_in_a_save, args=(two, *POINTS[point]))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
     expected = 9 if (two / "9").exists() else 7
     assert expected == (
         9 if point in ("before it is said", "before old ones go", "while old ones go", "after all") else 7

@@ -1,0 +1,66 @@
+"""Scripts in processes forked from one that has imported them, which saves each the import of JAX."""
+
+import atexit
+import multiprocessing
+import os
+import runpy
+import sys
+import tempfile
+from pathlib import Path
+
+import jax
+
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["experiments.train", "experiments.sample"])
+
+
+class Forked:
+    """A script in a process of its own, with the methods of `subprocess.Popen` that the tests use.
+
+    Args:
+        script: name of the module in `experiments`.
+        arguments: of the script.
+        devices: CPU devices of the process.
+        environment: more variables.
+        before: a statement to run first.
+    """
+
+    def __init__(self, script, *arguments, devices=1, environment=None, before=""):
+        self._output = tempfile.TemporaryDirectory()
+        files = [Path(self._output.name, name) for name in ("stdout", "stderr")]
+        what = (files, environment or {}, devices, before, script, [*map(str, arguments)])
+        self._files, self._process = files, CONTEXT.Process(target=_run, args=what)
+        self._process.start()
+
+    @property
+    def returncode(self):
+        return self._process.exitcode
+
+    def poll(self):
+        return self.returncode
+
+    def send_signal(self, number):
+        os.kill(self._process.pid, number)
+
+    def kill(self):
+        self._process.kill()
+
+    def communicate(self, timeout=None):
+        """What it printed, once it has ended."""
+        self._process.join(timeout)
+        assert self.returncode is not None, f"still running after {timeout} s"
+        return [file.read_text() for file in self._files]
+
+
+def _run(files, environment, devices, before, script, arguments):
+    for number, file in enumerate(files, start=1):
+        os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT), number)
+    os.environ |= environment
+    jax.config.update("jax_platforms", "cpu")
+    jax.config.update("jax_num_cpu_devices", devices)
+    sys.argv = [script, *arguments]
+    exec(before)
+    try:
+        runpy.run_module(f"experiments.{script}", run_name="__main__", alter_sys=True)
+    finally:
+        atexit._run_exitfuncs()  # which processes of this kind skip
