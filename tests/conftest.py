@@ -118,19 +118,19 @@ class Lazy:
         self._name = name
 
     def __getattr__(self, attribute):
-        if attribute.startswith("__"):  # asked for by pytest, of every name in a module
+        if attribute.startswith("_"):  # asked for by pytest, of every name in a module
             raise AttributeError(attribute)
         return getattr(import_module(self._name), attribute)
 
 
 def normal(*shape, seed=0):
     """Standard normal numbers, float64 under the fixture of that name; by NumPy, which compiles nothing."""
-    return jnp.asarray(np.random.default_rng(seed).standard_normal(shape), float)
+    return jax.device_put(np.random.default_rng(seed).standard_normal(shape))
 
 
 def linspace(start, stop, n):
     """`jnp.linspace` by NumPy."""
-    return jnp.asarray(np.linspace(start, stop, n), float)
+    return jax.device_put(np.linspace(start, stop, n))
 
 
 def by_path(f, *arrays):
@@ -209,7 +209,7 @@ def disturbed(params, size=0.1):
     """Parameters perturbed away from their zero initialisation; by NumPy, which compiles nothing."""
     random = np.random.default_rng(2)
     noise = lambda leaf: (size * random.standard_normal(leaf.shape)).astype(leaf.dtype)  # noqa: E731
-    return jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf) + noise(leaf)), params)
+    return jax.tree.map(lambda leaf: jax.device_put(np.asarray(leaf) + noise(leaf)), params)
 
 
 def random_params(module, *inputs, size=0.2):
@@ -219,7 +219,7 @@ def random_params(module, *inputs, size=0.2):
     def draw(path, leaf):
         deviation = size if leaf.ndim < 2 else prod(leaf.shape[:-1]) ** -0.5
         mean = float(path[-1].key == "scale")
-        return jnp.asarray(mean + deviation * random.standard_normal(leaf.shape), leaf.dtype)
+        return jax.device_put((mean + deviation * random.standard_normal(leaf.shape)).astype(leaf.dtype))
 
     shapes = jax.eval_shape(module.init, jax.random.key(0), *inputs)["params"]
     return jax.tree_util.tree_map_with_path(draw, shapes)

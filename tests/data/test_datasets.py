@@ -4,10 +4,12 @@ import sys
 import jax
 import numpy as np
 import pytest
-import sklearn.datasets
+from conftest import Lazy
 
 from jaxflow.data.batches import batches, load, order
 from jaxflow.data.datasets import data_directory, open_dataset
+
+datasets = Lazy("sklearn.datasets")
 
 
 @pytest.fixture
@@ -20,7 +22,7 @@ def test_digits_are_the_real_ones(data_dir):
     train = load(open_dataset("digits", "train", data_dir))
     assert len(train["image"]) == 1438
     assert len(held_out["image"]) == 359
-    real = sklearn.datasets.load_digits()
+    real = datasets.load_digits()
 
     def as_set(images, labels):
         return {(bytes(image), int(label)) for image, label in zip(images, labels, strict=True)}

@@ -11,11 +11,11 @@ import resource
 {before}
 import jax, jax.numpy as jnp
 f = jax.jit(jax.grad(lambda w, x: jnp.sin(jnp.sin(jnp.sin(x @ w) @ w) @ w).sum()))
-w, x = jnp.ones((8, 8)), jnp.ones((655360, 8))
-for _ in range(10):
+w, x = jnp.ones((8, 8)), jnp.ones((393216, 8))
+for _ in range(4):
     f(w, x).block_until_ready()
 counts = []
-for _ in range(6):
+for _ in range(4):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(4):
         f(w, x).block_until_ready()
@@ -25,7 +25,7 @@ print(min(counts))  # when the heap settles depends on the threads
 
 
 def page_faults(before: str) -> int:
-    """The fewest of four calls of a program that allocates 60 MiB."""
+    """The fewest of four calls of a program that allocates 36 MiB."""
     environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
     done = subprocess.run(
         [sys.executable, "-c", FAULTS.format(before=before)],
