@@ -46,8 +46,7 @@ class Case:
     dtype: Any = jnp.float32
 
 
-def _convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    return lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+_convolution = partial(convolution.xla, 1)
 
 
 def _mlp(layer: type[linen.Module]) -> Function:

@@ -38,7 +38,7 @@ NUMBERS = 2**17
 @partial(jax.custom_jvp, nondiff_argnums=(2,))
 def convolve(x: Image, kernel: Kernel, stride: int = 1) -> Image:
     """3 x 3 convolution with zero padding, (b, h, w, c) -> (b, h / stride, w / stride, o), rounded up."""
-    return _xla(stride, x, kernel)
+    return xla(stride, x, kernel)
 
 
 @partial(convolve.defjvp, symbolic_zeros=True)
@@ -53,17 +53,18 @@ def _derivative(stride: int, primals: tuple[Array, Array], tangents: tuple[Any, 
 
 
 def _products_on_cpu(stride: int, x: Array, kernel: Array) -> Array:
-    cpu, default = partial(_products, stride), partial(_xla, stride)
+    cpu, default = partial(_products, stride), partial(xla, stride)
     return jax.lax.platform_dependent(x, kernel, cpu=cpu, default=default)
 
 
-def _xla(stride: int, x: Array, kernel: Array) -> Array:
+def xla(stride: int, x: Array, kernel: Array) -> Array:
+    """The same by XLA, with its own gradients."""
     numbers = ("NHWC", "HWIO", "NHWC")
     return jax.lax.conv_general_dilated(x, kernel, (stride, stride), "SAME", dimension_numbers=numbers)
 
 
 def _products(stride: int, x: Array, kernel: Array) -> Array:
-    """Equal to `_xla`, as matrix products of a few examples each."""
+    """Equal to `xla`, as matrix products of a few examples each."""
     b, h, w, c = x.shape
     most = max(1, NUMBERS // (h * w * (c + kernel.shape[-1])))
     chunks = x.reshape(-1, max(n for n in range(1, b + 1) if b % n == 0 and n <= most), h, w, c)
