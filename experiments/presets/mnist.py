@@ -1,4 +1,4 @@
-"""MNIST, 28 x 28: 9 minutes of training on two cores (JAX 0.12)."""
+"""MNIST, 28 x 28: half an hour of training on two slow cores, see docs/results.md."""
 
 from jaxflow import nn, paths
 from jaxflow.runs.configuration import Experiment

@@ -1,4 +1,4 @@
-"""Text to image: scenes of coloured shapes from their captions; 16 minutes of training on two cores."""
+"""Text to image: coloured shapes from their captions; 78 minutes on two slow cores, see docs/results.md."""
 
 from jaxflow import nn, paths
 from jaxflow.runs.configuration import Experiment
