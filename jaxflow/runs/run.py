@@ -56,7 +56,7 @@ class Run:
     @cached_property
     def shapes(self) -> Params:
         """Shapes of the parameters; nothing is computed."""
-        return jax.eval_shape(self.initial_params, jax.random.key(0))
+        return jax.eval_shape(self.initial_params, jax.eval_shape(jax.random.key, 0))
 
     def _initial_params(self, key: jax.Array) -> Params:
         network = self.experiment.network

@@ -117,7 +117,7 @@ def test_an_impossible_share_is_rejected(tmp_path, share):
 def test_one_image_is_a_data_set(tmp_path):
     save(halves(), tmp_path / named(1, train=False)[0])
     with pytest.raises(
-        ValueError, match=r"of 1 images none is in the split 'train'.*hold_out \(0 to train on all"
+        ValueError, match=r"none of 1 images is in the split 'train'.*hold_out \(0 to train on all"
     ):
         open_folder(tmp_path, "train", 8)
     dataset = open_folder(tmp_path, "train", 8, 0)
@@ -236,7 +236,7 @@ def test_no_folder_and_no_picture(tmp_path):
 def test_an_empty_split_is_named(tmp_path, there, asked):
     plain(tmp_path, named(2, train=there == "train"))
     assert len(open_folder(tmp_path, there, 8).source) == 2
-    with pytest.raises(ValueError, match=rf"of 2 images none is in the split '{asked}'.*add images"):
+    with pytest.raises(ValueError, match=rf"none of 2 images is in the split '{asked}'.*add images"):
         open_folder(tmp_path, asked, 8)
 
 

@@ -80,8 +80,8 @@ OUT_OF_MEMORY = jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory al
         (FloatingPointError("step 7: not finite"), 1, "error: step 7: not finite\n"),
         (OSError("runs/x: no space left"), 1, "error: runs/x: no space left\n"),
         (SystemExit(143), 143, ""),
-        (MemoryError("7 bytes"), 1, "error: out of memory: make the batch smaller"),
-        (OUT_OF_MEMORY, 1, "error: out of memory: make the batch smaller"),
+        (MemoryError("7 bytes"), 1, "error: out of memory: lower --batch-size"),
+        (OUT_OF_MEMORY, 1, "error: out of memory: lower --batch-size"),
     ],
 )
 def test_errors_of_a_run_are_one_line(error, code, says, capsys, in_process):
