@@ -17,7 +17,7 @@ METHODS = {
     "adams_bashforth2": solvers.adams_bashforth2(),
     "dpm_solver_2m": solvers.dpm_solver_2m(paths.Linear()),
 }
-RANDOM = {
+STOCHASTIC = {
     "euler_maruyama": solvers.euler_maruyama(lambda t: 1 + t),
     "stochastic_heun": solvers.stochastic_heun(lambda t: 1 + t),
     "ancestral": solvers.ancestral(paths.Linear(), 0.7),
@@ -49,11 +49,11 @@ def test_measured_order_is_the_stated_one(name, float64):
     assert_below(abs(order - METHODS[name].order), 0.2)
 
 
-@pytest.mark.parametrize("name", METHODS | RANDOM)
+@pytest.mark.parametrize("name", METHODS | STOCHASTIC)
 def test_evaluations_per_step_and_their_times(name):
-    looked, method = [], (METHODS | RANDOM)[name]
+    looked, method = [], (METHODS | STOCHASTIC)[name]
     assert method.name == name
-    assert method.stochastic == (name in RANDOM)
+    assert method.stochastic == (name in STOCHASTIC)
 
     def field(x, t):
         looked.append(float(t))
@@ -128,14 +128,14 @@ def test_local_weak_order_is_the_stated_one(name, float64, monkeypatch):
     @partial(jax.jit, static_argnums=0)
     def error(g, h):
         x, t = jnp.array(0.4), jnp.array(0.3)
-        moved, _ = RANDOM[name].step(drift, jnp.full((40, 1), x), t, t + h, (), None)
+        moved, _ = STOCHASTIC[name].step(drift, jnp.full((40, 1), x), t, t + h, (), None)
         found = jnp.sum(weights * jax.vmap(g, (0, None))(moved[:, 0], t + h)) / weights.sum()
         once = generator(g)
         return abs(found - g(x, t) - h * once(x, t) - h**2 / 2 * generator(once)(x, t))
 
     for g in (lambda x, t: x, lambda x, t: x**2, lambda x, t: jnp.sin(x)):
         order = np.log2(error(g, 0.002) / error(g, 0.001)) - 1
-        assert_below(abs(order - RANDOM[name].order), 0.1)
+        assert_below(abs(order - STOCHASTIC[name].order), 0.1)
 
 
 @pytest.mark.parametrize(
@@ -167,15 +167,15 @@ KEY = jax.random.key(0)
         lambda sigma: solvers.heun(),
     ],
 )
-def test_the_sde_takes_a_function_from_sigma_to_a_random_solver(solver):
+def test_the_sde_takes_a_function_from_sigma_to_a_stochastic_solver(solver):
     sample = inspect.unwrap(sampling.sample_sde)
     with pytest.raises(TypeError, match=r"from sigma to a stochastic Solver, such as.*itself"):
         sample(KEY, lambda x, t: x, paths.Linear(), jnp.ones((1, 1)), 2, sigma=1.0, solver=solver)
 
 
-@pytest.mark.parametrize("name", ["dpm_solver_2m", *RANDOM])
+@pytest.mark.parametrize("name", ["dpm_solver_2m", *STOCHASTIC])
 def test_forward_only_solvers_cannot_invert(name):
-    solver, x = (METHODS | RANDOM)[name], jnp.ones((1, 1))
+    solver, x = (METHODS | STOCHASTIC)[name], jnp.ones((1, 1))
     with pytest.raises(ValueError, match=f"solver = {name}: must integrate from data to noise"):
         sampling.invert_ode(lambda x, t: -x, x, 4, solver=solver)
     if not solver.stochastic:

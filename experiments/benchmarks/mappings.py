@@ -77,10 +77,12 @@ def launch(processes: int, devices: int, script: str, *arguments: Any) -> Sequen
     command = [sys.executable, "-m", f"experiments.{script}", *map(str, arguments)]
     fixed = {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices)}
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return [subprocess.Popen(command, env=os.environ | fixed | own, **pipes) for own in of_each(processes)]
+    return [
+        subprocess.Popen(command, env=os.environ | fixed | own, **pipes) for own in environments(processes)
+    ]
 
 
-def of_each(processes: int) -> Sequence[dict[str, str]]:
+def environments(processes: int) -> Sequence[dict[str, str]]:
     """The variables by which processes of this machine find each other."""
     if processes == 1:
         return [{}]

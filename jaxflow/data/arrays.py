@@ -14,7 +14,7 @@ MOST_CHANNELS = 4
 MOST_UNNAMED = 1000
 """Largest number of unnamed classes, unless there are more images."""
 
-ClassOrPrompt = tuple[dict[str, Any], ...]
+Annotations = tuple[dict[str, Any], ...]
 """{"label": number} or {"caption": text} of each image."""
 
 
@@ -23,13 +23,13 @@ class Arrays:
     """Random access to {"image": uint8 (h, w, c), "label" or "caption"}."""
 
     images: UInt8[np.ndarray, "n h w c"]
-    said: ClassOrPrompt
+    annotations: Annotations
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, position: int) -> dict[str, Any]:
-        return {"image": self.images[position], **self.said[position]}
+        return {"image": self.images[position], **self.annotations[position]}
 
 
 def grey_levels(images: Any) -> UInt8[np.ndarray, "n h w c"]:
@@ -53,7 +53,7 @@ def grey_levels(images: Any) -> UInt8[np.ndarray, "n h w c"]:
     return images
 
 
-def labelled(labels: Any, n: int, names: Sequence[str] | None) -> tuple[Classes, ClassOrPrompt]:
+def labelled(labels: Any, n: int, names: Sequence[str] | None) -> tuple[Classes, Annotations]:
     """The classes, and the label of each of n images.
 
     Raises:
@@ -80,7 +80,7 @@ def labelled(labels: Any, n: int, names: Sequence[str] | None) -> tuple[Classes,
     return codec, tuple({"label": label} for label in labels.tolist())
 
 
-def captioned(captions: Sequence[str], n: int) -> tuple[Captions, ClassOrPrompt]:
+def captioned(captions: Sequence[str], n: int) -> tuple[Captions, Annotations]:
     """The vocabulary of the captions, and the caption of each of n images.
 
     Raises:
@@ -95,7 +95,7 @@ def captioned(captions: Sequence[str], n: int) -> tuple[Captions, ClassOrPrompt]
     return vocabulary_of(captions), tuple({"caption": str(caption)} for caption in captions)
 
 
-def unlabelled(n: int) -> tuple[Classes, ClassOrPrompt]:
+def unlabelled(n: int) -> tuple[Classes, Annotations]:
     """One class for all images."""
     return ONE_CLASS, ({"label": 0},) * n
 

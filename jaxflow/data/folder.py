@@ -55,7 +55,7 @@ def open_folder(directory: Place, split: str, size: int, hold_out: float | int =
     if not names:
         raise ValueError(
             f"data_dir = {shown(directory)}: none of {len(found.pictures)} images is in the split {split!r},"
-            f" assigned by a hash of its path with hold_out = {hold_out}: add images, or set"
+            f" chosen by hashes of their paths with hold_out = {hold_out}: add images, or set"
             " hold_out (0 to train on all)"
         )
     try:

@@ -48,7 +48,7 @@ def zero_star(*, zero_until: Number = 0.0) -> Rule:
             return affine(_projection(conditional, unguided), conditional, w, t)
 
         guided = cheapest(w, mixed, at_1=alone(field, y))
-        return guided if is_number(zero_until, 0) else _resting(guided, zero_until)
+        return guided if is_number(zero_until, 0) else _zeroed(guided, zero_until)
 
     return rule
 
@@ -60,13 +60,13 @@ def _projection(velocity: Array, onto: Array) -> Array:
     return along / jnp.maximum(size, jnp.finfo(size.dtype).tiny) * onto
 
 
-def _resting(field: VectorField, zero_until: Number) -> VectorField:
+def _zeroed(field: VectorField, zero_until: Number) -> VectorField:
     def moving(x: Array, t: Array) -> Array:
         still = expand(t < jnp.asarray(zero_until, t.dtype), x) == 1
         return jnp.where(still, jnp.zeros_like(x), field(x, t))
 
-    def resting(x: Array, t: Array) -> Array:
+    def zeroed(x: Array, t: Array) -> Array:
         still = jnp.all(t < jnp.asarray(zero_until, t.dtype))
         return jax.lax.cond(still, lambda x, t: jnp.zeros_like(x), moving, x, t)
 
-    return resting
+    return zeroed

@@ -184,7 +184,9 @@ def _decoded(file: Place, fields: dict[str, Any], classes: Iterable[type], tenso
     try:
         run = schema.decode(fields | {"class": "Run"}, Run, (*classes, Experiment))
     except ValueError as error:
-        raise ValueError(f"{file} cannot be read, or was written by another version: {error}") from None
+        raise ValueError(
+            f"{file} cannot be read, or was written by another version of jaxflow: {error}"
+        ) from None
     encoder, names = getattr(run.experiment.network, "encode", None), getattr(run.codec, "names", ())
     if isinstance(encoder, nn.ClassTable) and encoder.classes < len(names):  # null would be beyond its rows
         raise ValueError(f"{file}: {len(names)} classes, but a network of {encoder.classes}")

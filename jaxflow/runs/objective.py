@@ -34,16 +34,19 @@ def schedule_of(experiment: Experiment) -> optax.Schedule:
 
 def loss_of(experiment: Experiment) -> losses.Loss:
     """The loss with its prediction, weight and time distribution."""
-    logit_normal = times.logit_normal_distribution(experiment.time_mean, experiment.time_deviation)
-    distribution = {"uniform": times.uniform_distribution(), "logit_normal": logit_normal}[
-        experiment.time_distribution
-    ]
+    distributions = {
+        "uniform": times.uniform_distribution(),
+        "logit_normal": times.logit_normal_distribution(experiment.time_mean, experiment.time_deviation),
+    }
     weight = None
     if experiment.weight == "velocity":
         limit = experiment.weight_limit
         weight = losses.velocity_weight(experiment.path, experiment.prediction, limit=limit)
     return partial(
-        losses.flow_matching, prediction=experiment.prediction, weight=weight, time_distribution=distribution
+        losses.flow_matching,
+        prediction=experiment.prediction,
+        weight=weight,
+        time_distribution=distributions[experiment.time_distribution],
     )
 
 

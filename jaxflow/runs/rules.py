@@ -33,12 +33,12 @@ def scheduled(schedule: Callable[[Scale], Scale]) -> Rule:
     return rule
 
 
-def _resting(guides: Guides) -> Rule:
+def _zero_star(guides: Guides) -> Rule:
     """CFG-Zero* with zero velocity for the first 4 % of the steps, as published."""
-    return guidance.zero_star(zero_until=guides.times[_resting_steps(len(guides.times) - 1)])
+    return guidance.zero_star(zero_until=guides.times[_zeroed_steps(len(guides.times) - 1)])
 
 
-def _resting_steps(steps: int) -> int:
+def _zeroed_steps(steps: int) -> int:
     return int(0.04 * steps)
 
 
@@ -68,7 +68,7 @@ RULES: dict[str, Callable[[Guides], Rule]] = {
     "increasing": lambda guides: scheduled(lambda w: lambda t: 1 + 2 * (guidance.scale_at(w, t) - 1) * t),
     "rescaled": lambda guides: guidance.rescaled(),
     "projected": lambda guides: guidance.projected(guides.path, momentum=-0.5),
-    "zero_star": _resting,
+    "zero_star": _zero_star,
     "rectified": _half_a_step_ahead,
     "classifier": _classifier,
     "autoguidance": _autoguidance,
@@ -85,7 +85,7 @@ WITHOUT_NULL = ("autoguidance",)
 
 def is_conditional(name: str, w: float, steps: int) -> bool:
     """Whether a rule by name, at the scale w, is the conditional model itself."""
-    rests = name == "zero_star" and _resting_steps(steps) > 0
+    rests = name == "zero_star" and _zeroed_steps(steps) > 0
     return w == 1 and name != "classifier" and not rests
 
 

@@ -59,7 +59,8 @@ def unbroken(once, data_dir):
     def train(place):
         pin = ["taskset", "-c", "0"] if shutil.which("taskset") else []
         command = [*pin, sys.executable, "-m", "experiments.train", *map(str, training(place, data_dir))]
-        subprocess.run(command, cwd=ROOT, capture_output=True, check=True, timeout=600)
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
+        assert done.returncode == 0, done.stderr
 
     return once("unbroken", train)
 

@@ -10,7 +10,7 @@ import pytest
 from forked import Forked
 
 from experiments import sample, train
-from experiments.benchmarks.mappings import of_each
+from experiments.benchmarks.mappings import environments
 from jaxflow.devices import mesh
 from jaxflow.runs.folder import newest_params, open_run
 from jaxflow.training import log
@@ -31,7 +31,7 @@ def launch(processes, devices, script, *arguments, of_one=(), before=""):
     """A script in several processes; the last has more arguments."""
     return [
         Forked(script, *arguments, *own, devices=devices, environment=environment, before=before)
-        for environment, own in zip(of_each(processes), [()] * (processes - 1) + [of_one], strict=True)
+        for environment, own in zip(environments(processes), [()] * (processes - 1) + [of_one], strict=True)
     ]
 
 

@@ -1,6 +1,5 @@
 import errno
 import logging
-import multiprocessing
 import os
 import pkgutil
 import shutil
@@ -13,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from forked import CONTEXT
 
 from jaxflow.devices import mesh, parallel
 from jaxflow.training import checkpoint, checksums, readback
@@ -326,18 +326,10 @@ def die_in_a_save(folder, name, when):
         checkpoints.save(state(9))
 
 
-@pytest.fixture(scope="module")
-def processes():
-    """Processes forked from one that has imported everything, but has not begun to compute."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["jaxflow.training.checkpoint"])
-    return context
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("point", POINTS)
-def test_kill_at_a_point_of_a_save_leaves_an_intact_checkpoint(two, processes, point):
-    process = processes.Process(target=die_in_a_save, args=(two, *POINTS[point]))
+def test_kill_at_a_point_of_a_save_leaves_an_intact_checkpoint(two, point):
+    process = CONTEXT.Process(target=die_in_a_save, args=(two, *POINTS[point]))
     process.start()
     process.join()
     assert process.exitcode == -signal.SIGKILL

@@ -1,4 +1,4 @@
-"""Scripts in processes forked from one that has imported them, which saves each the import of JAX."""
+"""Processes forked from one that has imported the scripts, which saves each the import of JAX."""
 
 import atexit
 import multiprocessing
@@ -28,7 +28,7 @@ class Forked:
     def __init__(self, script, *arguments, devices=1, environment=None, before=""):
         self._output = tempfile.TemporaryDirectory()
         files = [Path(self._output.name, name) for name in ("stdout", "stderr")]
-        what = (files, environment or {}, devices, before, script, [*map(str, arguments)])
+        what = (files, os.environ | (environment or {}), devices, before, script, [*map(str, arguments)])
         self._files, self._process = files, CONTEXT.Process(target=_run, args=what)
         self._process.start()
 
@@ -55,6 +55,7 @@ class Forked:
 def _run(files, environment, devices, before, script, arguments):
     for number, file in enumerate(files, start=1):
         os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT), number)
+    os.environ.clear()  # which is that of the first process to be forked
     os.environ |= environment
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_num_cpu_devices", devices)
