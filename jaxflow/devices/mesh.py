@@ -19,7 +19,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
+from jax.experimental import mesh_utils, multihost_utils
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jaxtyping import Array, Int
 
@@ -38,7 +38,9 @@ def over_examples(devices: Sequence[jax.Device] | None = None, tensor: int = 1) 
     if tensor < 1 or len(devices) % tensor:
         raise ValueError(f"tensor = {tensor}: must divide the number of devices, {len(devices)}")
     shape = (len(devices) // tensor, tensor)
-    mesh = jax.make_mesh(shape, (EXAMPLES, TENSOR), axis_types=(AxisType.Auto,) * 2, devices=devices)
+    # `jax.make_mesh` would not split an axis of a torus, such as 4 x 4 chips of v6e into 8 x 2.
+    grid = mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
+    mesh = jax.sharding.Mesh(grid, (EXAMPLES, TENSOR), axis_types=(AxisType.Auto,) * 2)
     return NamedSharding(mesh, PartitionSpec(EXAMPLES))
 
 

@@ -1,3 +1,6 @@
+from dataclasses import dataclass
+from itertools import product
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +10,18 @@ from experiments.benchmarks.collectives import traffic
 from jaxflow.devices import mesh
 from jaxflow.devices.mesh import of_parameter, over_examples
 from jaxflow.nn.dense import Dense
+
+
+@dataclass(frozen=True)
+class Chip:
+    """As JAX describes a chip of a TPU pod."""
+
+    id: int
+    coords: tuple[int, int, int]
+    core_on_chip: int = 0
+    process_index: int = 0
+    platform: str = "tpu"
+    device_kind: str = "TPU v6 lite"
 
 
 def spec(shape, tensor=1, fully=True):
@@ -122,3 +137,14 @@ def test_platform_is_that_of_the_mesh(monkeypatch):
     assert mesh.platform() == "gpu"
     with mesh.use(over_examples()):
         assert mesh.platform() == "cpu"
+
+
+@pytest.mark.parametrize("sides", [(4, 4, 1), (2, 2, 2), (8, 8, 1)])
+def test_the_tensor_axis_of_a_pod_lies_between_neighbours(sides):
+    """Also where it is shorter than each side of the torus."""
+    chips = [Chip(i, at) for i, at in enumerate(product(*map(range, sides)))]
+    grid = over_examples(chips, tensor=2).mesh.devices
+    assert grid.shape == (len(chips) // 2, 2)
+    assert set(grid.flat) == set(chips)
+    for one, other in grid:
+        assert np.abs(np.subtract(one.coords, other.coords)).sum() == 1
