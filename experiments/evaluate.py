@@ -10,7 +10,7 @@ For `shapes` an exact reader of its scenes decides instead which claims of a cap
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Annotated, Any
@@ -23,7 +23,7 @@ from experiments.report import alignment, captioned, quality
 from experiments.report.plots import curves_over_w, scale_name
 from experiments.report.tables import print_table, write_json
 from jaxflow import ranges
-from jaxflow.data.codecs import Classes
+from jaxflow.data.codecs import Classes, Codec
 from jaxflow.devices import processes
 from jaxflow.places import Place, place
 from jaxflow.runs import folder, limits
@@ -73,6 +73,8 @@ def main(argv: list[str] | None = None) -> None:
         opened = open_model(model, arguments.source)
         how = (arguments.sampler, arguments.rule, arguments.sigma)
         opened.check(*how, arguments.w)
+        for line in without_effect(arguments, opened.model.codec):
+            print(line)
         out = folder.results(model) if arguments.out is None else place(arguments.out, "out")
         made = opened.described(*how, arguments.seed)
         report = report_of(out, opened, arguments, made)
@@ -90,6 +92,13 @@ def check(arguments: Arguments) -> None:
     ranges.at_least(1, MOST_PROMPTS, captions=arguments.captions)
     ranges.at_least(1, MOST_STEPS, judge_steps=arguments.judge_steps)
     ranges.seed(arguments.seed)
+
+
+def without_effect(arguments: Arguments, codec: Codec) -> Iterator[str]:
+    """A line for the option that a run of these conditions does not read."""
+    unread, conditions = ("captions", "classes") if isinstance(codec, Classes) else ("per_label", "captions")
+    if getattr(arguments, unread) != getattr(Arguments, unread):
+        yield f"--{unread.replace('_', '-')} has no effect: the model was trained on {conditions}"
 
 
 def report_of(

@@ -21,7 +21,7 @@ from jaxflow.data.dataset import Dataset
 from jaxflow.data.names import shown
 from jaxflow.data.reading import Pictures, read_all
 from jaxflow.data.sidecars import KINDS, Sidecars, read_captions
-from jaxflow.data.walk import walk
+from jaxflow.data.walk import Walked, walk
 from jaxflow.data.words import split as split_words
 from jaxflow.places import Place
 
@@ -126,19 +126,20 @@ def _find(directory: Place) -> Found:
         raise FileNotFoundError(
             f"data_dir = {shown(directory)}: no image is in it{seen}; supported are {' '.join(SUFFIXES)}"
         )
-    return Found(pictures, sidecars, others, tuple(_skipped(walked.runs, walked.links)))
+    return Found(pictures, sidecars, others, tuple(_skipped(walked)))
 
 
 def _suffix(name: str) -> str:
     return posixpath.splitext(name)[1].lower()
 
 
-def _skipped(runs: Sequence[str], links: int) -> Iterator[str]:
-    if runs:
-        more = f" and {len(runs) - 1} more" if len(runs) > 1 else ""
-        yield f"folders of runs, skipped: {shown(runs[0])}{more}"
-    if links:
-        yield f"links to folders that are read already, skipped: {links}"
+def _skipped(walked: Walked) -> Iterator[str]:
+    for kind, names in (("folders of runs", walked.runs), ("empty folders", walked.empty)):
+        if names:
+            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            yield f"{kind}, skipped: {shown(names[0])}{more}"
+    if walked.links:
+        yield f"links to folders that are read already, skipped: {walked.links}"
 
 
 def _conditions(found: Found, test: set[str]) -> tuple[Captions | Classes, dict[str, dict[str, Any]]]:

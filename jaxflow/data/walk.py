@@ -31,6 +31,8 @@ class Walked:
     """Folders of runs."""
     links: int
     """Links to folders already read, or to parents of this folder."""
+    empty: tuple[str, ...]
+    """Folders with nothing in them."""
 
 
 def walk(directory: Place) -> Walked:
@@ -43,7 +45,7 @@ def walk(directory: Place) -> Walked:
     walker = _Walker(directory)
     found = walker.bucket() if not isinstance(directory, Path) else walker.local()
     files = {_composed(name): file for name, file in sorted(found)}
-    return Walked(dict(sorted(files.items())), tuple(walker.runs), walker.links)
+    return Walked(dict(sorted(files.items())), tuple(walker.runs), walker.links, tuple(walker.empty))
 
 
 def is_run(folder: Place) -> bool:
@@ -65,7 +67,7 @@ class _Walker:
     """The files, and what was skipped."""
 
     def __init__(self, root: Place):
-        self.root, self.runs, self.links = root, list[str](), 0
+        self.root, self.runs, self.links, self.empty = root, list[str](), 0, list[str]()
 
     def local(self) -> Iterator[tuple[str, Place]]:
         assert isinstance(self.root, Path)
@@ -79,6 +81,8 @@ class _Walker:
                 continue
             read.add(_identity(here))
             entries = self._entries(here)
+            if not entries:
+                self.empty.append(name)
             if self._skipped(name, here, {entry.name for entry in entries}):
                 continue
             for entry in entries:

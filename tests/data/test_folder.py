@@ -130,11 +130,13 @@ def test_notes_say_what_was_read_and_what_was_not(tmp_path):
     plain(tmp_path, [*named(4), *named(2, train=False), ".hidden.png", ".cache/a.png", "__MACOSX/a.png"])
     for name in ("notes.md", "a.heic", "b.HEIC", ".DS_Store"):
         (tmp_path / name).touch()
+    (tmp_path / "dog").mkdir()
     dataset = open_folder(tmp_path, "train", 16)
     assert len(dataset) == 4
-    counts, kinds, small, others = dataset.notes
+    counts, kinds, small, others, empty = dataset.notes
     assert counts == "4 images to train on, 2 held out as test (hold_out = 0.1)"
     assert (kinds, small) == ("classes: image (4)", "smaller than 16 x 16 and enlarged: 4")
+    assert empty == "empty folders, skipped: dog/"
     assert others.startswith("other files, ignored: 2 .heic, 1 .md (captions are read from NAME.txt, ")
 
 

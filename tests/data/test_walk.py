@@ -87,6 +87,12 @@ def test_the_folder_of_a_run_is_skipped(tmp_path, complete):
         walk(tmp_path / "cat/run")
 
 
+def test_empty_folders_are_named(tmp_path):
+    touch(tmp_path, "cat/1.png", "dog/.DS_Store")
+    (tmp_path / "cat/old/older").mkdir(parents=True)
+    assert walk(tmp_path).empty == ("dog/", "cat/old/older/")
+
+
 def test_another_config_json_is_a_file(tmp_path):
     for i, text in enumerate(["", "[]", "{}", "[" * 10**5]):
         touch(tmp_path, f"{i}/1.png")

@@ -7,6 +7,7 @@ import pytest
 from experiments import evaluate, sweep
 from experiments.report import quality
 from experiments.report.plots import scale_name
+from jaxflow.data.codecs import Captions, Classes
 
 HUGE = 10**9
 
@@ -58,6 +59,21 @@ class Model:
 @dataclasses.dataclass
 class Opened:
     model: Model = dataclasses.field(default_factory=Model)
+
+
+@pytest.mark.parametrize(
+    ("codec", "unread", "conditions"),
+    [
+        (Classes(("a", "b")), "captions", "classes"),
+        (Captions(("a",), 16), "per_label", "captions"),
+    ],
+)
+def test_an_option_of_other_conditions_is_said_to_have_no_effect(codec, unread, conditions):
+    arguments = evaluate.Arguments(model="run")
+    assert not list(evaluate.without_effect(arguments, codec))
+    (line,) = evaluate.without_effect(dataclasses.replace(arguments, **{unread: 7}), codec)
+    option = unread.replace("_", "-")
+    assert line == f"--{option} has no effect: the model was trained on {conditions}"
 
 
 def test_more_images_than_fit_the_memory_are_rejected():

@@ -184,11 +184,12 @@ def test_a_folder_of_images_with_a_frozen_text_encoder(images, tmp_path, monkeyp
     np.testing.assert_allclose(example["text"].tokens, expected, atol=5e-3)  # cached in 16 bits
 
 
-def test_a_run_resumes_after_a_caption_was_corrected(images, tmp_path, monkeypatch, capsys):
+def test_a_run_begins_again_after_a_caption_was_corrected(images, tmp_path, monkeypatch, capsys):
     use_tiny_network(monkeypatch, pictures_preset)
+    monkeypatch.setattr(train.Training, "run", lambda self: None)  # stopped at once, as by a signal
     out = tmp_path / "run"
 
-    def trained():
+    def begun():
         options = ("--data-dir", str(images), "--image-size", "16", "--hold-out", "0")
         train.main(["folder", "--out", str(out), *options, *SMALL])
         return capsys.readouterr().out
@@ -196,18 +197,16 @@ def test_a_run_resumes_after_a_caption_was_corrected(images, tmp_path, monkeypat
     caption = images / "1.txt"
     right = caption.read_text()
     caption.write_text(right.replace("cat", "catt"))
-    assert "data: 30 images to train on" in trained()
+    assert "data: 30 images to train on" in begun()
     codec = open_run(out).codec
     caption.write_text(right)
-    shutil.rmtree(out / "checkpoints" / "4")  # as if killed after the save at step 2
-    said = trained()
-    assert (out / "checkpoints" / "4").exists()
+    said = begun()
     assert "'catt'" in said
     assert "data: changed since the run began" in said
     assert open_run(out).codec == codec
     caption.write_text("a photo of the zebra")
     with pytest.raises(SystemExit) as stop:
-        trained()
+        begun()
     assert stop.value.code == 2
     (error,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert "zebra" in error
