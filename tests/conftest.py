@@ -111,6 +111,14 @@ def data_dir(once):
     return str(once("data", lambda place: open_dataset("digits", "train", place)))
 
 
+@pytest.fixture(scope="session")
+def unbroken(once, data_dir):
+    """The folder of a run of twelve steps that was never interrupted; do not write to it."""
+    import small_digits  # which imports the presets
+
+    return once("unbroken", lambda place: small_digits.train(place, data_dir))
+
+
 class Lazy:
     """A package imported on first use: all test processes collect this file, and few run its tests."""
 

@@ -6,8 +6,6 @@ import re
 import shlex
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -18,6 +16,7 @@ import numpy as np
 import pytest
 from forked import Forked
 from PIL import Image
+from small_digits import ON_ONE_CORE, training
 
 from experiments import evaluate, sample, sweep, train
 from experiments.report import quality
@@ -31,13 +30,6 @@ from jaxflow.training.step import initial_state
 ROOT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("standard_promotion")]
 
-NETWORK = ["--network.width", "16", "--network.depth", "1", "--network.heads", "2"]
-SMALL = ["--batch-size", "16", "--checkpoint-every", "8", "--log-every", "4", "--sample-every", "0", *NETWORK]
-
-
-# XLA's CPU backend does not promise the same bits with several threads.
-ON_ONE_CORE = "import os; hasattr(os, 'sched_setaffinity') and os.sched_setaffinity(0, {0})"
-
 
 def started(script, *arguments):
     return Forked(script, *arguments, before=ON_ONE_CORE)
@@ -46,23 +38,6 @@ def started(script, *arguments):
 def call(script, *arguments):
     """In this process."""
     script.main([str(argument) for argument in arguments])
-
-
-def training(out, data_dir):
-    return "digits", "--out", out, "--data-dir", data_dir, "--steps", 12, *SMALL
-
-
-@pytest.fixture(scope="module")
-def unbroken(once, data_dir):
-    """A run of twelve steps, never interrupted; not to be written to."""
-
-    def train(place):
-        pin = ["taskset", "-c", "0"] if shutil.which("taskset") else []
-        command = [*pin, sys.executable, "-m", "experiments.train", *map(str, training(place, data_dir))]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
-        assert done.returncode == 0, done.stderr
-
-    return once("unbroken", train)
 
 
 @pytest.fixture

@@ -106,7 +106,7 @@ def on_one_device():
     ("kind", "devices", "tensor", "accumulate"),
     [
         *(("jit", 1, 1, 2), ("pmap", 2, 1, 2)),
-        *(("data", 2, 1, 1), ("data", 4, 2, 1), ("fsdp", 2, 1, 1), ("fsdp", 4, 2, 1)),
+        *(("data", 4, 2, 1), ("fsdp", 2, 1, 1), ("fsdp", 4, 2, 1)),
     ],
 )
 @pytest.mark.requirement("R60")
