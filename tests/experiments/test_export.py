@@ -23,7 +23,6 @@ from jaxflow.runs.folder import newest_params, open_run, results
 from jaxflow.runs.frozen_text import FrozenText
 from jaxflow.runs.schema import encode
 
-ROOT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("standard_promotion")]
 
 SAMPLES = ["--w", "1", "2", "--labels", "3", "7", "--per-label", "2", "--steps", "2"]
