@@ -10,6 +10,7 @@ For `shapes` an exact reader of its scenes decides instead which claims of a cap
 """
 
 import math
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -73,8 +74,9 @@ def main(argv: list[str] | None = None) -> None:
         opened = open_model(model, arguments.source)
         how = (arguments.sampler, arguments.rule, arguments.sigma)
         opened.check(*how, arguments.w)
-        for line in without_effect(arguments, opened.model.codec):
-            print(line)
+        if processes.is_first():
+            for line in without_effect(arguments, opened.model.codec):
+                print(f"note: {line}", file=sys.stderr)
         out = folder.results(model) if arguments.out is None else place(arguments.out, "out")
         made = opened.described(*how, arguments.seed)
         report = report_of(out, opened, arguments, made)

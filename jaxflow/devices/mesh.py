@@ -32,14 +32,21 @@ def over_examples(devices: Sequence[jax.Device] | None = None, tensor: int = 1) 
     """Shards the first axis of a batch over these devices; if None, over all.
 
     Raises:
-        ValueError: the number of devices is not a multiple of `tensor`.
+        ValueError: the number of devices, in each slice of a pod, is not a multiple of `tensor`.
     """
     devices = jax.devices() if devices is None else devices
-    if tensor < 1 or len(devices) % tensor:
-        raise ValueError(f"tensor = {tensor}: must divide the number of devices, {len(devices)}")
-    shape = (len(devices) // tensor, tensor)
-    # `jax.make_mesh` would not split an axis of a torus, such as 4 x 4 chips of v6e into 8 x 2.
-    grid = mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
+    slices = len({getattr(device, "slice_index", 0) for device in devices})
+    if tensor < 1 or len(devices) % (tensor * slices):
+        each = f" / {slices} slices" if slices > 1 else ""
+        raise ValueError(f"tensor = {tensor}: must divide the number of devices, {len(devices)}{each}")
+    shape = (len(devices) // (tensor * slices), tensor)
+    # `jax.make_mesh` splits no axis of a torus, such as 4 x 4 chips of v6e into 8 x 2, and has one slice.
+    if slices == 1:
+        grid = mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
+    else:
+        grid = mesh_utils.create_hybrid_device_mesh(
+            shape, (slices, 1), devices, allow_split_physical_axes=True
+        )
     mesh = jax.sharding.Mesh(grid, (EXAMPLES, TENSOR), axis_types=(AxisType.Auto,) * 2)
     return NamedSharding(mesh, PartitionSpec(EXAMPLES))
 

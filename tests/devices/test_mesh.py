@@ -20,6 +20,7 @@ class Chip:
     coords: tuple[int, int, int]
     core_on_chip: int = 0
     process_index: int = 0
+    slice_index: int = 0
     platform: str = "tpu"
     device_kind: str = "TPU v6 lite"
 
@@ -149,3 +150,15 @@ def test_the_tensor_axis_of_a_pod_lies_between_neighbours(sides, monkeypatch):
     assert set(grid.flat) == set(chips)
     for one, other in grid:
         assert np.abs(np.subtract(one.coords, other.coords)).sum() == 1
+
+
+def test_the_tensor_axis_of_several_slices_lies_within_each(monkeypatch):
+    places = enumerate(product(range(2), range(4), range(4), [0]))
+    chips = [Chip(i, tuple(at), slice_index=pod) for i, (pod, *at) in places]
+    monkeypatch.setattr(jax, "devices", lambda: chips)
+    grid = over_examples(tensor=2).mesh.devices
+    assert grid.shape == (16, 2)
+    assert set(grid.flat) == set(chips)
+    assert [one.slice_index for one, _ in grid] == [other.slice_index for _, other in grid]
+    with pytest.raises(ValueError, match=r"tensor = 32: must divide the number of devices, 32 / 2 slices"):
+        over_examples(tensor=32)

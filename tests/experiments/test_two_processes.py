@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import pytest
 from forked import Forked
+from small_digits import NETWORK
 
 from experiments import sample, train
 from experiments.benchmarks.mappings import environments
@@ -17,7 +18,6 @@ from jaxflow.training import log
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("standard_promotion")]
 
-NETWORK = ("--network.width", 16, "--network.depth", 1, "--network.heads", 2)
 TRAIN = ("digits", "--batch-size", 16, "--checkpoint-every", 4, "--log-every", 1, *NETWORK)
 STEPS = 4
 """After which a run is stopped, of 100."""
