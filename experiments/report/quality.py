@@ -96,7 +96,7 @@ class Measure:
     ):
         train, test = real.train["image"], real.test["image"]
         drawn = comparison.draw(real.train["y"], real.test["y"], labels)
-        self._labels, self._real_labels = labels, real.test["y"][drawn.real]
+        self.labels, self._real_labels = labels, real.test["y"][drawn.real]
         classes = 1 + max(int(y.max()) for y in (labels, real.train["y"], real.test["y"]))
         self._judge = train_judge(
             jax.random.key(seed),
@@ -127,4 +127,4 @@ class Measure:
     def __call__(self, images: Images) -> dict[str, float]:
         """Metrics of generated images, one per label."""
         classes, seen = self._look(images)
-        return {"accuracy": float(np.mean(classes == self._labels))} | self._compare(seen)
+        return {"accuracy": float(np.mean(classes == self.labels))} | self._compare(seen)

@@ -6,6 +6,7 @@ import signal
 import time
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import small_digits
@@ -19,6 +20,18 @@ from jaxflow.training.checkpoint import Checkpoints
 pytestmark = pytest.mark.usefixtures("standard_promotion")
 
 SMALL = ("--batch-size", "16", "--checkpoint-every", "4", "--log-every", "1", "--parallel", "jit")
+
+
+@pytest.fixture
+def simple_loss(monkeypatch):
+    """A loss without a network, which compiles fast: the sum of squares of the parameters."""
+    small_digits.use(monkeypatch)
+
+    def squares(params, key, batch):
+        total = sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(params))
+        return jnp.broadcast_to(total, batch["number"].shape)
+
+    monkeypatch.setattr(train, "objective", lambda run: squares)
 
 
 def digits(out, data_dir, *options):
@@ -51,8 +64,8 @@ def test_a_run_that_resumes_in_its_process_compiles_its_step_once(data_dir, tmp_
     assert samples[-1] == "step=8.png"
 
 
+@pytest.mark.usefixtures("simple_loss")
 def test_no_step_runs_further_ahead_of_the_checkpoints_than_a_kill_may_lose(data_dir, tmp_path, monkeypatch):
-    small_digits.use(monkeypatch)
     commit, compiled = Checkpoints._commit, loop.compiled
     lost = []  # by a kill at the end of each step
 
@@ -77,8 +90,8 @@ def test_no_step_runs_further_ahead_of_the_checkpoints_than_a_kill_may_lose(data
     assert max(lost) <= 4
 
 
+@pytest.mark.usefixtures("simple_loss")
 def test_a_grid_that_an_interruption_prevented_is_drawn_on_resuming(data_dir, tmp_path, monkeypatch):
-    small_digits.use(monkeypatch)
     drawn, kept = [], [True]
 
     def draw(self, n, params):
@@ -113,8 +126,8 @@ def test_utilisation_is_logged_if_the_peak_is_known(data_dir, tmp_path, monkeypa
     assert 0.5 < of_seconds(1.0) * 1e12 / (6 * parameters * 16 * 16) < 1
 
 
+@pytest.mark.usefixtures("simple_loss")
 def test_a_non_finite_loss_ends_the_run_and_leaves_the_checkpoint_intact(data_dir, tmp_path, monkeypatch):
-    small_digits.use(monkeypatch)
     out = tmp_path / "run"
     digits(out, data_dir, "--steps", 2, "--sample-every", 0)
     before = newest_params(out, open_run(out))
@@ -127,8 +140,8 @@ def test_a_non_finite_loss_ends_the_run_and_leaves_the_checkpoint_intact(data_di
     assert_close(params, before[1], 0.0)
 
 
-def test_a_run_says_what_it_trains_and_when_its_schedule_changes(data_dir, tmp_path, monkeypatch, capsys):
-    small_digits.use(monkeypatch)
+@pytest.mark.usefixtures("simple_loss")
+def test_a_run_says_what_it_trains_and_when_its_schedule_changes(data_dir, tmp_path, capsys):
     digits(tmp_path / "run", data_dir, "--steps", 2, "--sample-every", 0)
     first = capsys.readouterr().out
     assert re.search(r"data: 1,4\d\d images to train on, 3\d\d held out", first)
