@@ -35,9 +35,10 @@ def test_the_program_of_the_page_trains_resumes_and_samples(tmp_path, monkeypatc
         if n == 20:
             os.kill(os.getpid(), signal.SIGINT)
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(log.Log, "record", record_and_stop)
-        ran(PROGRAM)
+        with pytest.raises(KeyboardInterrupt):
+            ran(PROGRAM)
     stopped = steps()[-1]
     assert 20 <= stopped < 60
     whole = ran(PROGRAM)
