@@ -108,14 +108,14 @@ class Opened:
         """A classifier of noisy events, trained now, if the rule needs one."""
         if rule != "classifier":
             return None
-        train = load(self.split("train"))
+        space, train = self.model.space, load(self.run.stored(self.split("train")))
         return train_noisy_classifier(
             jax.random.fold_in(jax.random.key(seed), 1),
             self.model.path,
-            jnp.asarray(train["image"]),
+            jnp.asarray(train[space.entry]),
             jnp.asarray(train["y"]),
             len(self.model.classes),
-            encode=self.model.space.encode,
+            encode=space.events,
             steps=self.source.classifier_steps,
         )
 

@@ -101,7 +101,9 @@ def begin(setting: Setting, options: Options, held: ExitStack) -> Training:
     sharded = placement.kind == "fsdp" or options.devices.tensor > 1
     limits.check_state(parallel.state_bytes(shapes), sharded=sharded)
     parallel.check_divides(placement.examples, experiment.batch_size, experiment.accumulate)
-    stream = partial(batches, setting.dataset, seed=experiment.seed, batch_size=experiment.batch_size)
+    stream = partial(
+        batches, run.stored(setting.dataset), seed=experiment.seed, batch_size=experiment.batch_size
+    )
     describe(setting, placement, sum(leaf.size for leaf in jax.tree.leaves(shapes.params)))
     processes.together(lambda: claim(setting, held) if processes.is_first() else None)
     training = Training(
@@ -138,9 +140,11 @@ def read(preset: Preset, experiment: Experiment, options: Options) -> Setting:
     check_path(out / "checkpoints")
     if data_dir is not None:
         data_dir = str(place(data_dir, "data_dir"))
-    if experiment.text_encoder is not None:  # a run may be resumed from another folder
-        encoder = place(experiment.text_encoder, "text_encoder").absolute()
-        experiment = replace(experiment, text_encoder=str(encoder))
+    experiment = replace(  # a run may be resumed from another folder
+        experiment,
+        text_encoder=_absolute(experiment.text_encoder, "text_encoder"),
+        autoencoder=_absolute(experiment.autoencoder, "autoencoder"),
+    )
     if experiment.dataset == "folder" and preset.dataset is None and data_dir is not None:
         check_apart(out, place(data_dir, "data_dir"))
         side = experiment.image_size or DEFAULT_SIZE
@@ -155,8 +159,12 @@ def read(preset: Preset, experiment: Experiment, options: Options) -> Setting:
     limits.check_batch(experiment, dataset.image_shape)
     if before is not None and dataset.codec != before.codec and _same_data(before.experiment, experiment):
         dataset = dataset.recode(before.codec)  # captions may have been corrected, or classes removed
-    run = new_run(fitted(experiment, dataset.codec), dataset, data_dir)
+    run = new_run(fitted(experiment, dataset.codec), dataset, data_dir, before)
     return Setting(run, dataset, out, before)
+
+
+def _absolute(folder: str | None, name: str) -> str | None:
+    return None if folder is None else str(place(folder, name).absolute())
 
 
 def counted(dataset: Dataset, experiment: Experiment, data_dir: str | None) -> str:

@@ -37,13 +37,14 @@ if TYPE_CHECKING:
     from jaxflow import typing as typing
     from jaxflow.runs import Model as Model
     from jaxflow.runs import load as load
+    from jaxflow.runs import load_autoencoder as load_autoencoder
 
 MODULES = (
     *("adaptive", "data", "devices", "evaluation", "fields", "guidance", "likelihood", "losses", "mixtures"),
     *("nn", "paths", "per_example", "predictions", "pretrained", "ranges", "runs", "sampling", "shapes"),
     *("solvers", "spaces", "sweeps", "times", "training", "typing"),
 )
-FROM_RUNS = ("Model", "load")
+FROM_RUNS = ("Model", "load", "load_autoencoder")
 
 __all__ = [*FROM_RUNS, *MODULES]
 

@@ -15,8 +15,8 @@ LEVELS = {
     for level, names in enumerate(
         (
             ("typing", "ranges", "progress", "places"),
-            ("per_example", "devices", "shapes", "spaces"),
-            ("paths", "nn", "data"),
+            ("per_example", "devices", "shapes", "emoji"),
+            ("paths", "nn", "data", "spaces"),
             ("times", "mixtures"),
             ("predictions", "pretrained"),
             ("solvers", "fields", "guidance", "losses"),
@@ -31,7 +31,7 @@ ONLY_IN = {
     "flax": {"nn", "fields", "pretrained", "runs"},
     "optax": {"training", "evaluation", "runs"},
     "orbax": {"training"},
-    "tensorflow_datasets": {"data", "shapes"},
+    "tensorflow_datasets": {"data", "shapes", "emoji"},
     "grain": {"data"},
     "sklearn": {"data"},
     "tokenizers": {"pretrained"},

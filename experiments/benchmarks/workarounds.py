@@ -19,7 +19,7 @@ from jax import lax
 
 from experiments.benchmarks.timing import in_turn
 from jaxflow.devices import compiler
-from jaxflow.nn import adaln, attention, convolution, dense, depthwise, unet_blocks
+from jaxflow.nn import adaln, attention, convolution, dense, depthwise, image_blocks
 
 Function = Callable[..., jax.Array]
 
@@ -106,8 +106,8 @@ CASES = {
         "nn/depthwise.py", depthwise.shifted, depthwise.grouped, ((128, 8, 8, 256), (3, 3, 1, 256)), (0, 1)
     ),
     "group norm": Case(
-        "nn/unet_blocks.py",
-        _norm(unet_blocks.GroupNorm()),
+        "nn/image_blocks.py",
+        _norm(image_blocks.GroupNorm()),
         _norm(linen.GroupNorm(num_groups=None, group_size=16)),
         ((64, 16, 16, 64), (64,), (64,)),
         (0, 1, 2),

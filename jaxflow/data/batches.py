@@ -24,6 +24,7 @@ from jaxflow.devices import mesh
 Batch = dict[str, Any]
 """{"image": uint8 (b, h, w, c), "y": condition, a pytree with a leading axis, "number": int32 (b,)}.
 
+In place of images there may be "moments" of their latents.
 `number` is the index of an example in its batch, 0 to b - 1, which fixes its random keys on any device.
 """
 
@@ -68,8 +69,9 @@ def batches(
         sharding = mesh.on_one_device()
     size = len(dataset)
     if resident is None:
-        condition_bytes = sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(dataset.codec.null))
-        resident = size * (int(np.prod(dataset.image_shape)) + condition_bytes) <= RESIDENT_BYTES
+        resident = (
+            size * sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(dataset.like)) <= RESIDENT_BYTES
+        )
     rows = mesh.rows_here(sharding, batch_size)
     positions = order(size, seed, batch_size)[start:].map(lambda batch: batch[rows])
 

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxflow.data.codecs import Codec, stack
+from jaxflow.data.codecs import stack
 from jaxflow.data.dataset import Dataset
 
 Kind = tuple[tuple[int, ...], np.dtype]
@@ -18,7 +18,7 @@ Kind = tuple[tuple[int, ...], np.dtype]
 
 
 def stack_checked(dataset: Dataset, positions: np.ndarray, examples: Sequence[Any]) -> dict[str, Any]:
-    """Examples as one batch {"image": uint8 (b, h, w, c), "y": condition with a leading axis}.
+    """Examples as one batch {"image": uint8 (b, h, w, c), "y": condition}, with a leading axis.
 
     Args:
         dataset: the examples' data set.
@@ -29,10 +29,8 @@ def stack_checked(dataset: Dataset, positions: np.ndarray, examples: Sequence[An
         ValueError: an image is not uint8 of the data set's shape, a condition lacks the shapes and dtypes
             of null, a class is out of range, or an embedding is not finite; the message names the example.
     """
-    like = {"image": np.empty(dataset.image_shape, np.uint8), "y": dataset.codec.null}
-    parts = [
-        _part(dataset.codec, i, example) for i, example in zip(positions.tolist(), examples, strict=True)
-    ]
+    like = dataset.like
+    parts = [_part(dataset, i, example) for i, example in zip(positions.tolist(), examples, strict=True)]
     batch = _stack(like, parts)
     if batch is None:
         raise ValueError(_odd_one(like, positions, parts))
@@ -40,9 +38,9 @@ def stack_checked(dataset: Dataset, positions: np.ndarray, examples: Sequence[An
     return batch
 
 
-def _part(codec: Codec, position: int, example: Any) -> dict[str, Any]:
+def _part(dataset: Dataset, position: int, example: Any) -> dict[str, Any]:
     try:
-        return {"image": example["image"], "y": codec.of(example)}
+        return {dataset.entry: example[dataset.entry], "y": dataset.codec.of(example)}
     except KeyError as error:
         raise ValueError(f"example {position} has no {error}, only {', '.join(example)}") from error
     except (TypeError, ValueError) as error:

@@ -35,9 +35,19 @@ class Dataset:
     """What was read and how, in plain sentences for the user."""
     identity: str | None = None
     """The fingerprint, if known without reading the examples again."""
+    entry: str = "image"
+    """Name of what an example has of its image: itself, or its moments."""
+    stored: tuple[tuple[int, ...], str] | None = None
+    """Shape and dtype of that entry; of the image if None."""
 
     def __len__(self) -> int:
         return len(self.source)
+
+    @property
+    def like(self) -> dict[str, Any]:
+        """One example of a batch, of the right shapes and dtypes."""
+        shape, dtype = (self.image_shape, "uint8") if self.stored is None else self.stored
+        return {self.entry: np.empty(shape, dtype), "y": self.codec.null}
 
     @cached_property
     def fingerprint(self) -> str:

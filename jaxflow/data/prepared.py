@@ -12,12 +12,16 @@ import tensorflow_datasets as tfds
 from filelock import FileLock
 from tensorflow_datasets.core import read_only_builder
 
-from jaxflow.data.codecs import Captions, Classes, Codec
+from jaxflow.data.codecs import Captions, Classes, Codec, vocabulary_of
 from jaxflow.data.dataset import Dataset
 from jaxflow.data.names import shown
 from jaxflow.places import Place
 
-OWN = {"digits": ("jaxflow.data.digits", "Digits"), "shapes": ("jaxflow.shapes.builder", "Shapes")}
+OWN = {
+    "digits": ("jaxflow.data.digits", "Digits"),
+    "shapes": ("jaxflow.shapes.builder", "Shapes"),
+    "emoji": ("jaxflow.emoji.builder", "Emoji"),
+}
 """Data sets that ship with the package: module and builder."""
 NAME = r"\w+(/[\w.-]+)?(:[\d.*]+)?"
 """TFDS names, with a configuration or a version."""
@@ -68,7 +72,7 @@ def open_prepared(name: str, split: str, directory: Place) -> Dataset:
             f" prepare it again: python -m jaxflow.data.prepare {name} --data-dir OTHER_DIRECTORY"
         )
     features = dict(builder.info.features.items())
-    codec = _codec(name, features)
+    codec = _codec(name, builder)
     image_shape = _image_shape(name, features)
     if codec is None or image_shape is None:
         raise ValueError(f"data set {name!r} has the features {sorted(features)}: expected image and label")
@@ -113,12 +117,15 @@ def _image_shape(name: str, features: dict[str, Any]) -> tuple[int, int, int] | 
     return tuple(image.shape)
 
 
-def _codec(name: str, features: dict[str, Any]) -> Codec | None:
+def _codec(name: str, builder: tfds.core.DatasetBuilder) -> Codec | None:
     if name.split(":")[0] == "shapes":
         from jaxflow.shapes import captions
 
         return Captions(captions.WORDS, captions.LONGEST)
-    label = features.get("label")
+    if name.split(":")[0] == "emoji":
+        undecoded = builder.as_data_source("train", decoders={"image": tfds.decode.SkipDecoding()})
+        return vocabulary_of(example["caption"].decode() for example in undecoded)
+    label = dict(builder.info.features.items()).get("label")
     return Classes(tuple(label.names)) if isinstance(label, tfds.features.ClassLabel) else None
 
 
@@ -135,6 +142,8 @@ def _prepare_own(name: str, directory: Path) -> None:
             f"data set {name!r} needs {error.name}, which is not installed: pip install 'jaxflow[scripts]'"
         ) from None
     except OSError as error:
+        if error.errno is None:  # not of the file system: the message says what is missing
+            raise
         raise OSError(
             f"data_dir = {directory}: {name!r} cannot be written there, {error.strerror or error}: name"
             " another folder"

@@ -1,10 +1,12 @@
-"""Networks: Flax modules (x, t, y, *, train) -> array of x's shape.
+"""Networks: Flax modules (x, t, y, *, train) -> array of x's shape; and autoencoders of images.
 
 They are independent of the path and the prediction type. Conditioning takes two steps, chosen separately: an
 encoder maps the condition to a vector, a sequence of tokens, or both; the network is modulated by the sum
 of the vector and an embedding of t, and attends to the tokens.
 """
 
+from jaxflow.nn.autoencoder_kl import AutoencoderKL
+from jaxflow.nn.autoencoder_tiny import AutoencoderTiny
 from jaxflow.nn.classifier import Classifier, NoisyClassifier
 from jaxflow.nn.conditioning import (
     ClassTable,
@@ -20,6 +22,8 @@ from jaxflow.nn.text import TextEncoder
 from jaxflow.nn.unet import UNet, unet_32, unet_64, unet_256
 
 __all__ = [
+    "AutoencoderKL",
+    "AutoencoderTiny",
     "ClassTable",
     "Classifier",
     "CompositeEncoder",

@@ -26,7 +26,7 @@ from jaxtyping import Array, Float
 from jaxflow.nn.attributes import Depth, Width, Widths, check
 from jaxflow.nn.convolution import Convolution
 from jaxflow.nn.embeddings import Fourier
-from jaxflow.nn.unet_blocks import GroupNorm, Image, enlarge
+from jaxflow.nn.image_blocks import GroupNorm, Image, enlarge
 from jaxflow.typing import Condition, Time
 
 Vector = Float[Array, "b d"]

@@ -33,8 +33,8 @@ from jaxflow.nn.attributes import (
 from jaxflow.nn.conditioning import Encoded
 from jaxflow.nn.convolution import Convolution
 from jaxflow.nn.embeddings import TimeEmbedding
+from jaxflow.nn.image_blocks import Down, GroupNorm, Image, UNetBlock, Up
 from jaxflow.nn.patches import from_patches, to_patches
-from jaxflow.nn.unet_blocks import Down, GroupNorm, Image, UNetBlock, Up
 from jaxflow.typing import Condition, Time
 
 Levels = tuple[tuple[int, bool, bool], ...]

@@ -7,6 +7,7 @@ where the axes of Flax's `kernel` are in a different order:
     dense                         (in, out)         (out, in)
     convolution in one axis       (w, in, out)      (out, in, w)
     convolution in two axes       (h, w, in, out)   (out, in, h, w)
+    1 x 1 convolution             dense             (out, in, 1, 1)
 
 Transposed convolutions, which torch stores as (in, out, h, w), are not supported. Everything is converted to
 float32.
@@ -25,7 +26,10 @@ from safetensors import SafetensorError, safe_open
 
 from jaxflow.pretrained.folders import read_json
 
-FILES = ("model.safetensors", "model.fp16.safetensors")
+FILES = (
+    *("model.safetensors", "model.fp16.safetensors"),
+    *("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.fp16.safetensors"),
+)
 INDICES = ("model.safetensors.index.json", "model.safetensors.index.fp16.json")
 FLOATS = ("F64", "F32", "F16", "BF16")
 KERNEL_AXES = {2: (1, 0), 3: (2, 1, 0), 4: (2, 3, 1, 0)}
@@ -76,15 +80,18 @@ def _open(file: Path) -> Any:
 
 
 def name_of(path: tuple[str, ...], names: Mapping[str, str]) -> str:
-    """The tensor's name for a parameter of the module, mapped part by part; `block_` is the blocks' prefix.
+    """The tensor's name for a parameter of the module, mapped part by part; a name like `block_` is a prefix.
 
     >>> name_of(("block_3", "up", "kernel"), {"block_": "layers.", "up": "fc1", "kernel": "weight"})
     'layers.3.fc1.weight'
     """
-    parts = (
-        names["block_"] + part[6:] if part.startswith("block_") else names.get(part, part) for part in path
-    )
-    return ".".join(parts)
+    prefixes = [name for name in names if name.endswith("_")]
+
+    def mapped(part: str) -> str:
+        prefix = next((prefix for prefix in prefixes if part.startswith(prefix)), None)
+        return names.get(part, part) if prefix is None else names[prefix] + part.removeprefix(prefix)
+
+    return ".".join(map(mapped, path))
 
 
 def read_params(tensors: Mapping[str, Path], shapes: Any, names: Mapping[str, str], blocks: str) -> Any:
@@ -104,15 +111,27 @@ def read_params(tensors: Mapping[str, Path], shapes: Any, names: Mapping[str, st
     keys = [name_of(path, names) for path in paths]
     missing = [key for key in keys if key not in tensors]
     if missing:
-        raise ValueError(f"{_location(tensors)} has no tensor {missing[0]!r}, which its config.json requires")
+        raise ValueError(f"{_location(tensors)} has no tensor {missing[0]!r}, which the network requires")
     unused = sorted(key for key in tensors if key.startswith(blocks) and key not in keys)
     if unused:
-        raise ValueError(f"{tensors[unused[0]]} has the tensor {unused[0]!r}, which its config.json lacks")
+        raise ValueError(f"{tensors[unused[0]]} has the tensor {unused[0]!r}, which the network lacks")
     arrays = [
         _read(tensors[key], key, leaf.shape, _axes(path, leaf.ndim))
         for key, path, (_, leaf) in zip(keys, paths, leaves, strict=True)
     ]
     return jax.device_put(jax.tree.unflatten(tree, arrays))
+
+
+def shape_of(tensors: Mapping[str, Path], key: str) -> tuple[int, ...]:
+    """The shape of a tensor, as stored.
+
+    Raises:
+        ValueError: there is none of that name.
+    """
+    if key not in tensors:
+        raise ValueError(f"{_location(tensors)} has no tensor {key!r}, which the network requires")
+    with _open(tensors[key]) as opened:
+        return tuple(opened.get_slice(key).get_shape())
 
 
 def _location(tensors: Mapping[str, Path]) -> Path:
@@ -139,13 +158,13 @@ def _read(file: Path, key: str, shape: tuple[int, ...], axes: tuple[int, ...]) -
             raise ValueError(f"{file} has no tensor {key!r}, although the index lists it there")
         found = opened.get_slice(key)
         stored = tuple(found.get_shape())
-        if stored != expected:
+        if stored not in (expected, (*expected, 1, 1)):
             raise ValueError(
-                f"{file}: tensor {key!r} has the shape {stored}, expected {expected} by config.json"
+                f"{file}: tensor {key!r} has the shape {stored}, expected {expected} by the network"
             )
         if found.get_dtype() not in FLOATS:
             raise ValueError(
                 f"{file}: tensor {key!r} is {found.get_dtype()}: must be one of {', '.join(FLOATS)}"
             )
         array = np.asarray(opened.get_tensor(key)).astype(np.float32)
-    return array.transpose(axes)
+    return array.reshape(expected).transpose(axes)

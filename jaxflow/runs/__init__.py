@@ -1,6 +1,7 @@
 """Runs: opening, sampling, training and storing models."""
 
+from jaxflow.runs.autoencoders import load_autoencoder
 from jaxflow.runs.folder import load
 from jaxflow.runs.model import Model
 
-__all__ = ["Model", "load"]
+__all__ = ["Model", "load", "load_autoencoder"]

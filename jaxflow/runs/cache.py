@@ -2,6 +2,7 @@
 
     programs    compiled, so that a script that was run before starts without compiling
     captions    embeddings of a data set's captions by a frozen text encoder
+    latents     moments of a data set's images by a frozen autoencoder
 
 JAX finds a program by a hash of it, of its options, of the devices and of the version of the compiler; what
 cannot be read is compiled again. `JAX_COMPILATION_CACHE_DIR=FOLDER` chooses another folder for programs,

@@ -82,11 +82,13 @@ class Experiment:
     time_deviation: Positive = 1.0
     """Standard deviation of logit t."""
     image_size: Annotated[int, Interval(ge=1, le=MOST_SIZE)] | None = None
-    """Side in pixels to which the images of a folder are resized; other data sets have a fixed size."""
+    """Side in pixels to which the images of a folder, or emoji, are resized; others have a fixed size."""
     hold_out: Annotated[float, Interval(ge=0, lt=1)] = HOLD_OUT
     """Share of a folder's images held out for `evaluate`; 0 to train on all. Other data sets have splits."""
     text_encoder: str | None = None
     """Folder of a pretrained CLIP or T5 encoder for the captions; if None, a small one is trained."""
+    autoencoder: str | None = None
+    """Folder of an autoencoder, in whose latents the flow runs; if None, it runs in pixels."""
     seed: Annotated[int, Interval(ge=0, lt=SEEDS)] = 0
     """Of the initial parameters, the order of the examples, times and noise."""
     checkpoint_every: Annotated[int, Interval(ge=2, le=2**31 - 1)] = 500
@@ -118,10 +120,10 @@ def check(experiment: Experiment) -> None:
             f"weight_limit is missing: with weight = 'velocity' the loss weight of {experiment.prediction}"
             " prediction diverges at t = 0 or t = 1; 10 works well"
         )
-    if experiment.text_encoder is not None and not Path(experiment.text_encoder).expanduser().is_dir():
-        raise FileNotFoundError(
-            f"text_encoder = {experiment.text_encoder}: no such folder; name that of a CLIP or T5 encoder"
-        )
+    for name, kind in (("text_encoder", "a CLIP or T5 encoder"), ("autoencoder", "an autoencoder")):
+        folder = getattr(experiment, name)
+        if folder is not None and not Path(folder).expanduser().is_dir():
+            raise FileNotFoundError(f"{name} = {folder}: no such folder; name that of {kind}")
 
 
 def fitted(experiment: Experiment, codec: Codec) -> Experiment:

@@ -1,6 +1,7 @@
 """A run folder: what was trained, on what, and the results.
 
 config.json     the experiment, the space of its flow, the labels or captions, the data folder
+autoencoder.*   in whose latents the flow runs, if it does
 data.png        a sample of the images that were read from a folder
 metrics.jsonl   a line every few steps
 tensorboard/    the same and the preview images, for TensorBoard
@@ -29,11 +30,12 @@ import numpy as np
 from jaxflow import nn, places
 from jaxflow.places import Place, bucket_errors, filesystem
 from jaxflow.ranges import COUNT, quoted
-from jaxflow.runs import exported, schema
+from jaxflow.runs import autoencoders, exported, schema
 from jaxflow.runs.configuration import Experiment, differences
 from jaxflow.runs.limits import blocks_of
 from jaxflow.runs.model import Model
 from jaxflow.runs.run import Run
+from jaxflow.spaces import Latents
 from jaxflow.training.checkpoint import Checkpoints
 from jaxflow.training.files import atomic_write
 from jaxflow.training.step import Params
@@ -110,6 +112,8 @@ def store(directory: Place, run: Run) -> None:
             raise ValueError(
                 f"{directory} holds another experiment: {'; '.join(changed)}. Choose another --out"
             )
+    elif isinstance(run.space, Latents):
+        autoencoders.store(directory, run.space.autoencoder)
     fields = encoded(run)
     write_json(config, fields | {"sha256": _hash(fields)})
 
@@ -136,8 +140,13 @@ def export(file: Place, run: Run, params: Params, step: int) -> None:
     Raises:
         OSError: the file cannot be written.
     """
-    # data_dir is a path of this machine: it would disclose names and mean nothing elsewhere.
-    exported.write(file, params, encoded(dataclasses.replace(run, data_dir="")) | {"step": step})
+    # Paths of this machine would disclose names and mean nothing elsewhere.
+    experiment = dataclasses.replace(run.experiment, autoencoder=None)
+    fields = encoded(dataclasses.replace(run, experiment=experiment, data_dir=""))
+    parts = {"model": params}
+    if isinstance(run.space, Latents):
+        parts["autoencoder"] = run.space.autoencoder.params
+    exported.write(file, parts, fields | {"step": step})
 
 
 def open_run(place: Place, classes: Iterable[type] = ()) -> Run:
@@ -159,7 +168,8 @@ def open_run(place: Place, classes: Iterable[type] = ()) -> Run:
     if not isinstance(config, dict):
         raise ValueError(f"{place} is damaged: its configuration is {type(config).__name__}")
     fields = {name: value for name, value in config.items() if name != "step"}
-    return _decoded(place, fields, classes, tensors=len(jax.tree.leaves(params)))
+    run = _decoded(place, fields, classes, tensors=len(jax.tree.leaves(params)))
+    return _with_autoencoder(run, place, params.get("autoencoder"))
 
 
 def _open_folder(directory: Place, classes: Iterable[type]) -> Run:
@@ -176,7 +186,21 @@ def _open_folder(directory: Place, classes: Iterable[type]) -> Run:
         raise ValueError(
             f"{config} is damaged, or written by another version of jaxflow: {error!r}"
         ) from None
-    return _decoded(config, fields, classes)
+    run = _decoded(config, fields, classes)
+    if not isinstance(run.space, Latents):
+        return run
+    file = directory / autoencoders.FILE
+    if not file.exists():
+        raise FileNotFoundError(f"{file} does not exist: copy it there, the run needs it")
+    return _with_autoencoder(run, file, exported.read(file)[0])
+
+
+def _with_autoencoder(run: Run, file: Place, params: Params) -> Run:
+    """The run with the weights of its autoencoder, if it has one."""
+    if not isinstance(run.space, Latents):
+        return run
+    autoencoder = autoencoders.with_params(run.space.autoencoder, file, params)
+    return dataclasses.replace(run, space=dataclasses.replace(run.space, autoencoder=autoencoder))
 
 
 def _decoded(file: Place, fields: dict[str, Any], classes: Iterable[type], tensors: int | None = None) -> Run:
@@ -228,7 +252,8 @@ def newest_params(place: Place, run: Run, like: Params | None = None) -> tuple[i
     """
     like = run.shapes if like is None else like
     if place.is_file():
-        params, config = exported.read(place)
+        parts, config = exported.read(place)
+        params = parts.get("model", {})
         exported.check(place, params, like)
         if type(config.get("step")) is not int or not 0 <= config["step"] <= COUNT:
             raise ValueError(f"{place} is damaged: its step is {quoted(config.get('step'))}")

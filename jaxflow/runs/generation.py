@@ -146,7 +146,11 @@ class Generator:
         program = self._programs.get(w, partial(self._any_scale, w=np.float32(w)))
         away = self.model.null if negative is None else negative
         networks = self.params if params is None else self.params | {"model": params}
-        draw = lambda block: program(networks, block, away, seed=np.uint32(seed))  # noqa: E731
+
+        def draw(block: Request) -> Any:
+            events, finite = program(networks, block, away, seed=np.uint32(seed))
+            return self.model.to_images(events), finite
+
         images, finite = self._in_blocks(draw, wanted, f"sample w={w:.6g}", self.block_size)
         if not finite.all():
             raise FloatingPointError(f"w = {w}: images are not finite; use more --steps or a smaller w")
@@ -166,13 +170,15 @@ class Generator:
         def program(params: Params, seed: Any, block: Request) -> Any:
             at = partial(self.draw, params, block, self.model.null, seed=seed)
             swept = sweeps.sweep(at, axes, chunk=chunk)
-            # Images first, as in all blocks.
+            # Examples first, as in all blocks.
             return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 2, 0), swept)
 
-        images, finite = self._in_blocks(
-            *(partial(program, self.params, np.uint32(seed)), wanted, f"{self.rule}"),
-            max(1, self.block_size // chunk),
-        )
+        def draw(block: Request) -> Any:
+            events, finite = program(self.params, np.uint32(seed), block)
+            images = self.model.to_images(events.reshape(-1, *self.model.event_shape))
+            return images.reshape(*finite.shape, *images.shape[1:]), finite
+
+        images, finite = self._in_blocks(draw, wanted, f"{self.rule}", max(1, self.block_size // chunk))
         where = [(scales[i], sigmas[j]) for i, j in np.argwhere(~finite.all(axis=0))]
         if where:
             raise FloatingPointError(
@@ -187,8 +193,8 @@ class Generator:
 
     def draw(
         self, params: dict[str, Params], wanted: Request, away: Condition, *, seed: Any, w: Scale, sigma: Any
-    ) -> tuple[UInt8[Array, "b h w c"], Bool[Array, " b"]]:
-        """Images, and which of them are finite: the pure function that the programs compile.
+    ) -> tuple[Float[Array, "b *event"], Bool[Array, " b"]]:
+        """Events, and which of them are finite: the pure function that the programs compile.
 
         Args:
             params: as the attribute `params`.
@@ -204,7 +210,7 @@ class Generator:
         field = self._rule(self._guides(params))(model.field, wanted.y, away, w)
         walk = per_example.fold_in(keys, 1)
         events = integrate(walk, field, model.path, noise, solver=self._solver, grid=self._grid, sigma=sigma)
-        return model.to_images(events), jnp.all(jnp.isfinite(events), axis=tuple(range(1, events.ndim)))
+        return events, jnp.all(jnp.isfinite(events), axis=tuple(range(1, events.ndim)))
 
     def _rule(self, guides: Guides) -> Rule:
         return rules.RULES[self.rule](guides) if isinstance(self.rule, str) else self.rule

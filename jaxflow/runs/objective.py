@@ -60,14 +60,15 @@ def objective(run: Run) -> Objective:
     loss = losses.classifier_free(loss_of(experiment), run.codec.null, experiment.condition_dropout)
 
     def of(params, key, batch):
-        match_key, dropout_key = jax.random.split(key)
+        match_key, dropout_key, latent_key = jax.random.split(key, 3)
         # By the first example here: under pmap and accumulation each part has dropout of its own.
         rngs = {"dropout": jax.random.fold_in(dropout_key, batch["number"][0])}
         # Without `prediction` the field is the raw output of the network.
         options: Any = {"train": True, "rngs": rngs} if isinstance(network, linen.Module) else {}
         field = fields.from_network(network, params, experiment.path, **options)
-        keys = per_example.numbered(match_key, batch["number"])
-        value = loss(keys, field, experiment.path, space.encode(batch["image"]), batch["y"])
+        keys, latent_keys = (per_example.numbered(key, batch["number"]) for key in (match_key, latent_key))
+        data = space.events(batch[space.entry], latent_keys)
+        value = loss(keys, field, experiment.path, data, batch["y"])
         return value / np.prod(space.event_shape)
 
     return of

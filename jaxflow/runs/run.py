@@ -10,15 +10,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxflow import spaces
 from jaxflow.data.codecs import Codec
 from jaxflow.data.dataset import Dataset
 from jaxflow.data.datasets import data_directory, open_dataset
-from jaxflow.runs import cache
+from jaxflow.runs import cache, latents
+from jaxflow.runs.autoencoders import load_autoencoder
 from jaxflow.runs.configuration import Experiment, apply_of
 from jaxflow.runs.frozen_text import FrozenText, with_embeddings
 from jaxflow.runs.model import Model
-from jaxflow.spaces import Space
+from jaxflow.spaces import Latents, Pixels, Space
 from jaxflow.training.step import Params
 
 
@@ -83,6 +83,12 @@ class Run:
         except ValueError as error:
             raise ValueError(f"{place}: {error}") from None
 
+    def stored(self, dataset: Dataset) -> Dataset:
+        """A data set with what the space stores of images, for training."""
+        if isinstance(self.space, Latents):
+            return latents.with_moments(dataset, self.space.autoencoder)
+        return dataset
+
     def fits(self, other: Any) -> bool:
         """Whether a data set, or another run, has the same image shape and the same classes or words."""
         shape = other.space.image_shape if isinstance(other, Run) else other.image_shape
@@ -98,16 +104,27 @@ def open_data(experiment: Experiment, split: str, data_dir: str | None) -> Datas
     return with_embeddings(dataset, FrozenText(experiment.text_encoder), cache.directory() / "captions")
 
 
-def new_run(experiment: Experiment, dataset: Dataset, data_dir: str | None) -> Run:
-    """The run of an experiment on a data set.
+def new_run(experiment: Experiment, dataset: Dataset, data_dir: str | None, before: Run | None = None) -> Run:
+    """The run of an experiment on a data set, in the space of the run that it resumes, if there is one.
 
     Raises:
-        ValueError: the network does not fit the images.
+        ValueError: the network does not fit the images or their latents, or the autoencoder the images.
+        FileNotFoundError: there is no such autoencoder.
     """
-    space = spaces.Pixels(dataset.image_shape)
+    if before is not None and _same_space(before, experiment, dataset):
+        space = before.space
+    elif experiment.autoencoder is None:
+        space = Pixels(dataset.image_shape)
+    else:
+        space = latents.space_of(dataset, load_autoencoder(experiment.autoencoder))
     run = Run(experiment, str(data_directory(data_dir).absolute()), space, dataset.codec)
     check_network(run)
     return run
+
+
+def _same_space(before: Run, experiment: Experiment, dataset: Dataset) -> bool:
+    was, now = before.experiment.autoencoder, experiment.autoencoder
+    return (was, before.space.image_shape) == (now, dataset.image_shape)
 
 
 def check_network(run: Run) -> None:

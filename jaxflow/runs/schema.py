@@ -26,7 +26,8 @@ from jaxflow.ranges import quoted
 from jaxflow.runs.frozen_text import FrozenText
 
 CLASSES: tuple[type, ...] = (
-    *(Classes, Captions, FrozenText, spaces.Pixels, nn.DiT, nn.UNet, nn.LabUNet),
+    *(Classes, Captions, FrozenText, nn.DiT, nn.UNet, nn.LabUNet),
+    *(spaces.Pixels, spaces.Latents, spaces.Autoencoder, nn.AutoencoderKL, nn.AutoencoderTiny),
     *(nn.ClassTable, nn.VectorMLP, nn.TextEncoder, nn.TokenProjection, nn.CompositeEncoder),
     *(paths.Cosine, paths.Linear, paths.SquareRoot, paths.VariancePreserving),
 )
@@ -86,9 +87,9 @@ def classes_in(value: Any) -> Iterator[type]:
 
 
 def fields_of(kind: type) -> list[dataclasses.Field]:
-    """The fields of a dataclass, or the attributes of a Flax module."""
+    """The fields of a dataclass that count in a comparison, or the attributes of a Flax module."""
     hidden = ("parent", "name") if issubclass(kind, linen.Module) else ()
-    return [field for field in dataclasses.fields(kind) if field.name not in hidden]
+    return [field for field in dataclasses.fields(kind) if field.compare and field.name not in hidden]
 
 
 def options_of(value: Any) -> dict[str, Any]:

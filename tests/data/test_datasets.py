@@ -118,7 +118,7 @@ def test_an_empty_data_dir_is_rejected(name):
 
 def test_options_of_folders_are_rejected_for_other_data_sets(data_dir):
     for options in ({"image_size": 32}, {"hold_out": 0.2}, {"hold_out": 0}):
-        with pytest.raises(ValueError, match=r"(image_size|hold_out) = .*only .*`folder`"):
+        with pytest.raises(ValueError, match=r"(image_size|hold_out) = .*only .*folder"):
             open_dataset("digits", "train", data_dir, **options)
 
 

@@ -11,8 +11,8 @@ from flax import linen
 from jaxflow import nn
 from jaxflow.nn.attributes import names_of
 from jaxflow.nn.conditioning import Encoded
+from jaxflow.nn.image_blocks import AttentionBlock, Down, GroupNorm, ResidualBlock, Up
 from jaxflow.nn.unet import Decoder, Encoder, Head, Midcoder, unet_32, unet_64, unet_256
-from jaxflow.nn.unet_blocks import AttentionBlock, Down, GroupNorm, ResidualBlock, Up
 
 KEY = jax.random.key(0)
 X, T, Y = normal(2, 4, 4, 1), jnp.array([0.1, 0.9]), jnp.array([0, 3])

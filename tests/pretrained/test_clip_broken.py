@@ -83,7 +83,7 @@ BROKEN = {
     "shape": (
         edit_weights(lambda t: t.update({QUERY: torch.zeros(32, 31)})),
         ValueError,
-        rf"'{QUERY}' has the shape \(32, 31\), expected \(32, 32\) by config.json",
+        rf"'{QUERY}' has the shape \(32, 31\), expected \(32, 32\) by the network",
     ),
     "quantised": (
         edit_weights(lambda t: t.update({QUERY: torch.zeros(32, 32, dtype=torch.int8)})),
@@ -93,7 +93,7 @@ BROKEN = {
     "fewer_blocks": (
         edit_config(num_hidden_layers=2),
         ValueError,
-        "has the tensor 'text_model.encoder.layers.2.*', which its config.json lacks",
+        "has the tensor 'text_model.encoder.layers.2.*', which the network lacks",
     ),
     "depth": (
         edit_config(num_hidden_layers=10**9),

@@ -236,7 +236,7 @@ BROKEN = {
     "fewer_blocks": (
         edit_config(num_layers=2),
         ValueError,
-        "has the tensor 'encoder.block.2.*config.json lacks",
+        "has the tensor 'encoder.block.2.*the network lacks",
     ),
 }
 

@@ -22,7 +22,7 @@ def preset(name) -> Experiment:
 
 
 def test_there_are_the_presets():
-    assert set(presets.names()) == {"digits", "folder", "mnist", "shapes", "shapes_dit"}
+    assert set(presets.names()) == {"digits", "emoji", "folder", "mnist", "shapes", "shapes_dit"}
 
 
 @pytest.mark.parametrize("name", presets.names())
@@ -42,6 +42,7 @@ CLASSES, CAPTIONS = Classes(("a", "b")), Captions(("red", "circle"), 4)
         ("mnist", (28, 28, 1), CLASSES),
         ("shapes", (32, 32, 3), CAPTIONS),
         ("shapes_dit", (32, 32, 3), CAPTIONS),
+        ("emoji", (8, 8, 32), CAPTIONS),
         ("folder", (64, 64, 3), CLASSES),
         ("folder", (64, 64, 3), CAPTIONS),
     ],

@@ -1,0 +1,154 @@
+"""The autoencoder of Stable Diffusion: residual blocks at each resolution, attention at the lowest.
+
+    encode    images (b, h, w, c) in [-1, 1] -> moments of the latents (b, h / f, w / f, 2 k)
+    decode    latents (b, h / f, w / f, k) -> images (b, h, w, c), to be clipped to [-1, 1]
+
+with f = patch * 2^(resolutions - 1). The moments are the mean and the log variance of each latent. A plain
+autoencoder, `variational = False`, has no variance: its encoder returns the latents. Resolution is halved by
+convolutions that pad on the right and below only.
+
+Source: Rombach et al. 2112.10752, appendix E.1; Esser et al. 2012.09841.
+"""
+
+from functools import partial
+
+import flax.linen as linen
+from jaxtyping import Array, Float
+
+from jaxflow.nn.attributes import Depth, Dtype, Patch, Width, Widths, check
+from jaxflow.nn.convolution import Convolution
+from jaxflow.nn.image_blocks import AttentionBlock, Down, GroupNorm, Image, ResidualBlock, Up
+from jaxflow.nn.patches import from_patches, to_patches
+
+
+class AutoencoderKL(linen.Module):
+    """An encoder and a decoder, with the layers of `AutoencoderKL` in diffusers.
+
+    Attributes:
+        channels: of the images.
+        latents: channels of the latents.
+        widths: channels per resolution, from the highest down.
+        blocks: residual blocks per resolution in the encoder; the decoder has one more.
+        groups: of the group norms; must divide the widths.
+        attention: whether pixels attend to each other at the lowest resolution.
+        quant: whether a 1 x 1 convolution follows the encoder and another one precedes the decoder.
+        variational: whether the encoder returns moments.
+        patch: side of the patches that the first layer sees as one pixel; 1 in Stable Diffusion.
+        dtype: compute type.
+    """
+
+    channels: Width = 3
+    latents: Width = 4
+    widths: Widths = (128, 256, 512, 512)
+    blocks: Depth = 2
+    groups: Width = 32
+    attention: bool = True
+    quant: bool = True
+    variational: bool = True
+    patch: Patch = 1
+    dtype: Dtype = "float32"
+
+    @property
+    def factor(self) -> int:
+        """Pixels to a latent, along each side."""
+        return self.patch * 2 ** (len(self.widths) - 1)
+
+    def setup(self) -> None:
+        check(self)
+        odd = next((width for width in self.widths if width % self.groups), None)
+        if odd is not None:
+            raise ValueError(f"groups = {self.groups}: must divide the widths, and {odd} is no multiple")
+        moments = self.latents * (2 if self.variational else 1)
+        options = (self.widths, self.blocks, self.groups, self.attention, self.dtype)
+        self.encoder = Encoder(moments, *options)
+        self.decoder = Decoder(self.patch**2 * self.channels, *options)
+        if self.quant:
+            self.quant_conv, self.post_quant_conv = linen.Dense(moments), linen.Dense(self.latents)
+
+    def __call__(self, images: Image) -> Image:
+        """The images decoded from the mean latents."""
+        return self.decode(self.encode(images)[..., : self.latents])
+
+    def encode(self, images: Image) -> Image:
+        """(b, h, w, c) -> (b, h / f, w / f, 2 k), or k if not variational.
+
+        Raises:
+            ValueError: f does not divide height and width.
+        """
+        _, h, w, _ = images.shape
+        if h % self.factor or w % self.factor:
+            raise ValueError(f"images of {h} x {w}: both sides must be multiples of {self.factor}")
+        moments = self.encoder(to_patches(images, self.patch))
+        return self.quant_conv(moments) if self.quant else moments
+
+    def decode(self, latents: Image) -> Image:
+        """(b, h / f, w / f, k) -> (b, h, w, c)."""
+        latents = self.post_quant_conv(latents) if self.quant else latents
+        return from_patches(self.decoder(latents), self.patch)
+
+
+class Encoder(linen.Module):
+    """Images to `out` channels at the lowest resolution."""
+
+    out: int
+    widths: tuple[int, ...]
+    blocks: int
+    groups: int
+    attention: bool
+    dtype: Dtype
+
+    @linen.compact
+    def __call__(self, x: Image) -> Image:
+        block = partial(ResidualBlock, groups=self.groups, dtype=self.dtype)
+        x = Convolution(self.widths[0], dtype=self.dtype, name="conv_in")(x)
+        for i, width in enumerate(self.widths):
+            if i:
+                x = Down(self.widths[i - 1], "strided", self.dtype, name=f"down_{i - 1}")(x)
+            for j in range(self.blocks):
+                x = block(width, name=f"block_{i}_{j}")(x)
+        x = Middle(self.groups, self.attention, self.dtype, name="middle")(x)
+        return _out(x, self.out, self.groups)
+
+
+class Decoder(linen.Module):
+    """Latents to `out` channels at the highest resolution."""
+
+    out: int
+    widths: tuple[int, ...]
+    blocks: int
+    groups: int
+    attention: bool
+    dtype: Dtype
+
+    @linen.compact
+    def __call__(self, x: Image) -> Image:
+        block = partial(ResidualBlock, groups=self.groups, dtype=self.dtype)
+        x = Convolution(self.widths[-1], dtype=self.dtype, name="conv_in")(x)
+        x = Middle(self.groups, self.attention, self.dtype, name="middle")(x)
+        for i, width in enumerate(reversed(self.widths)):
+            if i:
+                x = Up(x.shape[-1], "nearest", self.dtype, name=f"up_{i - 1}")(x)
+            for j in range(self.blocks + 1):
+                x = block(width, name=f"block_{i}_{j}")(x)
+        return _out(x, self.out, self.groups)
+
+
+class Middle(linen.Module):
+    """Two residual blocks, with attention in between."""
+
+    groups: int
+    attention: bool
+    dtype: Dtype
+
+    @linen.compact
+    def __call__(self, x: Image) -> Image:
+        block = partial(ResidualBlock, x.shape[-1], groups=self.groups, dtype=self.dtype)
+        x = block(name="block_0")(x)
+        if self.attention:
+            x = AttentionBlock(1, dtype=self.dtype, groups=self.groups, name="attention")(x)
+        return block(name="block_1")(x)
+
+
+def _out(x: Image, channels: int, groups: int) -> Float[Array, "b _ _ _"]:
+    """The last layers of the calling module, in float32."""
+    return Convolution(channels, name="conv_out")(linen.silu(GroupNorm(groups, name="norm_out")(x)))

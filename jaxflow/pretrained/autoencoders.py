@@ -1,0 +1,47 @@
+"""The world's autoencoders, from folders on disk with the names of their published files.
+
+TAESD and its relatives: encoder and decoder in one file, `encoder.` and `decoder.` before the names, which
+are the numbers of layers in the published sequences. Channels, and whether it is that of FLUX.2, follow from
+the tensors.
+"""
+
+from pathlib import Path
+
+from jaxflow.nn.autoencoder_tiny import AutoencoderTiny
+from jaxflow.pretrained.folders import Folder
+from jaxflow.pretrained.tensors import find_tensors, read_params, shape_of
+from jaxflow.spaces import Autoencoder
+
+NAMES = {
+    "layer_": "",
+    "conv_": "conv.",
+    "widen": "pool.0",
+    "norm": "pool.1",
+    "narrow": "pool.3",
+    "kernel": "weight",
+    "scale": "weight",
+}
+"""Names in the module -> names in the file."""
+IMAGES, LATENTS, POOLED = "encoder.0.weight", "encoder.14.weight", "encoder.11.pool.0.weight"
+
+
+def load(folder: Folder) -> Autoencoder:
+    """Read an autoencoder.
+
+    Raises:
+        FileNotFoundError: the folder does not exist, or has no weights.
+        ValueError: the weights are not those of a TAESD, or do not fit together; the message names the file.
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        raise FileNotFoundError(
+            f"folder {str(root)!r} does not exist: put the autoencoder there, nothing is downloaded"
+        )
+    tensors = find_tensors(root)
+    network = AutoencoderTiny(
+        channels=shape_of(tensors, IMAGES)[1],
+        latents=shape_of(tensors, LATENTS)[0],
+        pooled=POOLED in tensors,
+    )
+    params = read_params(tensors, Autoencoder(network).shapes, NAMES, "")
+    return Autoencoder(network, params)

@@ -1,0 +1,120 @@
+"""An autoencoder: a network that maps images to latents and back, with its parameters.
+
+autoencoder = jaxflow.load_autoencoder("taef2")
+latents = autoencoder.encode(images)        # uint8 (b, h, w, c) -> float32 (b, h / f, w / f, k)
+autoencoder.decode(latents)                 # -> uint8 (b, h, w, c)
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Protocol, runtime_checkable
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float, UInt8
+
+from jaxflow.spaces import moments
+from jaxflow.spaces.pixels import Pixels
+
+
+@runtime_checkable
+class Network(Protocol):
+    """A Flax module with the methods `encode` and `decode` of images in [-1, 1]; see `nn.AutoencoderKL`."""
+
+    @property
+    def channels(self) -> int:
+        """Channels c of the images."""
+        ...
+
+    @property
+    def latents(self) -> int:
+        """Channels k of the latents."""
+        ...
+
+    @property
+    def factor(self) -> int:
+        """Pixels to a latent along each side, f."""
+        ...
+
+    @property
+    def variational(self) -> bool:
+        """Whether `encode` returns moments, of 2 k channels, instead of latents."""
+        ...
+
+    @property
+    def init(self) -> Callable[..., Any]:
+        """The initial parameters, from a key and images."""
+        ...
+
+    @property
+    def apply(self) -> Callable[..., Any]:
+        """Calls the method of a name."""
+        ...
+
+
+@dataclass(frozen=True)
+class Autoencoder:
+    """A network with its parameters, which a configuration does not hold."""
+
+    network: Network
+    params: Any = field(default=None, compare=False, repr=False)
+
+    @property
+    def shapes(self) -> Any:
+        """Shapes of the parameters; nothing is computed."""
+        images = jax.ShapeDtypeStruct(
+            (1, self.network.factor, self.network.factor, self.network.channels), np.float32
+        )
+        return jax.eval_shape(self.network.init, jax.random.key(0), images)["params"]
+
+    def moments(self, images: UInt8[Array | np.ndarray, "b h w c"]) -> Float[Array, "b i j m"]:
+        """Means and log variances of the latents, along the last axis; the latents, if not variational.
+
+        Raises:
+            ValueError: the images are not uint8, or have a shape that the network does not take.
+        """
+        self.latent_shape(images.shape[1:])
+        return _encode(self.network, self.params, images)
+
+    def encode(self, images: UInt8[Array | np.ndarray, "b h w c"]) -> Float[Array, "b i j k"]:
+        """The latents of images, of a variational autoencoder their means; errors as of `moments`."""
+        found = self.moments(images)
+        return moments.split(found)[0] if self.network.variational else found
+
+    def decode(self, latents: Float[Array | np.ndarray, "b i j k"]) -> UInt8[Array, "b h w c"]:
+        """The images of latents.
+
+        Raises:
+            ValueError: the latents have another number of channels.
+        """
+        if latents.shape[-1] != self.network.latents:
+            raise ValueError(
+                f"latents have {latents.shape[-1]} channels: the autoencoder's have {self.network.latents}"
+            )
+        return _decode(self.network, self.params, latents)
+
+    def latent_shape(self, image_shape: tuple[int, ...]) -> tuple[int, int, int]:
+        """(h, w, c) -> (h / f, w / f, k).
+
+        Raises:
+            ValueError: the images have other channels, or a side that is no multiple of f.
+        """
+        (h, w, c), f = image_shape, self.network.factor
+        if c != self.network.channels:
+            raise ValueError(f"images have {c} channels: the autoencoder's have {self.network.channels}")
+        if h % f or w % f:
+            raise ValueError(f"images are {h} x {w}: the autoencoder needs multiples of {f}")
+        return h // f, w // f, self.network.latents
+
+
+@partial(jax.jit, static_argnums=0)
+def _encode(network: Network, params: Any, images: UInt8[Array, "b h w c"]) -> Float[Array, "b i j m"]:
+    _, h, w, c = images.shape
+    return network.apply({"params": params}, Pixels((h, w, c)).encode(images), method="encode")
+
+
+@partial(jax.jit, static_argnums=0)
+def _decode(network: Network, params: Any, latents: Float[Array, "b i j k"]) -> UInt8[Array, "b h w c"]:
+    images = network.apply({"params": params}, latents, method="decode")
+    return Pixels(images.shape[1:]).decode(images)

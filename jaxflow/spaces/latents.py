@@ -1,0 +1,69 @@
+"""The events are the latents of an autoencoder, each channel centred and scaled to variance one.
+
+    event = (latent - mean) / deviation
+
+The autoencoder is frozen: the loss sees stored moments, computed once, so that no gradient can reach it.
+
+Source: "Building an Image Generator", section on latent spaces; Rombach et al. 2112.10752.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import jax.numpy as jnp
+import numpy as np
+from annotated_types import Gt, Len
+from jaxtyping import Array, Float, UInt8
+
+from jaxflow.spaces import moments
+from jaxflow.spaces.autoencoder import Autoencoder
+from jaxflow.spaces.pixels import Side
+from jaxflow.typing import Keys
+
+
+@dataclass(frozen=True)
+class Latents:
+    """Normalised latents.
+
+    Attributes:
+        image_shape: (h, w, c).
+        autoencoder: encodes and decodes.
+        mean: of each channel of the latents.
+        deviation: standard deviation of each channel.
+    """
+
+    image_shape: tuple[Side, Side, Side]
+    autoencoder: Autoencoder
+    mean: Annotated[tuple[float, ...], Len(1)]
+    deviation: Annotated[tuple[Annotated[float, Gt(0)], ...], Len(1)]
+    entry = "moments"
+
+    def __post_init__(self) -> None:
+        k = self.event_shape[-1]
+        for name, numbers in (("mean", self.mean), ("deviation", self.deviation)):
+            if len(numbers) != k:
+                raise ValueError(f"{name} has {len(numbers)} numbers: expected one for each of {k} channels")
+
+    @property
+    def event_shape(self) -> tuple[int, int, int]:
+        """(h / f, w / f, k)."""
+        return self.autoencoder.latent_shape(self.image_shape)
+
+    def events(
+        self, stored: Float[Array | np.ndarray, "b i j m"], keys: Keys | None = None
+    ) -> Float[Array, "b i j k"]:
+        """Events from moments: drawn by one key or one per example, or without keys the means."""
+        latents = jnp.asarray(stored).astype(jnp.float32)
+        if self.autoencoder.network.variational:
+            latents = moments.split(latents)[0] if keys is None else moments.sample(keys, latents)
+        mean, deviation = (jnp.asarray(numbers)[None, None, None] for numbers in (self.mean, self.deviation))
+        return (latents - mean) / deviation
+
+    def encode(self, images: UInt8[Array | np.ndarray, "b h w c"]) -> Float[Array, "b i j k"]:
+        """The events of images, of a variational autoencoder their means."""
+        return self.events(self.autoencoder.moments(images))
+
+    def decode(self, events: Float[Array | np.ndarray, "b i j k"]) -> UInt8[Array, "b h w c"]:
+        """The images of events."""
+        mean, deviation = (jnp.asarray(numbers)[None, None, None] for numbers in (self.mean, self.deviation))
+        return self.autoencoder.decode(jnp.asarray(events) * deviation + mean)
