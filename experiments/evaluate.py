@@ -6,7 +6,8 @@ The columns are those of `experiments/report/quality.py`, for captions of `exper
 and the last row has the figures of real images. Writes evaluation.json and evaluation.png.
 
 For `shapes` an exact reader of its scenes decides instead which claims of a caption are true of its image
-(`experiments/report/alignment.py`).
+(`experiments/report/alignment.py`), and for `emoji` whether the nearest of all pictures is the one named
+(`experiments/report/retrieval.py`).
 """
 
 import math
@@ -20,7 +21,7 @@ import tyro
 
 from experiments.cli import refusing, script
 from experiments.opening import Opened, Source, open_model
-from experiments.report import alignment, captioned, quality
+from experiments.report import alignment, captioned, quality, retrieval
 from experiments.report.plots import curves_over_w, scale_name
 from experiments.report.tables import print_table, write_json
 from jaxflow import ranges
@@ -49,7 +50,8 @@ class Arguments:
     per_label: int = 100
     """Images per class on average; classes have the frequencies of the held-out images."""
     captions: int = 500
-    """Held-out captions used as prompts, for a run trained on captions; for `shapes`, of each split."""
+    """Held-out captions used as prompts, for a run trained on captions; for `shapes` and `emoji`, of each
+    split."""
     rule: str = "classifier_free"
     """Guidance rule: classifier_free, interval, increasing, rescaled, projected, zero_star, rectified,
     classifier or autoguidance."""
@@ -112,8 +114,11 @@ def report_of(
         ValueError: there are too few or too many images, or they are not those of the training.
         OSError: the data are not there.
     """
+    asked = (out, opened.split, arguments.w, arguments.captions, made)
     if opened.run.experiment.dataset == "shapes":
-        return alignment.report(out, opened.split, arguments.w, arguments.captions, made)
+        return alignment.report(*asked)
+    if opened.run.experiment.dataset == "emoji":
+        return retrieval.report(*asked, opened.model.space, opened.placement.examples)
     of = of_classes if isinstance(opened.model.codec, Classes) else of_captions
     wanted, measure = of(opened, arguments)
 

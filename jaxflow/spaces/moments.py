@@ -27,6 +27,7 @@ def split(moments: Float[Array, "*b k2"]) -> tuple[Float[Array, "*b k"], Float[A
 def sample(keys: Keys, moments: Float[Array, "b *event k2"]) -> Float[Array, "b *event k"]:
     """Latents with these moments, from one key or one per example."""
     mean, log_variance = split(moments)
+    keys = per_example.keys(keys, len(mean))
     return mean + jnp.exp(log_variance / 2) * per_example.normal(keys, mean.shape[1:])
 
 

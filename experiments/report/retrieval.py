@@ -1,0 +1,146 @@
+"""Text-image alignment of emoji by retrieval: is the nearest of all pictures the one that the prompt names?
+
+    top-1, top-5    share of prompts whose picture is the nearest, or one of the five nearest
+    figure          share of prompts whose figure the nearest picture shows, in any skin tone
+    tone            share of prompts with a skin tone whose tone the nearest picture has
+
+By distance in the space of the flow, top-1 and top-5 also in pixels. Prompts are names of pictures seen in
+training, and the held-out pairs of figure and tone. `decoded` are the real pictures after they have passed
+through the space, the best that a model of it could draw. Writes evaluation.json and evaluation.png.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from jax.sharding import NamedSharding
+from jaxtyping import Float, UInt8
+
+from experiments.report.plots import alignment_over_w, scale_name
+from experiments.report.tables import print_table, write_json
+from jaxflow.data.dataset import Dataset
+from jaxflow.devices import processes
+from jaxflow.devices.blocks import in_blocks
+from jaxflow.emoji.names import figure_and_tone
+from jaxflow.evaluation.retrieval import nearest
+from jaxflow.places import Place
+from jaxflow.runs.requests import Request, request
+from jaxflow.spaces import Space
+
+Images = UInt8[np.ndarray, "n h w c"]
+SPLITS = {"train": "seen", "test": "held out"}
+COLUMNS = ("top-1", "top-5", "figure", "tone", "top-1 pixels", "top-5 pixels")
+MOST = 5
+BLOCK = 32
+"""Images that are encoded or decoded together."""
+
+
+class Gallery:
+    """All pictures of a data set with their names, by which generated ones are retrieved."""
+
+    def __init__(self, datasets: Sequence[Dataset], space: Space, sharding: NamedSharding):
+        examples = [example for each in datasets for example in each.examples(range(len(each)))]
+        self.names = [example["caption"] for example in examples]
+        self.images = np.stack([example["image"] for example in examples])
+        self._space, self._sharding = space, sharding
+        self._features = self._seen(self.images)
+
+    def __call__(self, images: Images, names: Sequence[str]) -> dict[str, float]:
+        """The figures of images of these names."""
+        found = {
+            name: [[self.names[i] for i in row] for row in nearest(features, self._features[name], MOST)]
+            for name, features in self._seen(images).items()
+        }
+        return shares(names, found["events"]) | {
+            f"{name} pixels": share for name, share in shares(names, found["pixels"]).items() if "top" in name
+        }
+
+    def decoded(self, images: Images) -> Images:
+        """Images after they have passed through the space."""
+        return self._blocks(lambda block: self._space.decode(self._space.encode(block)), images)
+
+    def _seen(self, images: Images) -> dict[str, Float[np.ndarray, "n d"]]:
+        events = self._blocks(self._space.encode, images)
+        return {
+            "events": np.asarray(events).reshape(len(images), -1),
+            "pixels": images.reshape(len(images), -1).astype(np.float32),
+        }
+
+    def _blocks(self, function: Callable[[Any], Any], images: Images) -> Any:
+        return in_blocks(function, images, size=BLOCK, sharding=self._sharding, name="encode pictures")
+
+
+def shares(names: Sequence[str], found: Sequence[Sequence[str]]) -> dict[str, float]:
+    """The figures, from the names of the pictures found for each prompt, the nearest first.
+
+    >>> found = [["boy dark skin tone", "girl"], ["girl", "boy"]]
+    >>> shares(["boy light skin tone", "boy"], found)
+    {'top-1': 0.0, 'top-5': 0.5, 'figure': 0.5, 'tone': 0.0}
+    """
+    first = [(figure_and_tone(name), figure_and_tone(row[0])) for name, row in zip(names, found, strict=True)]
+    toned = [(wanted, got) for wanted, got in first if wanted[1] is not None]
+    of = lambda hits: float(np.mean(hits)) if len(hits) else float("nan")  # noqa: E731
+    return {
+        "top-1": of([name == row[0] for name, row in zip(names, found, strict=True)]),
+        "top-5": of([name in row[:MOST] for name, row in zip(names, found, strict=True)]),
+        "figure": of([wanted[0] == got[0] for wanted, got in first]),
+        "tone": of([wanted[1] == got[1] for wanted, got in toned]),
+    }
+
+
+class Prompts:
+    """Some pictures of a split, whose names are prompts."""
+
+    def __init__(self, dataset: Dataset, n: int):
+        order = np.random.default_rng(5).permutation(len(dataset))[:n]
+        examples = dataset.examples(np.sort(order).tolist())
+        self.names = [example["caption"] for example in examples]
+        self.images = np.stack([example["image"] for example in examples])
+        self.wanted: Request = request(dataset.codec, self.names, [dataset.codec.of(e) for e in examples])
+
+
+def report(
+    out: Place,
+    split: Callable[[str], Dataset],
+    scales: Sequence[float],
+    n: int,
+    made: dict[str, Any],
+    space: Space,
+    sharding: NamedSharding,
+) -> Callable[[Callable[..., Images]], None]:
+    """Read the pictures of a run; the returned function measures its images and writes the tables."""
+    datasets = {name: split(part) for part, name in SPLITS.items()}
+    prompts = {name: Prompts(dataset, n) for name, dataset in datasets.items()}
+
+    def report(generate: Callable[..., Images]) -> None:
+        gallery = Gallery(list(datasets.values()), space, sharding)
+        table = {
+            name: [gallery(generate(each.wanted, w), each.names) for w in scales]
+            for name, each in prompts.items()
+        }
+        decoded = {name: gallery(gallery.decoded(each.images), each.names) for name, each in prompts.items()}
+        counts = {name: len(each.names) for name, each in prompts.items()}
+        if processes.is_first():
+            write(out, scales, table, decoded, counts, len(gallery.names), made)
+
+    return report
+
+
+def write(
+    out: Place,
+    scales: Sequence[float],
+    table: dict[str, list[dict[str, float]]],
+    decoded: dict[str, dict[str, float]],
+    counts: dict[str, int],
+    pictures: int,
+    made: dict[str, Any],
+) -> None:
+    """Print the tables, and write them as JSON and as curves."""
+    for split, rows in table.items():
+        print(f"\n{split}: {counts[split]} names, the nearest of {pictures:,} pictures")
+        labelled = [*zip(map(scale_name, scales), rows, strict=True), ("decoded", decoded[split])]
+        print_table("w", COLUMNS, labelled)
+    result = {"names": counts, "pictures": pictures, "sampled": made, "w": list(scales)}
+    write_json(out / "evaluation.json", result | {"table": table, "decoded": decoded})
+    alignment_over_w(scales, table, COLUMNS[:4], out / "evaluation.png")
+    print(f"{out / 'evaluation.png'}\n{out / 'evaluation.json'}")
