@@ -37,8 +37,6 @@ def test_the_pictures_of_a_font_are_a_captioned_data_set(font, tmp_path, monkeyp
     centres = {name: tuple(image[16, 16]) for split in said.values() for name, image in split.items()}
     assert len(set(centres.values())) == len(centres)
     assert tuple(said["train"]["waving hand"][0, 0]) == (255, 255, 255)
-    # Every word of a held-out name occurs in training.
-    assert set(held_out.split()) <= {word for name in said["train"] for word in name.split()}
 
 
 def test_a_font_that_is_not_there_says_how_to_get_one(tmp_path, monkeypatch):
