@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from jaxflow import adaptive as adaptive
+    from jaxflow import autoencoding as autoencoding
     from jaxflow import data as data
     from jaxflow import devices as devices
     from jaxflow import evaluation as evaluation
@@ -40,8 +41,20 @@ if TYPE_CHECKING:
     from jaxflow.runs import load_autoencoder as load_autoencoder
 
 MODULES = (
-    *("adaptive", "data", "devices", "evaluation", "fields", "guidance", "likelihood", "losses", "mixtures"),
-    *("nn", "paths", "per_example", "predictions", "pretrained", "ranges", "runs", "sampling", "shapes"),
+    *("adaptive", "autoencoding", "data", "devices", "evaluation", "fields", "guidance", "likelihood"),
+    *(
+        "losses",
+        "mixtures",
+        "nn",
+        "paths",
+        "per_example",
+        "predictions",
+        "pretrained",
+        "ranges",
+        "runs",
+        "sampling",
+        "shapes",
+    ),
     *("solvers", "spaces", "sweeps", "times", "training", "typing"),
 )
 FROM_RUNS = ("Model", "load", "load_autoencoder")

@@ -11,8 +11,8 @@ from jaxflow.spaces import Autoencoder
 class Halving(linen.Module):
     """Patches of 2 x 2 pixels in another basis; with a log variance of -2 if variational."""
 
-    channels: int = 1
-    latents: int = 4
+    image_channels: int = 1
+    latent_channels: int = 4
     factor: int = 2
     variational: bool = False
 

@@ -19,7 +19,7 @@ LEVELS = {
             ("paths", "nn", "data", "spaces"),
             ("times", "mixtures"),
             ("predictions", "pretrained"),
-            ("solvers", "fields", "guidance", "losses"),
+            ("solvers", "fields", "guidance", "losses", "autoencoding"),
             ("sampling", "adaptive", "training", "evaluation"),
             ("likelihood", "sweeps"),
             ("runs",),

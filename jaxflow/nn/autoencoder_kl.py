@@ -25,11 +25,11 @@ class AutoencoderKL(linen.Module):
     """An encoder and a decoder, with the layers of `AutoencoderKL` in diffusers.
 
     Attributes:
-        channels: of the images.
-        latents: channels of the latents.
-        widths: channels per resolution, from the highest down.
+        image_channels: channels c of the images.
+        latent_channels: channels k of the latents.
+        channels: channels per resolution, from the highest down.
         blocks: residual blocks per resolution in the encoder; the decoder has one more.
-        groups: of the group norms; must divide the widths.
+        groups: of the group norms; must divide the channels.
         attention: whether pixels attend to each other at the lowest resolution.
         quant: whether a 1 x 1 convolution follows the encoder and another one precedes the decoder.
         variational: whether the encoder returns moments.
@@ -37,9 +37,9 @@ class AutoencoderKL(linen.Module):
         dtype: compute type.
     """
 
-    channels: Width = 3
-    latents: Width = 4
-    widths: Widths = (128, 256, 512, 512)
+    image_channels: Width = 3
+    latent_channels: Width = 4
+    channels: Widths = (128, 256, 512, 512)
     blocks: Depth = 2
     groups: Width = 32
     attention: bool = True
@@ -51,23 +51,23 @@ class AutoencoderKL(linen.Module):
     @property
     def factor(self) -> int:
         """Pixels to a latent, along each side."""
-        return self.patch * 2 ** (len(self.widths) - 1)
+        return self.patch * 2 ** (len(self.channels) - 1)
 
     def setup(self) -> None:
         check(self)
-        odd = next((width for width in self.widths if width % self.groups), None)
+        odd = next((width for width in self.channels if width % self.groups), None)
         if odd is not None:
-            raise ValueError(f"groups = {self.groups}: must divide the widths, and {odd} is no multiple")
-        moments = self.latents * (2 if self.variational else 1)
-        options = (self.widths, self.blocks, self.groups, self.attention, self.dtype)
+            raise ValueError(f"groups = {self.groups}: must divide the channels, and {odd} is no multiple")
+        moments = self.latent_channels * (2 if self.variational else 1)
+        options = (self.channels, self.blocks, self.groups, self.attention, self.dtype)
         self.encoder = Encoder(moments, *options)
-        self.decoder = Decoder(self.patch**2 * self.channels, *options)
+        self.decoder = Decoder(self.patch**2 * self.image_channels, *options)
         if self.quant:
-            self.quant_conv, self.post_quant_conv = linen.Dense(moments), linen.Dense(self.latents)
+            self.quant_conv, self.post_quant_conv = linen.Dense(moments), linen.Dense(self.latent_channels)
 
     def __call__(self, images: Image) -> Image:
         """The images decoded from the mean latents."""
-        return self.decode(self.encode(images)[..., : self.latents])
+        return self.decode(self.encode(images)[..., : self.latent_channels])
 
     def encode(self, images: Image) -> Image:
         """(b, h, w, c) -> (b, h / f, w / f, 2 k), or k if not variational.
@@ -91,7 +91,7 @@ class Encoder(linen.Module):
     """Images to `out` channels at the lowest resolution."""
 
     out: int
-    widths: tuple[int, ...]
+    channels: tuple[int, ...]
     blocks: int
     groups: int
     attention: bool
@@ -100,10 +100,10 @@ class Encoder(linen.Module):
     @linen.compact
     def __call__(self, x: Image) -> Image:
         block = partial(ResidualBlock, groups=self.groups, dtype=self.dtype)
-        x = Convolution(self.widths[0], dtype=self.dtype, name="conv_in")(x)
-        for i, width in enumerate(self.widths):
+        x = Convolution(self.channels[0], dtype=self.dtype, name="conv_in")(x)
+        for i, width in enumerate(self.channels):
             if i:
-                x = Down(self.widths[i - 1], "strided", self.dtype, name=f"down_{i - 1}")(x)
+                x = Down(self.channels[i - 1], "strided", self.dtype, name=f"down_{i - 1}")(x)
             for j in range(self.blocks):
                 x = block(width, name=f"block_{i}_{j}")(x)
         x = Middle(self.groups, self.attention, self.dtype, name="middle")(x)
@@ -114,7 +114,7 @@ class Decoder(linen.Module):
     """Latents to `out` channels at the highest resolution."""
 
     out: int
-    widths: tuple[int, ...]
+    channels: tuple[int, ...]
     blocks: int
     groups: int
     attention: bool
@@ -123,9 +123,9 @@ class Decoder(linen.Module):
     @linen.compact
     def __call__(self, x: Image) -> Image:
         block = partial(ResidualBlock, groups=self.groups, dtype=self.dtype)
-        x = Convolution(self.widths[-1], dtype=self.dtype, name="conv_in")(x)
+        x = Convolution(self.channels[-1], dtype=self.dtype, name="conv_in")(x)
         x = Middle(self.groups, self.attention, self.dtype, name="middle")(x)
-        for i, width in enumerate(reversed(self.widths)):
+        for i, width in enumerate(reversed(self.channels)):
             if i:
                 x = Up(x.shape[-1], "nearest", self.dtype, name=f"up_{i - 1}")(x)
             for j in range(self.blocks + 1):

@@ -29,13 +29,13 @@ class AutoencoderTiny(linen.Module):
     """An encoder and a decoder of 1.2 million parameters each.
 
     Attributes:
-        channels: of the images.
-        latents: channels of the latents: 4, 16, or 32 for FLUX.2.
+        image_channels: channels of the images.
+        latent_channels: channels of the latents: 4, 16, or 32 for FLUX.2.
         pooled: whether the blocks at the lowest resolution have the global branch, as for FLUX.2.
     """
 
-    channels: Width = 3
-    latents: Width = 4
+    image_channels: Width = 3
+    latent_channels: Width = 4
     pooled: bool = False
     variational = False
     factor = 8
@@ -43,8 +43,8 @@ class AutoencoderTiny(linen.Module):
 
     def setup(self) -> None:
         check(self)
-        self.encoder = Encoder(self.latents, self.pooled)
-        self.decoder = Decoder(self.channels, self.pooled)
+        self.encoder = Encoder(self.latent_channels, self.pooled)
+        self.decoder = Decoder(self.image_channels, self.pooled)
 
     def __call__(self, images: Image) -> Image:
         """The images decoded from their latents."""

@@ -39,8 +39,8 @@ def load(folder: Folder) -> Autoencoder:
         )
     tensors = find_tensors(root)
     network = AutoencoderTiny(
-        channels=shape_of(tensors, IMAGES)[1],
-        latents=shape_of(tensors, LATENTS)[0],
+        image_channels=shape_of(tensors, IMAGES)[1],
+        latent_channels=shape_of(tensors, LATENTS)[0],
         pooled=POOLED in tensors,
     )
     params = read_params(tensors, Autoencoder(network).shapes, NAMES, "")

@@ -93,7 +93,7 @@ def space_of(images: Dataset, autoencoder: Autoencoder) -> Latents:
     The variance of a channel is that of its means and the mean of its variances. Errors as of `with_moments`.
     """
     dataset = with_moments(images, autoencoder)
-    k, variational = autoencoder.network.latents, autoencoder.network.variational
+    k, variational = autoencoder.network.latent_channels, autoencoder.network.variational
     sums = np.zeros((3, k))
     for start in range(0, len(dataset), BLOCK):
         examples = dataset.examples(range(start, min(start + BLOCK, len(dataset))))

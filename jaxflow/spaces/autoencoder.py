@@ -23,12 +23,12 @@ class Network(Protocol):
     """A Flax module with the methods `encode` and `decode` of images in [-1, 1]; see `nn.AutoencoderKL`."""
 
     @property
-    def channels(self) -> int:
+    def image_channels(self) -> int:
         """Channels c of the images."""
         ...
 
     @property
-    def latents(self) -> int:
+    def latent_channels(self) -> int:
         """Channels k of the latents."""
         ...
 
@@ -64,7 +64,7 @@ class Autoencoder:
     def shapes(self) -> Any:
         """Shapes of the parameters; nothing is computed."""
         images = jax.ShapeDtypeStruct(
-            (1, self.network.factor, self.network.factor, self.network.channels), np.float32
+            (1, self.network.factor, self.network.factor, self.network.image_channels), np.float32
         )
         return jax.eval_shape(self.network.init, jax.random.key(0), images)["params"]
 
@@ -88,10 +88,9 @@ class Autoencoder:
         Raises:
             ValueError: the latents have another number of channels.
         """
-        if latents.shape[-1] != self.network.latents:
-            raise ValueError(
-                f"latents have {latents.shape[-1]} channels: the autoencoder's have {self.network.latents}"
-            )
+        if latents.shape[-1] != self.network.latent_channels:
+            given, own = latents.shape[-1], self.network.latent_channels
+            raise ValueError(f"latents have {given} channels: the autoencoder's have {own}")
         return _decode(self.network, self.params, latents)
 
     def latent_shape(self, image_shape: tuple[int, ...]) -> tuple[int, int, int]:
@@ -101,11 +100,13 @@ class Autoencoder:
             ValueError: the images have other channels, or a side that is no multiple of f.
         """
         (h, w, c), f = image_shape, self.network.factor
-        if c != self.network.channels:
-            raise ValueError(f"images have {c} channels: the autoencoder's have {self.network.channels}")
+        if c != self.network.image_channels:
+            raise ValueError(
+                f"images have {c} channels: the autoencoder's have {self.network.image_channels}"
+            )
         if h % f or w % f:
             raise ValueError(f"images are {h} x {w}: the autoencoder needs multiples of {f}")
-        return h // f, w // f, self.network.latents
+        return h // f, w // f, self.network.latent_channels
 
 
 @partial(jax.jit, static_argnums=0)

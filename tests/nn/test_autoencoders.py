@@ -8,7 +8,7 @@ from jaxflow import nn
 from jaxflow.nn.image_blocks import Down
 from jaxflow.spaces.autoencoder import Network
 
-SMALL = {"widths": (8, 8), "blocks": 1, "groups": 4}
+SMALL = {"channels": (8, 8), "blocks": 1, "groups": 4}
 
 
 def size(shapes):
@@ -21,7 +21,7 @@ def abstract(network, shape):
     def both(key, images):
         params = network.init(key, images)
         encoded = network.apply(params, images, method="encode")
-        latents = encoded[..., : network.latents]
+        latents = encoded[..., : network.latent_channels]
         return params["params"], encoded, network.apply(params, latents, method="decode")
 
     return jax.eval_shape(both, jax.random.key(0), jnp.zeros(shape))
@@ -37,30 +37,30 @@ def test_stable_diffusion_1_has_83_653_863_parameters():
 
 def test_the_tiny_ones_have_the_published_parameters():
     """Of FLUX.2's, the shared files hold 2,677,027 numbers."""
-    for options, expected in (({}, 2_445_063), ({"latents": 32, "pooled": True}, 2_677_027)):
+    for options, expected in (({}, 2_445_063), ({"latent_channels": 32, "pooled": True}, 2_677_027)):
         network = nn.AutoencoderTiny(**options)
         params, encoded, decoded = abstract(network, (2, 16, 32, 3))
         assert size(params) == expected
-        assert (encoded.shape, decoded.shape) == ((2, 2, 4, network.latents), (2, 16, 32, 3))
+        assert (encoded.shape, decoded.shape) == ((2, 2, 4, network.latent_channels), (2, 16, 32, 3))
 
 
 @pytest.mark.parametrize(
     ("options", "factor"),
     [
-        ({"widths": (4, 8), "quant": False}, 2),
-        ({"widths": (4, 8, 8), "variational": False, "channels": 1}, 4),
-        ({"widths": (4, 4, 4, 8, 8), "attention": False}, 16),
-        ({"widths": (8,), "patch": 2, "latents": 7}, 2),
-        ({"widths": (8, 8), "patch": 4}, 8),
+        ({"channels": (4, 8), "quant": False}, 2),
+        ({"channels": (4, 8, 8), "variational": False, "image_channels": 1}, 4),
+        ({"channels": (4, 4, 4, 8, 8), "attention": False}, 16),
+        ({"channels": (8,), "patch": 2, "latent_channels": 7}, 2),
+        ({"channels": (8, 8), "patch": 4}, 8),
     ],
 )
 def test_factors_from_2_to_16(options, factor):
     network = nn.AutoencoderKL(blocks=1, groups=4, **options)
     assert isinstance(network, Network)
     assert network.factor == factor
-    shape = (2, 2 * factor, factor, network.channels)
+    shape = (2, 2 * factor, factor, network.image_channels)
     _, encoded, decoded = abstract(network, shape)
-    moments = network.latents * (2 if network.variational else 1)
+    moments = network.latent_channels * (2 if network.variational else 1)
     assert encoded.shape == (2, 2, 1, moments)
     assert decoded.shape == shape
 
@@ -83,9 +83,9 @@ def test_halving_pads_right_and_below_only():
         (
             nn.AutoencoderKL(groups=5),
             (1, 8, 8, 3),
-            "groups = 5: must divide the widths, and 128 is no multiple",
+            "groups = 5: must divide the channels, and 128 is no multiple",
         ),
-        (nn.AutoencoderKL(latents=0), (1, 8, 8, 3), "latents = 0"),
+        (nn.AutoencoderKL(latent_channels=0), (1, 8, 8, 3), "latent_channels = 0"),
     ],
 )
 def test_what_does_not_fit_is_rejected(network, shape, says):
