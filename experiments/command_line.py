@@ -40,7 +40,11 @@ def with_options(value: Any, options: Any) -> Any:
 
 
 def _texts(kind: type) -> dict[str, str]:
-    """The docstring below each field of a class."""
+    """The docstring below each field of a class, its own or inherited."""
+    return {name: text for each in reversed(kind.__mro__) for name, text in _own_texts(each).items()}
+
+
+def _own_texts(kind: type) -> dict[str, str]:
     try:
         (made,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
     except (OSError, TypeError):  # a class made by a program

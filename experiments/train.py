@@ -9,6 +9,7 @@ lists them. A file of your own with a function `experiment()` is a preset too.
 
 import dataclasses
 import sys
+from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -21,21 +22,24 @@ from experiments import command_line, presets
 from experiments.cli import refusing, script
 from experiments.presets import Preset
 from experiments.report.previews import Previews
+from experiments.report.reconstructions import Reconstructions
 from jaxflow.data.apart import check_apart
-from jaxflow.data.batches import batches, order
+from jaxflow.data.batches import Batch, batches, order
 from jaxflow.data.dataset import Dataset
 from jaxflow.data.datasets import DEFAULT_SIZE, open_dataset
 from jaxflow.devices import parallel, processes
 from jaxflow.devices.parallel import Devices, Placement
 from jaxflow.places import Place, place
 from jaxflow.runs import folder, limits, origin
-from jaxflow.runs.configuration import Experiment, check, described, fitted
-from jaxflow.runs.folder import open_run
+from jaxflow.runs.autoencoder_run import AutoencoderRun, new_autoencoder_run
+from jaxflow.runs.configuration import Autoencoding, Experiment, Recipe, check, described, fitted
+from jaxflow.runs.folder import load_autoencoder, open_before
 from jaxflow.runs.objective import objective, optimizer_of, schedule_of
 from jaxflow.runs.run import Run, new_run, open_data
+from jaxflow.spaces import Autoencoder, Space
 from jaxflow.training.checkpoint import check_path
 from jaxflow.training.lock import Lock
-from jaxflow.training.loop import Training
+from jaxflow.training.loop import Pictures, Training
 from jaxflow.training.step import initial_state
 
 
@@ -57,10 +61,10 @@ class Options:
 class Setting:
     """What a training starts from."""
 
-    run: Run
+    run: Run | AutoencoderRun
     dataset: Dataset
     out: Place
-    before: Run | None
+    before: Run | AutoencoderRun | None
     """The run in the folder, if there is one."""
 
 
@@ -104,12 +108,17 @@ def begin(setting: Setting, options: Options, held: ExitStack) -> Training:
     stream = partial(
         batches, run.stored(setting.dataset), seed=experiment.seed, batch_size=experiment.batch_size
     )
+
+    def stream_from(start: int) -> Iterator[Batch]:
+        found = stream(start=start, sharding=placement.examples)
+        return run.warmed(found, start) if isinstance(run, AutoencoderRun) else found
+
     describe(setting, placement, sum(leaf.size for leaf in jax.tree.leaves(shapes.params)))
     processes.together(lambda: claim(setting, held) if processes.is_first() else None)
     training = Training(
         objective(run),
         run.initial_params,
-        lambda start: stream(start=start, sharding=placement.examples),
+        stream_from,
         optimizer=optimizer,
         seed=experiment.seed,
         steps=experiment.steps,
@@ -119,7 +128,7 @@ def begin(setting: Setting, options: Options, held: ExitStack) -> Training:
         checkpoint_every=experiment.checkpoint_every,
         log_every=experiment.log_every,
         placement=placement,
-        pictures=Previews(run, placement, setting.dataset, out / "samples"),
+        pictures=previews(run, placement, setting.dataset, out / "samples"),
         profile=options.profile,
     )
     if setting.before is not None and 0 < training.start < experiment.steps:
@@ -127,7 +136,14 @@ def begin(setting: Setting, options: Options, held: ExitStack) -> Training:
     return held.enter_context(training)
 
 
-def read(preset: Preset, experiment: Experiment, options: Options) -> Setting:
+def previews(run: Run | AutoencoderRun, *arguments: Any) -> Pictures:
+    """Samples of a flow, or reconstructions."""
+    if isinstance(run, AutoencoderRun):
+        return Reconstructions(run, *arguments)
+    return Previews(run, *arguments)
+
+
+def read(preset: Preset, experiment: Experiment | Autoencoding, options: Options) -> Setting:
     """The run, its data and its folder; nothing is written.
 
     Raises:
@@ -140,16 +156,17 @@ def read(preset: Preset, experiment: Experiment, options: Options) -> Setting:
     check_path(out / "checkpoints")
     if data_dir is not None:
         data_dir = str(place(data_dir, "data_dir"))
-    experiment = replace(  # a run may be resumed from another folder
-        experiment,
-        text_encoder=_absolute(experiment.text_encoder, "text_encoder"),
-        autoencoder=_absolute(experiment.autoencoder, "autoencoder"),
-    )
+    if isinstance(experiment, Experiment):  # a run may be resumed from another folder
+        experiment = replace(
+            experiment,
+            text_encoder=_absolute(experiment.text_encoder, "text_encoder"),
+            autoencoder=_absolute(experiment.autoencoder, "autoencoder"),
+        )
     if experiment.dataset == "folder" and preset.dataset is None and data_dir is not None:
         check_apart(out, place(data_dir, "data_dir"))
         side = experiment.image_size or DEFAULT_SIZE
         limits.check_batch(experiment, (side, side, 3))
-    before = open_run(out, preset.classes) if folder.has_run(out) else None
+    before = open_before(out, Run if isinstance(experiment, Experiment) else AutoencoderRun, preset.classes)
     if preset.dataset is None:
         dataset = open_data(experiment, "train", data_dir)
         dataset = replace(dataset, notes=dataset.notes or (counted(dataset, experiment, data_dir),))
@@ -157,17 +174,29 @@ def read(preset: Preset, experiment: Experiment, options: Options) -> Setting:
         dataset = own_data(preset, experiment, options)
     order(len(dataset), experiment.seed, experiment.batch_size)
     limits.check_batch(experiment, dataset.image_shape)
+    if not isinstance(experiment, Experiment):
+        return Setting(new_autoencoder_run(experiment, dataset, data_dir), dataset, out, before)
     if before is not None and dataset.codec != before.codec and _same_data(before.experiment, experiment):
         dataset = dataset.recode(before.codec)  # captions may have been corrected, or classes removed
-    run = new_run(fitted(experiment, dataset.codec), dataset, data_dir, before)
-    return Setting(run, dataset, out, before)
+    space = space_of(experiment, dataset, before)
+    return Setting(new_run(fitted(experiment, dataset.codec), dataset, data_dir, space), dataset, out, before)
+
+
+def space_of(experiment: Experiment, dataset: Dataset, before: Run | None) -> Space | Autoencoder | None:
+    """The space of the run to resume, or the autoencoder in whose latents the flow runs, if there is one."""
+    if experiment.autoencoder is None:
+        return None
+    same = before is not None and before.experiment.autoencoder == experiment.autoencoder
+    if before is not None and same and before.space.image_shape == dataset.image_shape:
+        return before.space
+    return load_autoencoder(experiment.autoencoder)
 
 
 def _absolute(folder: str | None, name: str) -> str | None:
     return None if folder is None else str(place(folder, name).absolute())
 
 
-def counted(dataset: Dataset, experiment: Experiment, data_dir: str | None) -> str:
+def counted(dataset: Dataset, experiment: Recipe, data_dir: str | None) -> str:
     """The numbers of training and test images of a prepared data set."""
     held_out = ""
     with suppress(ValueError):  # it has no such split
@@ -181,11 +210,11 @@ def _same_data(before: Experiment, now: Experiment) -> bool:
     )
 
 
-def own_data(preset: Preset, experiment: Experiment, options: Options) -> Dataset:
+def own_data(preset: Preset, experiment: Recipe, options: Options) -> Dataset:
     """The data of a preset that brings its own, to which no option applies."""
     assert preset.dataset is not None
     given = {"data_dir": options.data_dir, "image_size": experiment.image_size}
-    for name, value in (given | {"text_encoder": experiment.text_encoder}).items():
+    for name, value in (given | {"text_encoder": getattr(experiment, "text_encoder", None)}).items():
         if value is not None:
             raise ValueError(f"{name} = {value}: the preset brings its own data, by dataset(split)")
     return preset.dataset("train")
@@ -205,7 +234,7 @@ def describe(setting: Setting, placement: Placement, parameters: int) -> None:
         print(f"warm-up: {experiment.steps // 10} steps, not {experiment.warmup}: a tenth of the run at most")
 
 
-def announce(before: Experiment, now: Experiment, start: int) -> None:
+def announce(before: Recipe, now: Recipe, start: int) -> None:
     """Print how the learning rate changes where a run is resumed on another schedule."""
     old, new = (float(schedule_of(each)(start)) for each in (before, now))
     if (before.steps, before.learning_rate) != (now.steps, now.learning_rate):
@@ -231,7 +260,7 @@ def claim(setting: Setting, held: ExitStack) -> None:
         print(f"{out / 'data.png'}: the images as read")
 
 
-def parse(argv: list[str]) -> tuple[Preset, Experiment, Options]:
+def parse(argv: list[str]) -> tuple[Preset, Experiment | Autoencoding, Options]:
     """The preset by its name or file, the experiment with the given options, and the other options."""
     if not argv:
         raise ValueError(

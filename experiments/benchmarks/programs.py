@@ -38,10 +38,11 @@ DATA: dict[str, tuple[tuple[int, int, int], Codec]] = {
     "digits": ((8, 8, 1), classes(10)),
     "mnist": ((28, 28, 1), classes(10)),
     "shapes": ((32, 32, 3), Captions(captions.WORDS, captions.LONGEST)),
+    "emoji": ((8, 8, 32), Captions(tuple(map(str, range(1718))), 15)),
     "folder": ((64, 64, 3), classes(10)),
     "latents": ((32, 32, 4), classes(1000)),
 }
-"""Image shape and codec of each data set; a folder's are examples, latents are of 256 x 256 pixels."""
+"""Shape of an event and codec of each data set; a folder's are examples, latents are of 256 x 256 pixels."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,9 @@ class Program:
 
 
 def names() -> tuple[str, ...]:
-    """What there is to compile: the presets, and DiT-S to DiT-XL."""
-    return (*presets.names(), *(f"DiT-{size}" for size in SIZES))
+    """What there is to compile: the presets of flows, and DiT-S to DiT-XL."""
+    flows = (name for name in presets.names() if isinstance(presets.load(name).experiment, Experiment))
+    return (*flows, *(f"DiT-{size}" for size in SIZES))
 
 
 def run(name: str, *, scan: bool = True, **attributes: Any) -> Run:
@@ -78,7 +80,9 @@ def run(name: str, *, scan: bool = True, **attributes: Any) -> Run:
             dataset="latents", network=network, path=paths.Linear(), steps=400_000, learning_rate=1e-4
         )
     else:
-        experiment = presets.load(name).experiment
+        flow = presets.load(name).experiment
+        assert isinstance(flow, Experiment)
+        experiment = flow
     shape, codec = DATA[experiment.dataset]
     assert isinstance(experiment.network, linen.Module)
     experiment = fitted(replace(experiment, network=experiment.network.clone(**attributes)), codec)

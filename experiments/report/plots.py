@@ -71,9 +71,14 @@ def guidance_grid(panels: dict[float, np.ndarray], row_names: Sequence[str], fil
     Raises:
         ValueError: the page would be too large (`check_page`).
     """
+    grid({f"w = {scale_name(w)}": images for w, images in panels.items()}, row_names, file)
+
+
+def grid(panels: dict[str, np.ndarray], row_names: Sequence[str], file: Place) -> None:
+    """The same with titles instead of scales."""
     rows, columns = len(row_names), len(next(iter(panels.values()))) // len(row_names)
     check_page(rows, columns, len(panels))
-    mosaics = {w: mosaic(images, rows) for w, images in panels.items()}
+    mosaics = {title: mosaic(images, rows) for title, images in panels.items()}
     height, width = next(iter(mosaics.values())).shape[:2]
     names = [_wrapped(name) for name in row_names]
     longest = max(len(line) for name in names for line in name.split("\n"))
@@ -82,9 +87,9 @@ def guidance_grid(panels: dict[float, np.ndarray], row_names: Sequence[str], fil
     figure = _figure(*size, dpi=_dots(rows, columns, len(panels)))
     figure.set_layout_engine("compressed")  # for axes of a fixed aspect
     axes = figure.subplots(1, len(mosaics), squeeze=False)[0]
-    for ax, (w, tiles) in zip(axes, mosaics.items(), strict=True):
+    for ax, (title, tiles) in zip(axes, mosaics.items(), strict=True):
         ax.imshow(tiles, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-        ax.set_title(f"w = {scale_name(w)}")
+        ax.set_title(title)
         ax.set_xticks([])
         ax.set_yticks([])
         ax.spines[:].set_visible(False)

@@ -60,7 +60,7 @@ def is_run(folder: Place) -> bool:
             fields = json.loads(stream.read(MOST_BYTES))
     except (OSError, ValueError, RecursionError):
         return False
-    return isinstance(fields, dict) and {"experiment", "codec", "space"} <= fields.keys()
+    return isinstance(fields, dict) and {"experiment", "data_dir"} <= fields.keys()
 
 
 class _Walker:

@@ -1,7 +1,6 @@
 """Runs: opening, sampling, training and storing models."""
 
-from jaxflow.runs.autoencoders import load_autoencoder
-from jaxflow.runs.folder import load
+from jaxflow.runs.folder import load, load_autoencoder
 from jaxflow.runs.model import Model
 
 __all__ = ["Model", "load", "load_autoencoder"]

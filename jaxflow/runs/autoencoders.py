@@ -1,11 +1,9 @@
-"""Autoencoders on disk: published weights, and the one that a run carries along."""
+"""The autoencoder that a run in latents carries along, as a file."""
 
 import dataclasses
-import os
 from typing import Any
 
-from jaxflow.places import Place, bucket_errors, place
-from jaxflow.pretrained import autoencoders
+from jaxflow.places import Place
 from jaxflow.runs import exported, schema
 from jaxflow.spaces import Autoencoder
 
@@ -13,27 +11,19 @@ FILE = "autoencoder.safetensors"
 """In the folder of a run whose flow is in latents."""
 
 
-def load_autoencoder(where: str | os.PathLike) -> Autoencoder:
-    """The autoencoder of a folder of published weights, or of a run.
-
-    Args:
-        where: a folder with the weights of a TAESD, or a run folder whose flow is in latents.
+def read(file: Place) -> Autoencoder:
+    """Read one that `store` wrote.
 
     Raises:
-        FileNotFoundError: it does not exist, or has no weights.
-        ValueError: the weights are damaged, or those of something else; the message names the file.
+        FileNotFoundError: the file does not exist.
+        ValueError: it is damaged, or of another version.
     """
-    folder = place(where, "place")
-    with bucket_errors(folder):
-        of_run = (folder / FILE).exists()
-    if not of_run:
-        return autoencoders.load(folder)
-    params, config = exported.read(folder / FILE)
+    params, config = exported.read(file)
     try:
         autoencoder = schema.decode(config, Autoencoder)
     except ValueError as error:
-        raise ValueError(f"{folder / FILE} cannot be read: {error}") from None
-    return with_params(autoencoder, folder / FILE, params)
+        raise ValueError(f"{file} cannot be read: {error}") from None
+    return with_params(autoencoder, file, params)
 
 
 def store(folder: Place, autoencoder: Autoencoder) -> None:

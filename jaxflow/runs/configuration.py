@@ -11,11 +11,13 @@ import flax.linen as linen
 from annotated_types import Ge, Gt, Interval
 
 from jaxflow import nn
+from jaxflow.autoencoding import Distortion
 from jaxflow.data.codecs import Captions, Classes, Codec
 from jaxflow.data.folder import HOLD_OUT, MOST_SIZE
 from jaxflow.predictions import Prediction
 from jaxflow.ranges import SEEDS
 from jaxflow.runs import schema
+from jaxflow.spaces.autoencoder import Network as AutoencoderNetwork
 from jaxflow.typing import GaussianPath
 
 Count = Annotated[int, Interval(ge=1, le=2**31 - 1)]
@@ -40,23 +42,14 @@ class Network(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Experiment:
-    """What a preset returns."""
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What is common to all trainings: data, optimiser and intervals."""
 
     dataset: str
     """TFDS name of the data set, or `folder`."""
-    network: Network
-    """Its encoder is None if it depends on the data; `fitted` sets it."""
-    path: GaussianPath
     steps: Steps
     """Training steps."""
-    prediction: Prediction = "velocity"
-    """What the network predicts."""
-    weight: Literal["own", "velocity"] = "own"
-    """Weight of the loss: the prediction's own, or the one that makes it flow matching of the velocity."""
-    weight_limit: Positive | None = None
-    """Largest weight of `velocity`, which otherwise diverges: at t = 1 for data, at t = 0 for noise."""
     batch_size: Count = 128
     """Examples in a step."""
     accumulate: Count = 1
@@ -73,22 +66,10 @@ class Experiment:
     """Largest global norm of a gradient."""
     ema: Share = 0.999
     """Decay of the moving average of the parameters, which is used for sampling."""
-    condition_dropout: Share = 0.1
-    """Probability eta that an example's condition is replaced by null."""
-    time_distribution: Literal["uniform", "logit_normal"] = "uniform"
-    """Distribution of t in training."""
-    time_mean: float = 0.0
-    """Mean of logit t under `logit_normal`; below 0 for more noise."""
-    time_deviation: Positive = 1.0
-    """Standard deviation of logit t."""
     image_size: Annotated[int, Interval(ge=1, le=MOST_SIZE)] | None = None
     """Side in pixels to which the images of a folder, or emoji, are resized; others have a fixed size."""
     hold_out: Annotated[float, Interval(ge=0, lt=1)] = HOLD_OUT
     """Share of a folder's images held out for `evaluate`; 0 to train on all. Other data sets have splits."""
-    text_encoder: str | None = None
-    """Folder of a pretrained CLIP or T5 encoder for the captions; if None, a small one is trained."""
-    autoencoder: str | None = None
-    """Folder of an autoencoder, in whose latents the flow runs; if None, it runs in pixels."""
     seed: Annotated[int, Interval(ge=0, lt=SEEDS)] = 0
     """Of the initial parameters, the order of the examples, times and noise."""
     checkpoint_every: Annotated[int, Interval(ge=2, le=2**31 - 1)] = 500
@@ -99,12 +80,53 @@ class Experiment:
     """Steps between grids of samples; 0 for none."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Experiment(Recipe):
+    """The training of a flow: what a preset returns."""
+
+    network: Network
+    """Its encoder is None if it depends on the data; `fitted` sets it."""
+    path: GaussianPath
+    prediction: Prediction = "velocity"
+    """What the network predicts."""
+    weight: Literal["own", "velocity"] = "own"
+    """Weight of the loss: the prediction's own, or the one that makes it flow matching of the velocity."""
+    weight_limit: Positive | None = None
+    """Largest weight of `velocity`, which otherwise diverges: at t = 1 for data, at t = 0 for noise."""
+    condition_dropout: Share = 0.1
+    """Probability eta that an example's condition is replaced by null."""
+    time_distribution: Literal["uniform", "logit_normal"] = "uniform"
+    """Distribution of t in training."""
+    time_mean: float = 0.0
+    """Mean of logit t under `logit_normal`; below 0 for more noise."""
+    time_deviation: Positive = 1.0
+    """Standard deviation of logit t."""
+    text_encoder: str | None = None
+    """Folder of a pretrained CLIP or T5 encoder for the captions; if None, a small one is trained."""
+    autoencoder: str | None = None
+    """Folder of an autoencoder, in whose latents the flow runs; if None, it runs in pixels."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Autoencoding(Recipe):
+    """The training of an autoencoder, in whose latents a flow may then be trained."""
+
+    network: AutoencoderNetwork
+    """Its images have the channels of the data; `fitted` sets them."""
+    distortion: Distortion = "l1"
+    """Absolute differences of pixels, or half the squared ones."""
+    beta: Annotated[float, Ge(0)] = 1e-4
+    """Weight of the divergence of the latents from N(0, I), if the network is variational."""
+    beta_warmup: Annotated[int, Interval(ge=0, le=2**24)] = 0
+    """Steps in which the weight rises from 0."""
+
+
 def apply_of(network: Network) -> Any:
     """The network as `fields.from_network` takes it: a Flax module itself, otherwise its `apply`."""
     return network if isinstance(network, linen.Module) else network.apply
 
 
-def check(experiment: Experiment) -> None:
+def check(experiment: Recipe) -> None:
     """Raise a ValueError that names the first field that is out of range or that config.json cannot hold."""
     classes = tuple(kind for kind in schema.classes_in(experiment) if kind not in schema.CLASSES)
     try:
@@ -112,8 +134,13 @@ def check(experiment: Experiment) -> None:
     except TypeError as error:
         raise ValueError(f"network, path: must be frozen dataclasses: {error}") from None
     text = json.dumps(schema.encode(experiment, classes))
-    if schema.decode(json.loads(text), Experiment, classes) != experiment:
+    if schema.decode(json.loads(text), type(experiment), classes) != experiment:
         raise ValueError("the experiment does not survive being written to config.json and read again")
+    if isinstance(experiment, Experiment):
+        _check_flow(experiment)
+
+
+def _check_flow(experiment: Experiment) -> None:
     unbounded = experiment.weight == "velocity" and experiment.prediction in ("noise", "data", "score")
     if unbounded and experiment.weight_limit is None:
         raise ValueError(
@@ -127,7 +154,7 @@ def check(experiment: Experiment) -> None:
 
 
 def fitted(experiment: Experiment, codec: Codec) -> Experiment:
-    """The experiment with the encoder that its data need, if the preset sets none."""
+    """A flow's experiment with the encoder that its data need, if the preset sets none."""
     network: Any = experiment.network
     if not isinstance(network, linen.Module) or getattr(network, "encode", network) is not None:
         return experiment
@@ -168,7 +195,7 @@ def described(value: Any, name: str = "") -> dict[str, str]:
     return found
 
 
-def differences(old: Experiment, new: Experiment) -> list[str]:
+def differences(old: Recipe, new: Recipe) -> list[str]:
     """Fields that differ although resuming must not change them, as text."""
     before, after = described(old), described(new)
     changed = [

@@ -29,13 +29,15 @@ import numpy as np
 
 from jaxflow import nn, places
 from jaxflow.places import Place, bucket_errors, filesystem
+from jaxflow.pretrained import autoencoders as published
 from jaxflow.ranges import COUNT, quoted
 from jaxflow.runs import autoencoders, exported, schema
-from jaxflow.runs.configuration import Experiment, differences
+from jaxflow.runs.autoencoder_run import AutoencoderRun
+from jaxflow.runs.configuration import Autoencoding, Experiment, differences
 from jaxflow.runs.limits import blocks_of
 from jaxflow.runs.model import Model
 from jaxflow.runs.run import Run
-from jaxflow.spaces import Latents
+from jaxflow.spaces import Autoencoder, Latents
 from jaxflow.training.checkpoint import Checkpoints
 from jaxflow.training.files import atomic_write
 from jaxflow.training.step import Params
@@ -56,6 +58,28 @@ def load(place: str | os.PathLike, classes: Iterable[type] = ()) -> Model:
     run = open_run(place, classes)
     step, params = newest_params(place, run)
     return run.model(params, step)
+
+
+def load_autoencoder(where: str | os.PathLike, classes: Iterable[type] = ()) -> Autoencoder:
+    """The autoencoder of a folder: of published weights, of its own training, or of a run in its latents.
+
+    Args:
+        where: a folder with the weights of a TAESD, or a run folder.
+        classes: networks that are not jaxflow's own.
+
+    Raises:
+        FileNotFoundError: it does not exist, has no weights, or is a run in pixels.
+        ValueError: the weights are damaged, or those of something else; the message names the file.
+    """
+    directory = places.place(where, "place")
+    if not has_run(directory):
+        return published.load(directory)
+    run = _opened(directory, tuple(classes))
+    if isinstance(run, AutoencoderRun):
+        return run.autoencoder(newest_params(directory, run)[1])
+    if not isinstance(run.space, Latents):
+        raise FileNotFoundError(f"{directory} has no autoencoder: it is a run in pixels")
+    return run.space.autoencoder
 
 
 def make(directory: Place) -> None:
@@ -95,7 +119,7 @@ def has_run(directory: Place) -> bool:
         return (directory / "config.json").exists()
 
 
-def store(directory: Place, run: Run) -> None:
+def store(directory: Place, run: Run | AutoencoderRun) -> None:
     """Write the configuration, unless the folder holds another experiment.
 
     Raises:
@@ -104,7 +128,7 @@ def store(directory: Place, run: Run) -> None:
     """
     config = directory / "config.json"
     if has_run(directory):
-        before = open_run(directory, schema.classes_in(run.experiment))
+        before = open_before(directory, type(run), tuple(schema.classes_in(run.experiment)))
         changed = differences(before.experiment, run.experiment)
         if not before.fits(run):
             changed.append("the data's classes, words or image size changed")
@@ -112,13 +136,13 @@ def store(directory: Place, run: Run) -> None:
             raise ValueError(
                 f"{directory} holds another experiment: {'; '.join(changed)}. Choose another --out"
             )
-    elif isinstance(run.space, Latents):
+    elif isinstance(run, Run) and isinstance(run.space, Latents):
         autoencoders.store(directory, run.space.autoencoder)
     fields = encoded(run)
     write_json(config, fields | {"sha256": _hash(fields)})
 
 
-def encoded(run: Run) -> dict[str, Any]:
+def encoded(run: Run | AutoencoderRun) -> dict[str, Any]:
     """The fields of a run as JSON.
 
     Raises:
@@ -163,16 +187,36 @@ def open_run(place: Place, classes: Iterable[type] = ()) -> Run:
             f"{place} does not exist: expected a run folder, or a file of experiments.export"
         )
     if not is_file:
-        return _open_folder(place, classes)
+        run = _opened(place, classes)
+        if isinstance(run, AutoencoderRun):
+            raise ValueError(
+                f"{place} is the run of an autoencoder: train a flow in its latents, --autoencoder {place}"
+            )
+        return run
     params, config = exported.read(place)
     if not isinstance(config, dict):
         raise ValueError(f"{place} is damaged: its configuration is {type(config).__name__}")
     fields = {name: value for name, value in config.items() if name != "step"}
-    run = _decoded(place, fields, classes, tensors=len(jax.tree.leaves(params)))
-    return _with_autoencoder(run, place, params.get("autoencoder"))
+    found = _decoded(place, fields, classes, tensors=len(jax.tree.leaves(params)))
+    assert isinstance(found, Run)
+    return _with_autoencoder(found, place, params.get("autoencoder"))
 
 
-def _open_folder(directory: Place, classes: Iterable[type]) -> Run:
+def open_before(directory: Place, kind: type, classes: Iterable[type] = ()) -> Any:
+    """The run of a folder in which one of this kind is to be resumed; None if there is none.
+
+    Raises:
+        ValueError: it cannot be read, or is of another kind.
+    """
+    if not has_run(directory):
+        return None
+    run = _opened(directory, classes)
+    if not isinstance(run, kind):
+        raise ValueError(f"{directory} holds a run of another kind. Choose another --out")
+    return run
+
+
+def _opened(directory: Place, classes: Iterable[type]) -> Run | AutoencoderRun:
     config = directory / "config.json"
     if not has_run(directory):
         raise FileNotFoundError(
@@ -187,7 +231,7 @@ def _open_folder(directory: Place, classes: Iterable[type]) -> Run:
             f"{config} is damaged, or written by another version of jaxflow: {error!r}"
         ) from None
     run = _decoded(config, fields, classes)
-    if not isinstance(run.space, Latents):
+    if isinstance(run, AutoencoderRun) or not isinstance(run.space, Latents):
         return run
     file = directory / autoencoders.FILE
     if not file.exists():
@@ -203,15 +247,19 @@ def _with_autoencoder(run: Run, file: Place, params: Params) -> Run:
     return dataclasses.replace(run, space=dataclasses.replace(run.space, autoencoder=autoencoder))
 
 
-def _decoded(file: Place, fields: dict[str, Any], classes: Iterable[type], tensors: int | None = None) -> Run:
+def _decoded(
+    file: Place, fields: dict[str, Any], classes: Iterable[type], tensors: int | None = None
+) -> Run | AutoencoderRun:
     _check_encoder(file, fields.get("codec"))
+    kind = AutoencoderRun if "image_shape" in fields else Run
     try:
-        run = schema.decode(fields | {"class": "Run"}, Run, (*classes, Experiment))
+        run = schema.decode(fields | {"class": kind.__name__}, kind, (*classes, Experiment, Autoencoding))
     except ValueError as error:
         raise ValueError(
             f"{file} cannot be read, or was written by another version of jaxflow: {error}"
         ) from None
-    encoder, names = getattr(run.experiment.network, "encode", None), getattr(run.codec, "names", ())
+    encoder = getattr(run.experiment.network, "encode", None)
+    names = getattr(getattr(run, "codec", None), "names", ())
     if isinstance(encoder, nn.ClassTable) and encoder.classes < len(names):  # null would be beyond its rows
         raise ValueError(f"{file}: {len(names)} classes, but a network of {encoder.classes}")
     blocks = 0 if tensors is None else blocks_of(run.experiment.network)
@@ -238,7 +286,7 @@ def _hash(fields: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 
-def newest_params(place: Place, run: Run, like: Params | None = None) -> tuple[int, Params]:
+def newest_params(place: Place, run: Run | AutoencoderRun, like: Params | None = None) -> tuple[int, Params]:
     """Step and moving average of the parameters: of a file, or of a folder's newest intact checkpoint.
 
     Args:

@@ -8,7 +8,7 @@ import jax
 from jaxflow.devices.memory import memory, of_host
 from jaxflow.ranges import quoted
 from jaxflow.runs import schema
-from jaxflow.runs.configuration import Experiment
+from jaxflow.runs.configuration import Recipe
 
 MOST_BLOCKS = 256
 """Of a network that is not a loop; DiT-XL has 28."""
@@ -35,7 +35,7 @@ def check_blocks(network: Any) -> None:
         )
 
 
-def check_batch(experiment: Experiment, image_shape: tuple[int, int, int]) -> None:
+def check_batch(experiment: Recipe, image_shape: tuple[int, int, int]) -> None:
     """Raise a ValueError if the images of one micro-batch alone exceed the memory."""
     examples = experiment.batch_size / experiment.accumulate
     needed, there = COPIES * 4 * examples * math.prod(image_shape), memory() * _devices()

@@ -8,15 +8,17 @@ import jax
 import numpy as np
 import optax
 
-from jaxflow import fields, losses, per_example, times
-from jaxflow.runs.configuration import Experiment, apply_of
+from jaxflow import autoencoding, fields, losses, per_example, times
+from jaxflow.runs.autoencoder_run import AutoencoderRun
+from jaxflow.runs.configuration import Experiment, Recipe, apply_of
 from jaxflow.runs.run import Run
+from jaxflow.spaces import Pixels
 from jaxflow.training import optimizer
 from jaxflow.training.step import Objective
 
 
 @cache
-def optimizer_of(experiment: Experiment) -> optax.GradientTransformation:
+def optimizer_of(experiment: Recipe) -> optax.GradientTransformation:
     """The optimiser with the experiment's numbers."""
     return {"adamw": optimizer.adamw, "muon": optimizer.muon}[experiment.optimizer](
         experiment.learning_rate,
@@ -27,7 +29,7 @@ def optimizer_of(experiment: Experiment) -> optax.GradientTransformation:
     )
 
 
-def schedule_of(experiment: Experiment) -> optax.Schedule:
+def schedule_of(experiment: Recipe) -> optax.Schedule:
     """The learning rate by step."""
     return optimizer.schedule(experiment.learning_rate, experiment.steps, experiment.warmup)
 
@@ -51,11 +53,34 @@ def loss_of(experiment: Experiment) -> losses.Loss:
 
 
 @cache
-def objective(run: Run) -> Objective:
-    """(params, key, batch) -> (b,): the loss with condition dropout, averaged over pixels and channels.
+def objective(run: Run | AutoencoderRun) -> Objective:
+    """(params, key, batch) -> (b,): the loss, averaged over the numbers of an event, or pixels and channels.
 
-    Keys belong to examples, see `per_example`, except those of the network's dropout.
+    Keys belong to examples, see `per_example`, except those of a network's dropout.
     """
+    return _of_flow(run) if isinstance(run, Run) else _of_autoencoder(run)
+
+
+def _of_autoencoder(run: AutoencoderRun) -> Objective:
+    experiment, network, pixels = run.experiment, run.experiment.network, Pixels(run.image_shape)
+
+    def of(params, key, batch):
+        value = autoencoding.loss(
+            per_example.numbered(key, batch["number"]),
+            partial(network.apply, {"params": params}, method="encode"),
+            partial(network.apply, {"params": params}, method="decode"),
+            pixels.encode(batch["image"]),
+            beta=batch["beta"],
+            distortion=experiment.distortion,
+            variational=network.variational,
+        )
+        return value / np.prod(run.image_shape)
+
+    return of
+
+
+def _of_flow(run: Run) -> Objective:
+    """With condition dropout."""
     experiment, space, network = run.experiment, run.space, apply_of(run.experiment.network)
     loss = losses.classifier_free(loss_of(experiment), run.codec.null, experiment.condition_dropout)
 

@@ -14,11 +14,10 @@ from jaxflow.data.codecs import Codec
 from jaxflow.data.dataset import Dataset
 from jaxflow.data.datasets import data_directory, open_dataset
 from jaxflow.runs import cache, latents
-from jaxflow.runs.autoencoders import load_autoencoder
-from jaxflow.runs.configuration import Experiment, apply_of
+from jaxflow.runs.configuration import Experiment, Recipe, apply_of
 from jaxflow.runs.frozen_text import FrozenText, with_embeddings
 from jaxflow.runs.model import Model
-from jaxflow.spaces import Latents, Pixels, Space
+from jaxflow.spaces import Autoencoder, Latents, Pixels, Space
 from jaxflow.training.step import Params
 
 
@@ -95,36 +94,38 @@ class Run:
         return (self.codec, self.space.image_shape) == (other.codec, shape)
 
 
-def open_data(experiment: Experiment, split: str, data_dir: str | None) -> Dataset:
+def open_data(experiment: Recipe, split: str, data_dir: str | None) -> Dataset:
     """A split of an experiment's data set, with embedded captions if it has a frozen text encoder."""
     options: dict[str, Any] = {"image_size": experiment.image_size, "hold_out": experiment.hold_out}
     dataset = open_dataset(experiment.dataset, split, data_dir, **options)
-    if experiment.text_encoder is None:
+    encoder = experiment.text_encoder if isinstance(experiment, Experiment) else None
+    if encoder is None:
         return dataset
-    return with_embeddings(dataset, FrozenText(experiment.text_encoder), cache.directory() / "captions")
+    return with_embeddings(dataset, FrozenText(encoder), cache.directory() / "captions")
 
 
-def new_run(experiment: Experiment, dataset: Dataset, data_dir: str | None, before: Run | None = None) -> Run:
-    """The run of an experiment on a data set, in the space of the run that it resumes, if there is one.
+def new_run(
+    experiment: Experiment, dataset: Dataset, data_dir: str | None, space: Space | Autoencoder | None = None
+) -> Run:
+    """The run of an experiment on a data set.
+
+    Args:
+        experiment: the training.
+        dataset: of images.
+        data_dir: its folder.
+        space: of the flow, as of a run that is resumed; or the autoencoder in whose latents over the data set
+            it runs; if None, pixels.
 
     Raises:
         ValueError: the network does not fit the images or their latents, or the autoencoder the images.
-        FileNotFoundError: there is no such autoencoder.
     """
-    if before is not None and _same_space(before, experiment, dataset):
-        space = before.space
-    elif experiment.autoencoder is None:
+    if space is None:
         space = Pixels(dataset.image_shape)
-    else:
-        space = latents.space_of(dataset, load_autoencoder(experiment.autoencoder))
+    elif isinstance(space, Autoencoder):
+        space = latents.space_of(dataset, space)
     run = Run(experiment, str(data_directory(data_dir).absolute()), space, dataset.codec)
     check_network(run)
     return run
-
-
-def _same_space(before: Run, experiment: Experiment, dataset: Dataset) -> bool:
-    was, now = before.experiment.autoencoder, experiment.autoencoder
-    return (was, before.space.image_shape) == (now, dataset.image_shape)
 
 
 def check_network(run: Run) -> None:

@@ -1,0 +1,80 @@
+"""The run of an autoencoder: its training, and the shape of its images; everything but its parameters."""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxflow.data.batches import Batch
+from jaxflow.data.dataset import Dataset
+from jaxflow.data.datasets import data_directory
+from jaxflow.runs.configuration import Autoencoding
+from jaxflow.spaces import Autoencoder
+from jaxflow.spaces.pixels import Side
+from jaxflow.training.step import Params
+
+
+@dataclass(frozen=True)
+class AutoencoderRun:
+    """A training and what it needs to know about its data."""
+
+    experiment: Autoencoding
+    data_dir: str
+    """Folder of the data."""
+    image_shape: tuple[Side, Side, Side]
+    """Of the images it is trained on; it takes others, of as many channels, too."""
+
+    def autoencoder(self, params: Params) -> Autoencoder:
+        """The autoencoder with these parameters."""
+        return Autoencoder(self.experiment.network, params)
+
+    @cached_property
+    def initial_params(self) -> Callable[[jax.Array], Params]:
+        """A random key -> initial parameters of the network, traced once."""
+        return jax.jit(self._initial_params)
+
+    @cached_property
+    def shapes(self) -> Params:
+        """Shapes of the parameters; nothing is computed."""
+        return jax.eval_shape(self.initial_params, jax.eval_shape(jax.random.key, 0))
+
+    def _initial_params(self, key: jax.Array) -> Params:
+        return self.experiment.network.init(key, jnp.zeros((1, *self.image_shape)))["params"]
+
+    def stored(self, dataset: Dataset) -> Dataset:
+        """The data set: images are read as they are."""
+        return dataset
+
+    def fits(self, other: Any) -> bool:
+        """Whether another run has images of the same shape."""
+        return self.image_shape == other.image_shape
+
+    def warmed(self, batches: Iterator[Batch], start: int) -> Iterator[Batch]:
+        """Batches, from number `start`, with the weight of the divergence in their step, `beta` (b,)."""
+        warmup, beta = self.experiment.beta_warmup, self.experiment.beta
+        for n, batch in enumerate(batches, start):
+            weight = beta * min(1.0, (n + 1) / warmup) if warmup else beta
+            number = batch["number"]
+            yield batch | {"beta": jnp.full(number.shape, weight, np.float32, device=number.sharding)}
+
+
+def new_autoencoder_run(experiment: Autoencoding, dataset: Dataset, data_dir: str | None) -> AutoencoderRun:
+    """The run of an autoencoder on a data set, whose network is given the channels of its images.
+
+    Raises:
+        ValueError: the network cannot be built, or does not take such images.
+    """
+    network = dataclasses.replace(experiment.network, image_channels=dataset.image_shape[-1])  # type: ignore[type-var]
+    experiment = dataclasses.replace(experiment, network=network)
+    run = AutoencoderRun(experiment, str(data_directory(data_dir).absolute()), dataset.image_shape)
+    try:
+        Autoencoder(network).latent_shape(dataset.image_shape)
+        jax.eval_shape(run.initial_params, jax.eval_shape(jax.random.key, 0))
+    except Exception as error:  # whatever a network raises on attributes that do not fit together
+        raise ValueError(f"network: {error}") from error
+    return run
