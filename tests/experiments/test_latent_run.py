@@ -1,85 +1,144 @@
-"""A flow in latents through the scripts: trained, resumed, sampled, exported, evaluated."""
+"""Two stages through the scripts: an autoencoder, and a flow in its latents; resumed, sampled, exported."""
 
 import json
 import shutil
 
 import jax
 import numpy as np
-import published_taesd
 import pytest
+from PIL import Image
 from small_digits import NETWORK
 
 import jaxflow
 from experiments import export, sample, train
-from jaxflow.runs.folder import open_run
+from jaxflow.runs.autoencoder_run import AutoencoderRun
+from jaxflow.runs.folder import open_before, open_run
 from jaxflow.spaces import Latents
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("standard_promotion")]
 
-SMALL = (
+STEPS = (
     *("--steps", 4, "--batch-size", 16, "--checkpoint-every", 4, "--log-every", 1, "--sample-every", 4),
-    *("--network.patch", 1, "--parallel", "jit", *NETWORK),
+    *("--parallel", "jit"),
 )
+FLOW = (*STEPS, "--network.patch", 1, *NETWORK)
+TINY = ("--network.channels", 8, "--network.patch", 4, "--network.groups", 4, "--network.no-attention")
 
 
 def call(script, *arguments):
     script.main([str(argument) for argument in arguments])
 
 
-@pytest.fixture(scope="module")
-def published(tmp_path_factory):
-    """A folder of an autoencoder of grey images, of random weights."""
-    folder = tmp_path_factory.mktemp("autoencoder") / "weights"
-    published_taesd.write(folder, channels=1)
-    return folder
+def rejected(capsys, script, *arguments):
+    """The one line of an error with exit code 2."""
+    with pytest.raises(SystemExit) as stop:
+        call(script, *arguments)
+    assert stop.value.code == 2
+    (error,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    return error
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _own_cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory, data_dir, published):
-    out = tmp_path_factory.mktemp("runs") / "latents"
-    with pytest.MonkeyPatch.context() as patch, jax.numpy_dtype_promotion("standard"):
-        patch.setenv("XDG_CACHE_HOME", str(out.parent / "cache"))
-        call(train, "digits", "--autoencoder", published, "--out", out, "--data-dir", data_dir, *SMALL)
+def autoencoder(tmp_path_factory, data_dir):
+    """The run of the first stage."""
+    out = tmp_path_factory.mktemp("runs") / "autoencoder"
+    with jax.numpy_dtype_promotion("standard"):
+        options = ("--beta", 0.5, "--beta-warmup", 4)
+        call(train, "autoencoder", "--out", out, "--data-dir", data_dir, *STEPS, *TINY, *options)
     return out
+
+
+@pytest.fixture(scope="module")
+def trained(autoencoder, data_dir):
+    """The run of the second."""
+    out = autoencoder.parent / "flow"
+    with jax.numpy_dtype_promotion("standard"):
+        call(train, "digits", "--autoencoder", autoencoder, "--out", out, "--data-dir", data_dir, *FLOW)
+    return out
+
+
+def losses(folder):
+    return [json.loads(line)["loss"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_an_autoencoder_is_trained(autoencoder):
+    assert len(losses(autoencoder)) == 4
+    with Image.open(autoencoder / "samples" / "step=4.png") as picture:
+        assert np.asarray(picture).std() > 5
+    of = jaxflow.load_autoencoder(autoencoder)
+    assert (of.network.image_channels, of.network.factor, of.network.variational) == (1, 4, True)
+    images = np.random.default_rng(0).integers(0, 256, (2, 16, 8, 1), dtype=np.uint8)
+    assert of.encode(images).shape == (2, 4, 2, 4)
+    assert of.decode(of.encode(images)).shape == images.shape
+
+
+def test_the_weight_of_the_divergence_rises(autoencoder):
+    run = open_before(autoencoder, AutoencoderRun)
+    number = jax.numpy.arange(3)
+    weights = [batch["beta"] for batch in run.warmed(iter([{"number": number}] * 5), 1)]
+    np.testing.assert_allclose(np.stack(weights)[:, 0], [0.25, 0.375, 0.5, 0.5, 0.5])
 
 
 @pytest.mark.requirement("R56", "R62")
 def test_a_flow_is_trained_in_latents(trained):
     run = open_run(trained)
     assert isinstance(run.space, Latents)
-    assert run.space.event_shape == (1, 1, 4)
+    assert run.space.event_shape == (2, 2, 4)
     assert run.space.image_shape == (8, 8, 1)
-    losses = [json.loads(line)["loss"] for line in (trained / "metrics.jsonl").read_text().splitlines()]
-    assert len(losses) == 4
-    assert 1 < losses[0] < 3  # of data and noise of variance 1, without motion: 2
+    assert len(losses(trained)) == 4
+    assert 1.5 < losses(trained)[0] < 2.5  # of data and noise of variance 1, without motion: 2
     assert (trained / "samples" / "step=4.png").exists()
 
 
-def test_sampling_needs_nothing_but_the_folder_or_the_file(trained, tmp_path, published):
+def test_sampling_needs_nothing_but_the_folder_or_the_file(trained, tmp_path, autoencoder):
     model = jaxflow.load(shutil.copytree(trained, tmp_path / "elsewhere"))
     images = model.sample(0, [3, 7], w=2.0, steps=2)
     assert (images.shape, images.dtype) == ((2, 8, 8, 1), np.uint8)
     file = tmp_path / "model.safetensors"
     call(export, trained, "--out", file)
-    assert str(published).encode() not in file.read_bytes()
+    assert str(autoencoder).encode() not in file.read_bytes()
     np.testing.assert_array_equal(jaxflow.load(file).sample(0, [3, 7], w=2.0, steps=2), images)
     call(sample, file, "--w", 2, "--labels", 3, "--per-label", 1, "--steps", 2, "--parallel", "jit")
     assert np.load(tmp_path / "model-results" / "samples" / "w=2.npz")["images"].shape == (1, 8, 8, 1)
 
 
-def test_the_autoencoder_of_a_run_is_the_one_it_was_given(trained, published):
+def test_the_autoencoder_of_a_run_is_the_one_it_was_given(trained, autoencoder):
     images = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 1), dtype=np.uint8)
-    given, kept = jaxflow.load_autoencoder(published), jaxflow.load_autoencoder(trained)
+    given, kept = jaxflow.load_autoencoder(autoencoder), jaxflow.load_autoencoder(trained)
     assert given == kept
     np.testing.assert_array_equal(given.encode(images), kept.encode(images))
 
 
-def test_it_resumes_with_its_own_autoencoder(trained, data_dir, published, tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(trained.parent / "cache"))
+def test_it_resumes_with_its_own_autoencoder(trained, data_dir, autoencoder, tmp_path, capsys):
     out = shutil.copytree(trained, tmp_path / "run")
-    given = ("digits", "--autoencoder", published, "--out", out, "--data-dir", data_dir, *SMALL)
-    call(train, *given)
+    call(train, "digits", "--autoencoder", autoencoder, "--out", out, "--data-dir", data_dir, *FLOW)
     assert "trained to step 4" in capsys.readouterr().out
-    with pytest.raises(SystemExit):
-        call(train, "digits", "--out", out, "--data-dir", data_dir, *SMALL)
-    assert "autoencoder was " in capsys.readouterr().err
+    error = rejected(capsys, train, "digits", "--out", out, "--data-dir", data_dir, *FLOW)
+    assert "autoencoder was " in error
+
+
+def test_an_autoencoder_is_no_flow(autoencoder, trained, unbroken, data_dir, tmp_path, capsys):
+    assert "is the run of an autoencoder: train a flow in its latents" in rejected(
+        capsys, sample, autoencoder
+    )
+    again = ("digits", "--out", autoencoder, "--data-dir", data_dir)
+    assert "holds a run of another kind" in rejected(capsys, train, *again)
+    (tmp_path / "empty").mkdir()
+    for place, says in (
+        (unbroken, "has no autoencoder: it is a run in pixels"),
+        (tmp_path / "empty", "has no weights: expected one of model.safetensors"),
+        (tmp_path / "none", "no such folder; name that of an autoencoder"),
+    ):
+        new = ("digits", "--autoencoder", place, "--out", tmp_path / "new", "--data-dir", data_dir)
+        assert says in rejected(capsys, train, *new)
+    (shutil.copytree(trained, tmp_path / "run") / "autoencoder.safetensors").unlink()
+    assert "autoencoder.safetensors does not exist: copy it there" in rejected(
+        capsys, sample, tmp_path / "run"
+    )
