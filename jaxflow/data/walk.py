@@ -19,6 +19,8 @@ NOT_SHOWN = {"__MACOSX", "@eaDir"}
 """Folders in which operating systems keep metadata."""
 MOST_BYTES = 2**24
 """Of a file that may be the configuration of a run."""
+OF_RUNS = ({"experiment", "codec", "space"}, {"experiment", "image_shape"})
+"""Fields in the configuration of a flow, and of an autoencoder."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ def is_run(folder: Place) -> bool:
             fields = json.loads(stream.read(MOST_BYTES))
     except (OSError, ValueError, RecursionError):
         return False
-    return isinstance(fields, dict) and {"experiment", "data_dir"} <= fields.keys()
+    return isinstance(fields, dict) and any(names <= fields.keys() for names in OF_RUNS)
 
 
 class _Walker:
