@@ -50,7 +50,7 @@ def test_each_key_draws_latents_from_stored_moments():
 
 
 @pytest.mark.requirement("R56")
-def test_no_gradient_reaches_the_halving():
+def test_no_gradient_reaches_the_autoencoder():
     """The loss sees stored moments; the weights are no part of it."""
     of = space()
     stored = of.autoencoder.moments(IMAGES)
