@@ -250,12 +250,13 @@ class Generator:
 
     @cached_property
     def _largest(self) -> int:
-        """Bytes of the largest array in a network evaluation of one image."""
+        """Bytes of the largest array in a network evaluation of one image, or in its decoding."""
         x = jax.ShapeDtypeStruct((1, *self.model.event_shape), jnp.float32)
         y = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((1, *np.shape(leaf)), leaf.dtype), self.model.null)
         t = jax.ShapeDtypeStruct((1,), jnp.float32)
         call = lambda params, x, t, y: self.model.at(params).field(x, t, y)  # noqa: E731
-        return largest_array(call, self.model.params, x, t, y)
+        network = largest_array(call, self.model.params, x, t, y)
+        return max(network, largest_array(self.model.to_images, x))
 
 
 def check_scale(rule: str | Rule, condition_dropout: float, w: float) -> None:
