@@ -7,15 +7,18 @@ autoencoder.decode(latents)                 # -> uint8 (b, h, w, c)
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from fractions import Fraction
 from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
 from jaxflow.spaces import moments
 from jaxflow.spaces.pixels import Pixels
+from jaxflow.spaces.tiles import tiled
 
 
 @runtime_checkable
@@ -77,13 +80,37 @@ class Autoencoder:
         self.latent_shape(images.shape[1:])
         return _encode(self.network, self.params, images)
 
-    def encode(self, images: UInt8[Array | np.ndarray, "b h w c"]) -> Float[Array, "b i j k"]:
-        """The latents of images, of a variational autoencoder their means; errors as of `moments`."""
-        found = self.moments(images)
+    def encode(
+        self, images: UInt8[Array | np.ndarray, "b h w c"], *, tile: int | None = None, margin: int = 160
+    ) -> Float[Array, "b i j k"]:
+        """The latents of images, of a variational autoencoder their means.
+
+        Args:
+            images: of any size that is a multiple of the factor.
+            tile: side in pixels of the tiles that are encoded one by one, for images that do not fit into
+                memory; if None, the whole image. `spaces.tiles` says how they differ.
+            margin: pixels around a tile that its encoder sees.
+
+        Raises:
+            ValueError: as `moments`; or tile and margin are no multiples of the factor.
+        """
+        self.latent_shape(images.shape[1:])
+        if tile is None:
+            found = self.moments(images)
+        else:
+            scale = Fraction(1, self.network.factor)
+            found = tiled(self.moments, jnp.asarray(images), tile=tile, margin=margin, scale=scale)
         return moments.split(found)[0] if self.network.variational else found
 
-    def decode(self, latents: Float[Array | np.ndarray, "b i j k"]) -> UInt8[Array, "b h w c"]:
+    def decode(
+        self, latents: Float[Array | np.ndarray, "b i j k"], *, tile: int | None = None, margin: int = 20
+    ) -> UInt8[Array, "b h w c"]:
         """The images of latents.
+
+        Args:
+            latents: as of `encode`.
+            tile: side of the tiles of latents that are decoded one by one; if None, all at once.
+            margin: latents around a tile that its decoder sees.
 
         Raises:
             ValueError: the latents have another number of channels.
@@ -91,7 +118,11 @@ class Autoencoder:
         if latents.shape[-1] != self.network.latent_channels:
             given, own = latents.shape[-1], self.network.latent_channels
             raise ValueError(f"latents have {given} channels: the autoencoder's have {own}")
-        return _decode(self.network, self.params, latents)
+        decode = partial(_decode, self.network, self.params)
+        if tile is None:
+            return decode(latents)
+        scale = self.network.factor
+        return tiled(decode, jnp.asarray(latents), tile=tile, margin=margin, scale=scale)
 
     def latent_shape(self, image_shape: tuple[int, ...]) -> tuple[int, int, int]:
         """(h, w, c) -> (h / f, w / f, k).
