@@ -118,7 +118,7 @@ def report_of(
     if opened.run.experiment.dataset == "shapes":
         return alignment.report(*asked)
     if opened.run.experiment.dataset == "emoji":
-        return retrieval.report(*asked, opened.model.space, opened.placement.examples)
+        return retrieval.report(*asked, opened.run, opened.placement.examples)
     of = of_classes if isinstance(opened.model.codec, Classes) else of_captions
     wanted, measure = of(opened, arguments)
 

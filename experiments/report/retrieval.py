@@ -18,6 +18,7 @@ from jaxtyping import Float, UInt8
 
 from experiments.report.plots import alignment_over_w, scale_name
 from experiments.report.tables import print_table, write_json
+from jaxflow.data.batches import load
 from jaxflow.data.dataset import Dataset
 from jaxflow.devices import processes
 from jaxflow.devices.blocks import in_blocks
@@ -25,7 +26,7 @@ from jaxflow.emoji.names import figure_and_tone
 from jaxflow.evaluation.retrieval import nearest
 from jaxflow.places import Place
 from jaxflow.runs.requests import Request, request
-from jaxflow.spaces import Space
+from jaxflow.runs.run import Run
 
 Images = UInt8[np.ndarray, "n h w c"]
 SPLITS = {"train": "seen", "test": "held out"}
@@ -38,12 +39,13 @@ BLOCK = 32
 class Gallery:
     """All pictures of a data set with their names, by which generated ones are retrieved."""
 
-    def __init__(self, datasets: Sequence[Dataset], space: Space, sharding: NamedSharding):
+    def __init__(self, datasets: Sequence[Dataset], run: Run, sharding: NamedSharding):
+        self._space, self._sharding = run.space, sharding
         examples = [example for each in datasets for example in each.examples(range(len(each)))]
         self.names = [example["caption"] for example in examples]
-        self.images = np.stack([example["image"] for example in examples])
-        self._space, self._sharding = space, sharding
-        self._features = self._seen(self.images)
+        stored = np.concatenate([load(run.stored(each))[run.space.entry] for each in datasets])
+        images = np.stack([example["image"] for example in examples])
+        self._features = _flat(self._blocks(run.space.events, stored), images)
 
     def __call__(self, images: Images, names: Sequence[str]) -> dict[str, float]:
         """The figures of images of these names."""
@@ -60,14 +62,15 @@ class Gallery:
         return self._blocks(lambda block: self._space.decode(self._space.encode(block)), images)
 
     def _seen(self, images: Images) -> dict[str, Float[np.ndarray, "n d"]]:
-        events = self._blocks(self._space.encode, images)
-        return {
-            "events": np.asarray(events).reshape(len(images), -1),
-            "pixels": images.reshape(len(images), -1).astype(np.float32),
-        }
+        return _flat(self._blocks(self._space.encode, images), images)
 
-    def _blocks(self, function: Callable[[Any], Any], images: Images) -> Any:
+    def _blocks(self, function: Callable[[Any], Any], images: np.ndarray) -> Any:
         return in_blocks(function, images, size=BLOCK, sharding=self._sharding, name="encode pictures")
+
+
+def _flat(events: np.ndarray, images: Images) -> dict[str, Float[np.ndarray, "n d"]]:
+    features = {"events": events, "pixels": images.astype(np.float32)}
+    return {name: each.reshape(len(each), -1) for name, each in features.items()}
 
 
 def shares(names: Sequence[str], found: Sequence[Sequence[str]]) -> dict[str, float]:
@@ -105,7 +108,7 @@ def report(
     scales: Sequence[float],
     n: int,
     made: dict[str, Any],
-    space: Space,
+    run: Run,
     sharding: NamedSharding,
 ) -> Callable[[Callable[..., Images]], None]:
     """Read the pictures of a run; the returned function measures its images and writes the tables."""
@@ -113,7 +116,7 @@ def report(
     prompts = {name: Prompts(dataset, n) for name, dataset in datasets.items()}
 
     def report(generate: Callable[..., Images]) -> None:
-        gallery = Gallery(list(datasets.values()), space, sharding)
+        gallery = Gallery(list(datasets.values()), run, sharding)
         table = {
             name: [gallery(generate(each.wanted, w), each.names) for w in scales]
             for name, each in prompts.items()

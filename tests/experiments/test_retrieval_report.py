@@ -3,9 +3,11 @@ import json
 import numpy as np
 import pytest
 
+from experiments import presets
 from experiments.report import retrieval
 from jaxflow.data.dataset import Dataset
 from jaxflow.devices import mesh
+from jaxflow.runs.run import Run
 from jaxflow.spaces import Pixels
 
 TONES = ("light", "medium", "dark")
@@ -27,9 +29,9 @@ def test_pictures_of_the_prompts_are_found_and_others_are_not(tmp_path, capsys):
         names = SEEN if len(wanted.number) == 7 else ["moon"]
         return np.stack([pictures[name if w == 1 else other_tone[name]] for name in names])
 
-    report = retrieval.report(
-        tmp_path, SPLITS.__getitem__, (1.0, 2.0), 10, {}, Pixels((4, 4, 3)), mesh.on_one_device()
-    )
+    experiment = presets.load("emoji").experiment
+    run = Run(experiment, "", Pixels((4, 4, 3)), SPLITS["train"].codec)
+    report = retrieval.report(tmp_path, SPLITS.__getitem__, (1.0, 2.0), 10, {}, run, mesh.on_one_device())
     report(generate)
     result = json.loads((tmp_path / "evaluation.json").read_text())
     assert result["names"] == {"seen": 7, "held out": 1}
