@@ -178,11 +178,13 @@ def read(preset: Preset, experiment: Experiment | Autoencoding, options: Options
         return Setting(new_autoencoder_run(experiment, dataset, data_dir), dataset, out, before)
     if before is not None and dataset.codec != before.codec and _same_data(before.experiment, experiment):
         dataset = dataset.recode(before.codec)  # captions may have been corrected, or classes removed
-    space = space_of(experiment, dataset, before)
+    space = space_or_autoencoder(experiment, dataset, before)
     return Setting(new_run(fitted(experiment, dataset.codec), dataset, data_dir, space), dataset, out, before)
 
 
-def space_of(experiment: Experiment, dataset: Dataset, before: Run | None) -> Space | Autoencoder | None:
+def space_or_autoencoder(
+    experiment: Experiment, dataset: Dataset, before: Run | None
+) -> Space | Autoencoder | None:
     """The space of the run to resume, or the autoencoder in whose latents the flow runs, if there is one."""
     if experiment.autoencoder is None:
         return None

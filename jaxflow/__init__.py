@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from jaxflow import autoencoding as autoencoding
     from jaxflow import data as data
     from jaxflow import devices as devices
+    from jaxflow import editing as editing
     from jaxflow import evaluation as evaluation
     from jaxflow import fields as fields
     from jaxflow import guidance as guidance
@@ -41,21 +42,9 @@ if TYPE_CHECKING:
     from jaxflow.runs import load_autoencoder as load_autoencoder
 
 MODULES = (
-    *("adaptive", "autoencoding", "data", "devices", "evaluation", "fields", "guidance", "likelihood"),
-    *(
-        "losses",
-        "mixtures",
-        "nn",
-        "paths",
-        "per_example",
-        "predictions",
-        "pretrained",
-        "ranges",
-        "runs",
-        "sampling",
-        "shapes",
-    ),
-    *("solvers", "spaces", "sweeps", "times", "training", "typing"),
+    *("adaptive", "autoencoding", "data", "devices", "editing", "evaluation", "fields", "guidance"),
+    *("likelihood", "losses", "mixtures", "nn", "paths", "per_example", "predictions", "pretrained"),
+    *("ranges", "runs", "sampling", "shapes", "solvers", "spaces", "sweeps", "times", "training", "typing"),
 )
 FROM_RUNS = ("Model", "load", "load_autoencoder")
 

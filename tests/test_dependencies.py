@@ -13,6 +13,8 @@ ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 OWN = {"jaxflow", "experiments"}
+ONCE = {"sklearn": "jaxflow/data/digits.py", "emoji": "jaxflow/emoji/names.py"}
+"""Imported only to write a data set, once."""
 
 
 def imported(folder):
@@ -36,7 +38,7 @@ def distributions(requirements):
     ("folder", "extras"),
     [
         ("jaxflow", ("gcs", "prepare")),
-        ("jaxflow/data/digits.py", ("scripts",)),  # writes the digits once
+        *((file, ("scripts",)) for file in ONCE.values()),
         ("experiments", ("scripts", "reference", "tpu-compile")),
     ],
 )
@@ -44,8 +46,8 @@ def test_every_import_is_declared(folder, extras):
     declared = distributions([*PROJECT["dependencies"], *(one for name in extras for one in EXTRAS[name])])
     known = packages_distributions()
     for name, file in imported(folder).items():
-        if name == "sklearn" and folder == "jaxflow":
-            assert file == ROOT / "jaxflow/data/digits.py"
+        if name in ONCE and folder == "jaxflow":
+            assert file == ROOT / ONCE[name]
             continue
         providers = distributions(known.get(name, [name]))
         assert providers & declared, (

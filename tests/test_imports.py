@@ -21,7 +21,7 @@ LEVELS = {
             ("predictions", "pretrained"),
             ("solvers", "fields", "guidance", "losses", "autoencoding"),
             ("sampling", "adaptive", "training", "evaluation"),
-            ("likelihood", "sweeps"),
+            ("likelihood", "sweeps", "editing"),
             ("runs",),
         )
     )

@@ -11,21 +11,6 @@ FILE = "autoencoder.safetensors"
 """In the folder of a run whose flow is in latents."""
 
 
-def read(file: Place) -> Autoencoder:
-    """Read one that `store` wrote.
-
-    Raises:
-        FileNotFoundError: the file does not exist.
-        ValueError: it is damaged, or of another version.
-    """
-    params, config = exported.read(file)
-    try:
-        autoencoder = schema.decode(config, Autoencoder)
-    except ValueError as error:
-        raise ValueError(f"{file} cannot be read: {error}") from None
-    return with_params(autoencoder, file, params)
-
-
 def store(folder: Place, autoencoder: Autoencoder) -> None:
     """Write it into a run folder."""
     exported.write(folder / FILE, autoencoder.params, schema.encode(autoencoder))

@@ -28,6 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxflow import nn, places
+from jaxflow.data.walk import is_run
 from jaxflow.places import Place, bucket_errors, filesystem
 from jaxflow.pretrained import autoencoders as published
 from jaxflow.ranges import COUNT, quoted
@@ -72,7 +73,9 @@ def load_autoencoder(where: str | os.PathLike, classes: Iterable[type] = ()) -> 
         ValueError: the weights are damaged, or those of something else; the message names the file.
     """
     directory = places.place(where, "place")
-    if not has_run(directory):
+    with bucket_errors(directory):
+        of_run = is_run(directory)
+    if not of_run:  # published folders have a config.json too
         return published.load(directory)
     run = _opened(directory, tuple(classes))
     if isinstance(run, AutoencoderRun):
@@ -198,8 +201,9 @@ def open_run(place: Place, classes: Iterable[type] = ()) -> Run:
         raise ValueError(f"{place} is damaged: its configuration is {type(config).__name__}")
     fields = {name: value for name, value in config.items() if name != "step"}
     found = _decoded(place, fields, classes, tensors=len(jax.tree.leaves(params)))
-    assert isinstance(found, Run)
-    return _with_autoencoder(found, place, params.get("autoencoder"))
+    if not isinstance(found, Run):
+        raise ValueError(f"{place} cannot be read: it is not the model of a flow")
+    return _with_autoencoder(found, place, _part(params, "autoencoder"))
 
 
 def open_before(directory: Place, kind: type, classes: Iterable[type] = ()) -> Any:
@@ -237,6 +241,12 @@ def _opened(directory: Place, classes: Iterable[type]) -> Run | AutoencoderRun:
     if not file.exists():
         raise FileNotFoundError(f"{file} does not exist: copy it there, the run needs it")
     return _with_autoencoder(run, file, exported.read(file)[0])
+
+
+def _part(parts: Params, name: str) -> Params:
+    """The parameters of a network in an exported file; none if it has no such network."""
+    found = parts.get(name)
+    return found if isinstance(found, dict) else {}
 
 
 def _with_autoencoder(run: Run, file: Place, params: Params) -> Run:
@@ -301,7 +311,7 @@ def newest_params(place: Place, run: Run | AutoencoderRun, like: Params | None =
     like = run.shapes if like is None else like
     if place.is_file():
         parts, config = exported.read(place)
-        params = parts.get("model", {})
+        params = _part(parts, "model")
         exported.check(place, params, like)
         if type(config.get("step")) is not int or not 0 <= config["step"] <= COUNT:
             raise ValueError(f"{place} is damaged: its step is {quoted(config.get('step'))}")

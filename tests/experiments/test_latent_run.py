@@ -5,6 +5,7 @@ import shutil
 
 import jax
 import numpy as np
+import published_taesd
 import pytest
 from PIL import Image
 from small_digits import NETWORK
@@ -114,6 +115,12 @@ def test_the_autoencoder_of_a_run_is_the_one_it_was_given(trained, autoencoder):
     given, kept = jaxflow.load_autoencoder(autoencoder), jaxflow.load_autoencoder(trained)
     assert given == kept
     np.testing.assert_array_equal(given.encode(images), kept.encode(images))
+
+
+def test_a_published_folder_may_have_a_configuration_of_its_own(tmp_path):
+    published_taesd.write(tmp_path / "taesd", latents=5)
+    (tmp_path / "taesd" / "config.json").write_text('{"_class_name": "AutoencoderTiny"}')
+    assert jaxflow.load_autoencoder(tmp_path / "taesd").network.latent_channels == 5
 
 
 def test_it_resumes_with_its_own_autoencoder(trained, data_dir, autoencoder, tmp_path, capsys):
