@@ -8,8 +8,8 @@ t_next the point is taken back to t by the path's own noise,
 
     x = a x_next + sqrt(beta^2 - (a beta_next)^2) noise,    a = alpha / alpha_next
 
-which preserves the marginals, as the step does. In the limit of many repeats the unknown part is drawn from its
-conditional distribution; on a Gaussian its error falls as 1 / repeats.
+which preserves the marginals, as the step does. In the limit of many repeats the unknown part is drawn from
+its conditional distribution; on a Gaussian its error falls as 1 / repeats.
 
 Source: Meng et al. 2108.01073 (SDEdit); Lugmayr et al. 2201.09865 (RePaint).
 """
