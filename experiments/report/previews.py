@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
+from experiments.report.due import Due
 from experiments.report.plots import guidance_grid, mosaic
 from jaxflow.data.codecs import Classes
 from jaxflow.data.dataset import Dataset
@@ -33,9 +34,10 @@ class Previews:
     """
 
     def __init__(self, run: Run, placement: Placement, dataset: Dataset, out: Path):
-        self._experiment, self._out, codec = run.experiment, out, run.codec
+        experiment, codec = run.experiment, run.codec
+        self._due, self._seed = Due(experiment.sample_every, experiment.steps, out), experiment.seed
         # If the condition is always or never dropped, there is only one field.
-        self._scale = {0.0: 1.0, 1.0: 0.0}.get(run.experiment.condition_dropout, SCALE)
+        self._scale = {0.0: 1.0, 1.0: 0.0}.get(experiment.condition_dropout, SCALE)
         if isinstance(codec, Classes):
             self._names = [*codec.names[:ROWS]]
             conditions = [codec.encode(name) for name in self._names]
@@ -50,19 +52,17 @@ class Previews:
 
     def are_due(self, n: int) -> bool:
         """Whether samples are due after step n."""
-        every = self._experiment.sample_every
-        return every > 0 and (n % every == 0 or n == self._experiment.steps)
+        return self._due.after(n)
 
     def are_missing(self, n: int) -> bool:
-        """Whether an interruption after step n left its samples unwritten; equal in all processes."""
-        due = n > 0 and self.are_due(n)
-        return due and bool(processes.of_first(not (self._out / f"step={n}.png").exists()))
+        """Whether an interruption after step n left its samples unwritten."""
+        return self._due.missing(n)
 
     def draw(self, n: int, params: Params) -> UInt8[np.ndarray, "h w *c"]:
         """Sample and write the figure; returns its mosaic."""
-        images = self._generator(self._wanted, self._scale, seed=self._experiment.seed, params=params)
+        images = self._generator(self._wanted, self._scale, seed=self._seed, params=params)
         names = [*self._names, "unconditional"]
         if processes.is_first():
-            self._out.mkdir(exist_ok=True)
-            guidance_grid({self._scale: images}, names, self._out / f"step={n}.png")
+            self._due.out.mkdir(exist_ok=True)
+            guidance_grid({self._scale: images}, names, self._due.file(n))
         return mosaic(images, len(names))

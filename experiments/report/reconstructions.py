@@ -4,6 +4,7 @@ import jax
 import numpy as np
 from jaxtyping import UInt8
 
+from experiments.report.due import Due
 from experiments.report.plots import grid, mosaic
 from jaxflow.data.dataset import Dataset
 from jaxflow.devices import processes
@@ -27,19 +28,18 @@ class Reconstructions:
     """
 
     def __init__(self, run: AutoencoderRun, placement: Placement, dataset: Dataset, out: Place):
-        self._run, self._placement, self._out = run, placement, out
+        self._run, self._placement = run, placement
+        self._due = Due(run.experiment.sample_every, run.experiment.steps, out)
         examples = dataset.examples(range(min(COLUMNS, len(dataset))))
         self._images = np.stack([example["image"] for example in examples])
 
     def are_due(self, n: int) -> bool:
         """Whether they are due after step n."""
-        every = self._run.experiment.sample_every
-        return every > 0 and (n % every == 0 or n == self._run.experiment.steps)
+        return self._due.after(n)
 
     def are_missing(self, n: int) -> bool:
-        """Whether an interruption after step n left them unwritten; equal in all processes."""
-        due = n > 0 and self.are_due(n)
-        return due and bool(processes.of_first(not (self._out / f"step={n}.png").exists()))
+        """Whether an interruption after step n left them unwritten."""
+        return self._due.missing(n)
 
     def draw(self, n: int, params: Params) -> UInt8[np.ndarray, "h w *c"]:
         """Decode and write the figure; returns its mosaic."""
@@ -48,6 +48,6 @@ class Reconstructions:
         decoded = in_blocks(pass_through, self._images, size=COLUMNS, sharding=self._placement.examples)
         both = np.concatenate([self._images, jax.device_get(decoded)])
         if processes.is_first():
-            self._out.mkdir(exist_ok=True)
-            grid({f"step {n}": both}, ["images", "decoded"], self._out / f"step={n}.png")
+            self._due.out.mkdir(exist_ok=True)
+            grid({f"step {n}": both}, ["images", "decoded"], self._due.file(n))
         return mosaic(both, 2)
