@@ -4,7 +4,7 @@ Left out are emoji that the font draws blank or side by side, and all but the fi
 are the held-out pairs of figure and skin tone, `train` all others. It prepares itself from a font of the
 machine and the package `emoji`, without a network connection and without TensorFlow.
 
-Source: Noto Emoji, SIL Open Font License 1.1; Unicode's names by https://pypi.org/project/emoji.
+Source: Noto Emoji, SIL Open Font License 1.1; Unicode's names, from the package `emoji`.
 """
 
 from functools import cached_property
