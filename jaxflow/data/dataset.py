@@ -12,6 +12,7 @@ from jaxtyping import Shaped
 
 from jaxflow.data import arrays
 from jaxflow.data.codecs import MOST_WORDS, Captions, Classes, Codec, difference
+from jaxflow.data.mapped import Mapped, at
 
 RESIDENT_BYTES = 2**30
 """A data set is kept in memory if it takes at most this much once decoded."""
@@ -83,7 +84,7 @@ class Dataset:
         if isinstance(codec, Classes) and isinstance(self.codec, Classes):
             known = set(self.codec.names) <= set(codec.names)
             numbers = [codec.names.index(name) for name in self.codec.names] if known else []
-            source = _Relabelled(source, numbers)
+            source = Mapped(source, lambda _, example: {**example, "label": numbers[example["label"]]})
         elif isinstance(codec, Captions) and isinstance(self.codec, Captions):
             # With a full vocabulary all other words were unknown before.
             known = set(self.codec.words) <= set(codec.words) or len(codec.words) >= MOST_WORDS
@@ -97,9 +98,7 @@ class Dataset:
 
     def examples(self, positions: Sequence[int]) -> list[Any]:
         """The examples at these positions."""
-        if hasattr(self.source, "__getitems__"):
-            return self.source.__getitems__(positions)
-        return [self.source[position] for position in positions]
+        return at(self.source, positions)
 
     @classmethod
     def from_arrays(
@@ -175,27 +174,6 @@ class Dataset:
                 f"image of source[0] is {image.dtype} {image.shape}: expected uint8 (h, w, c), 0 to 255"
             )
         return cls(source, image.shape, codec)
-
-
-class _Relabelled:
-    """Examples with their class indices mapped."""
-
-    def __init__(self, source: Any, numbers: Sequence[int]):
-        self._source, self._numbers = source, numbers
-
-    def __len__(self) -> int:
-        return len(self._source)
-
-    def __getitem__(self, position: int) -> dict[str, Any]:
-        return self._with_label(self._source[position])
-
-    def __getitems__(self, positions: Sequence[int]) -> list[dict[str, Any]]:
-        if hasattr(self._source, "__getitems__"):
-            return [self._with_label(example) for example in self._source.__getitems__(positions)]
-        return [self[position] for position in positions]
-
-    def _with_label(self, example: dict[str, Any]) -> dict[str, Any]:
-        return {**example, "label": self._numbers[example["label"]]}
 
 
 def _bytes(leaf: Any) -> bytes:

@@ -35,16 +35,13 @@ class AutoencoderRun:
 
     @cached_property
     def initial_params(self) -> Callable[[jax.Array], Params]:
-        """A random key -> initial parameters of the network, traced once."""
-        return jax.jit(self._initial_params)
+        """A random key -> initial parameters of the network, compiled."""
+        return jax.jit(self.autoencoder(None).initial_params)
 
-    @cached_property
+    @property
     def shapes(self) -> Params:
         """Shapes of the parameters; nothing is computed."""
-        return jax.eval_shape(self.initial_params, jax.eval_shape(jax.random.key, 0))
-
-    def _initial_params(self, key: jax.Array) -> Params:
-        return self.experiment.network.init(key, jnp.zeros((1, *self.image_shape)))["params"]
+        return self.autoencoder(None).shapes
 
     def stored(self, dataset: Dataset) -> Dataset:
         """The data set: images are read as they are."""
@@ -73,8 +70,8 @@ def new_autoencoder_run(experiment: Autoencoding, dataset: Dataset, data_dir: st
     experiment = dataclasses.replace(experiment, network=network)
     run = AutoencoderRun(experiment, str(data_directory(data_dir).absolute()), dataset.image_shape)
     try:
-        Autoencoder(network).latent_shape(dataset.image_shape)
-        jax.eval_shape(run.initial_params, jax.eval_shape(jax.random.key, 0))
+        run.autoencoder(None).latent_shape(dataset.image_shape)
+        _ = run.shapes
     except Exception as error:  # whatever a network raises on attributes that do not fit together
         raise ValueError(f"network: {error}") from error
     return run

@@ -3,8 +3,10 @@
 import dataclasses
 from typing import Any
 
+import jax
+
 from jaxflow.places import Place
-from jaxflow.runs import exported, schema
+from jaxflow.runs import exported
 from jaxflow.spaces import Autoencoder
 
 FILE = "autoencoder.safetensors"
@@ -13,7 +15,7 @@ FILE = "autoencoder.safetensors"
 
 def store(folder: Place, autoencoder: Autoencoder) -> None:
     """Write it into a run folder."""
-    exported.write(folder / FILE, autoencoder.params, schema.encode(autoencoder))
+    exported.write(folder / FILE, autoencoder.params, {})  # config.json describes it
 
 
 def with_params(autoencoder: Autoencoder, file: Place, params: Any) -> Autoencoder:
@@ -23,4 +25,4 @@ def with_params(autoencoder: Autoencoder, file: Place, params: Any) -> Autoencod
         ValueError: they are those of another network.
     """
     exported.check(file, params, autoencoder.shapes)
-    return dataclasses.replace(autoencoder, params=params)
+    return dataclasses.replace(autoencoder, params=jax.device_put(params))

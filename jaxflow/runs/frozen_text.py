@@ -4,7 +4,7 @@ The embeddings of a data set are computed once and cached in a folder; training 
 """
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +16,7 @@ import numpy as np
 from jaxflow import nn
 from jaxflow.data.codecs import MOST_PROMPT, Captions
 from jaxflow.data.dataset import Dataset
+from jaxflow.data.mapped import Mapped
 from jaxflow.pretrained import clip, t5
 from jaxflow.pretrained.embeddings import cached
 from jaxflow.pretrained.folders import locate, read_json
@@ -76,23 +77,6 @@ class FrozenText:
                 raise ValueError(str(warning)) from None
 
 
-class _WithText:
-    """Examples with the embeddings of their captions."""
-
-    def __init__(self, dataset: Dataset, embeddings: Embeddings):
-        self._dataset, self._embeddings = dataset, embeddings
-
-    def __len__(self) -> int:
-        return len(self._dataset)
-
-    def __getitem__(self, position: int) -> dict[str, Any]:
-        return self.__getitems__([position])[0]
-
-    def __getitems__(self, positions: Sequence[int]) -> list[dict[str, Any]]:
-        examples = self._dataset.examples(positions)
-        return [{**e, "text": _row(self._embeddings, i)} for e, i in zip(examples, positions, strict=True)]
-
-
 def with_embeddings(dataset: Dataset, text: FrozenText, cache: Path) -> Dataset:
     """The data set with the embeddings of its captions as y, computed once and cached in the folder `cache`.
 
@@ -103,7 +87,8 @@ def with_embeddings(dataset: Dataset, text: FrozenText, cache: Path) -> Dataset:
         raise ValueError(f"text_encoder = {text.folder}: the images have classes, not captions")
     # The captions of a folder are known without reading its images again.
     captions = [example["caption"] for example in getattr(dataset.source, "said", dataset.source)]
-    source = _WithText(dataset, cached(text.encoder, captions, cache))
+    embeddings = cached(text.encoder, captions, cache)
+    source = Mapped(dataset.source, lambda i, example: {**example, "text": _row(embeddings, i)})
     return replace(dataset, source=source, codec=text)
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from jaxflow import progress
 from jaxflow.data.cached import filled, key_of
 from jaxflow.data.dataset import BLOCK, Dataset
+from jaxflow.data.mapped import Mapped
 from jaxflow.runs import cache
 from jaxflow.spaces import Autoencoder, Latents
 
@@ -45,6 +46,10 @@ def with_moments(dataset: Dataset, autoencoder: Autoencoder) -> Dataset:
         ValueError: the autoencoder does not take such images, or the moments overflow 16 bits.
     """
     autoencoder.latent_shape(dataset.image_shape)
+    source = dataset.source
+    if isinstance(source, Mapped) and not source.of_image:  # what is said may be changed later, and otherwise
+        inner = with_moments(dataclasses.replace(dataset, source=source.source), autoencoder)
+        return dataclasses.replace(inner, source=dataclasses.replace(source, source=inner.source))
     key = key_of((dataset.fingerprint, repr(autoencoder.network), DTYPE), autoencoder.params)
     folder = filled(cache.directory() / "latents" / key, partial(_write, dataset, autoencoder))
     moments = np.load(folder / MOMENTS, mmap_mode="r")

@@ -14,7 +14,7 @@ from typing import Any, Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Float, PRNGKeyArray, UInt8
 
 from jaxflow.spaces import moments
 from jaxflow.spaces.pixels import Pixels
@@ -63,13 +63,15 @@ class Autoencoder:
     network: Network
     params: Any = field(default=None, compare=False, repr=False)
 
+    def initial_params(self, key: PRNGKeyArray) -> Any:
+        """Random parameters; they do not depend on the size of the images."""
+        side = self.network.factor
+        return self.network.init(key, jnp.zeros((1, side, side, self.network.image_channels)))["params"]
+
     @property
     def shapes(self) -> Any:
         """Shapes of the parameters; nothing is computed."""
-        images = jax.ShapeDtypeStruct(
-            (1, self.network.factor, self.network.factor, self.network.image_channels), np.float32
-        )
-        return jax.eval_shape(self.network.init, jax.random.key(0), images)["params"]
+        return jax.eval_shape(self.initial_params, jax.eval_shape(jax.random.key, 0))
 
     def moments(self, images: UInt8[Array | np.ndarray, "b h w c"]) -> Float[Array, "b i j m"]:
         """Means and log variances of the latents, along the last axis; the latents, if not variational.

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import jax
 import numpy as np
 import pytest
@@ -5,7 +7,9 @@ from conftest import assert_close
 from halving import halving
 
 from jaxflow.data.batches import batches, load
+from jaxflow.data.codecs import Classes
 from jaxflow.data.dataset import Dataset
+from jaxflow.data.mapped import Mapped
 from jaxflow.runs import latents
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (300, 4, 4, 1), dtype=np.uint8)
@@ -55,6 +59,19 @@ def test_captions_are_kept():
     captions = [f"number {i}" for i in range(300)]
     dataset = latents.with_moments(Dataset.from_arrays(IMAGES, captions=captions), halving())
     assert [example["caption"] for example in dataset.examples([7, 299])] == ["number 7", "number 299"]
+
+
+def test_what_is_said_of_an_image_may_be_changed_above_and_below_the_cache():
+    """Embeddings of captions, and classes in the order of an older run, also once moments are cached."""
+    captioned = Dataset.from_arrays(IMAGES, captions=[f"number {i}" for i in range(300)])
+    with_text = replace(captioned, source=Mapped(captioned.source, lambda i, e: {**e, "text": 2 * i}))
+    (example,) = latents.with_moments(with_text, halving()).examples([7])
+    assert (example["caption"], example["text"]) == ("number 7", 14)
+    assert example["moments"].shape == (2, 2, 4)
+    labelled = Dataset.from_arrays(IMAGES, LABELS, names=("a", "b", "c"))
+    np.testing.assert_array_equal(load(latents.with_moments(labelled, halving()))["y"], LABELS)
+    recoded = labelled.recode(Classes(("c", "b", "a", "d")))
+    np.testing.assert_array_equal(load(latents.with_moments(recoded, halving()))["y"], 2 - LABELS)
 
 
 def test_latents_that_overflow_are_rejected():
