@@ -145,6 +145,19 @@ def distribute(part: Any, sharding: NamedSharding, size: int, rows: Int[np.ndarr
     return jax.tree.map(place, part)
 
 
+def everywhere(tree: Any, sharding: NamedSharding) -> Any:
+    """A tree of arrays with a copy on each device of `sharding`; arrays on these devices stay as they are."""
+    where = replicated(sharding)
+
+    def place(leaf: Any) -> Array:
+        if isinstance(leaf, jax.Array) and leaf.sharding.device_set == where.device_set:
+            return leaf
+        here = np.asarray(leaf)
+        return jax.make_array_from_callback(here.shape, where, lambda index: here[index])
+
+    return jax.tree.map(place, tree)
+
+
 def on_host(tree: Any) -> Any:
     """Arrays gathered from the devices of all processes, in each process."""
     if jax.process_count() == 1:

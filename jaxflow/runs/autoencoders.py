@@ -3,8 +3,6 @@
 import dataclasses
 from typing import Any
 
-import jax
-
 from jaxflow.places import Place
 from jaxflow.runs import exported
 from jaxflow.spaces import Autoencoder
@@ -25,4 +23,4 @@ def with_params(autoencoder: Autoencoder, file: Place, params: Any) -> Autoencod
         ValueError: they are those of another network.
     """
     exported.check(file, params, autoencoder.shapes)
-    return dataclasses.replace(autoencoder, params=jax.device_put(params))
+    return dataclasses.replace(autoencoder, params=params)

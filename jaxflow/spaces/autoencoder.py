@@ -8,14 +8,16 @@ autoencoder.decode(latents)                 # -> uint8 (b, h, w, c)
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding
 from jaxtyping import Array, Float, PRNGKeyArray, UInt8
 
+from jaxflow.devices import mesh
 from jaxflow.spaces import moments
 from jaxflow.spaces.pixels import Pixels
 from jaxflow.spaces.tiles import tiled
@@ -80,7 +82,7 @@ class Autoencoder:
             ValueError: the images are not uint8, or have a shape that the network does not take.
         """
         self.latent_shape(images.shape[1:])
-        return _encode(self.network, self.params, images)
+        return _encode(self.network, self._beside(images), images)
 
     def encode(
         self, images: UInt8[Array | np.ndarray, "b h w c"], *, tile: int | None = None, margin: int = 160
@@ -96,10 +98,10 @@ class Autoencoder:
         Raises:
             ValueError: as `moments`; or tile and margin are no multiples of the factor.
         """
-        self.latent_shape(images.shape[1:])
         if tile is None:
             found = self.moments(images)
         else:
+            self.latent_shape(images.shape[1:])  # of the whole, which tiles may hide
             scale = Fraction(1, self.network.factor)
             found = tiled(self.moments, jnp.asarray(images), tile=tile, margin=margin, scale=scale)
         return moments.split(found)[0] if self.network.variational else found
@@ -120,7 +122,7 @@ class Autoencoder:
         if latents.shape[-1] != self.network.latent_channels:
             given, own = latents.shape[-1], self.network.latent_channels
             raise ValueError(f"latents have {given} channels: the autoencoder's have {own}")
-        decode = partial(_decode, self.network, self.params)
+        decode = partial(_decode, self.network, self._beside(latents))
         if tile is None:
             return decode(latents)
         scale = self.network.factor
@@ -140,6 +142,20 @@ class Autoencoder:
         if h % f or w % f:
             raise ValueError(f"images are {h} x {w}: the autoencoder needs multiples of {f}")
         return h // f, w // f, self.network.latent_channels
+
+    def _beside(self, x: Any) -> Any:
+        """The parameters on the devices of an array, placed there once."""
+        if isinstance(x, jax.core.Tracer):
+            return self.params
+        found = getattr(x, "sharding", None)
+        sharding = found if isinstance(found, NamedSharding) else mesh.on_one_device()
+        if sharding.mesh not in self._placed:
+            self._placed[sharding.mesh] = mesh.everywhere(self.params, sharding)
+        return self._placed[sharding.mesh]
+
+    @cached_property
+    def _placed(self) -> dict[Any, Any]:
+        return {}
 
 
 @partial(jax.jit, static_argnums=0)

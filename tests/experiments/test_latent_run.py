@@ -106,8 +106,13 @@ def test_sampling_needs_nothing_but_the_folder_or_the_file(trained, tmp_path, au
     call(export, trained, "--out", file)
     assert str(autoencoder).encode() not in file.read_bytes()
     np.testing.assert_array_equal(jaxflow.load(file).sample(0, [3, 7], w=2.0, steps=2), images)
-    call(sample, file, "--w", 2, "--labels", 3, "--per-label", 1, "--steps", 2, "--parallel", "jit")
-    assert np.load(tmp_path / "model-results" / "samples" / "w=2.npz")["images"].shape == (1, 8, 8, 1)
+    made = {}
+    for parallel in ("jit", "data"):  # on one device and on four
+        options = ("--labels", 3, "--per-label", 4, "--steps", 2, "--parallel", parallel)
+        call(sample, file, "--w", 2, *options, "--out", tmp_path / parallel)
+        made[parallel] = np.load(tmp_path / parallel / "w=2.npz")["images"].astype(int)
+    assert made["jit"].shape == (4, 8, 8, 1)
+    assert np.abs(made["data"] - made["jit"]).max() <= 1  # grey levels
 
 
 def test_the_autoencoder_of_a_run_is_the_one_it_was_given(trained, autoencoder):
