@@ -2,8 +2,9 @@
 
     python -m experiments.evaluate MODEL [--w 0 1 2 4] [--per-label N] [--captions N]
 
-The columns are those of `experiments/report/quality.py`, for captions of `experiments/report/captioned.py`,
-and the last row has the figures of real images. Writes evaluation.json and evaluation.png.
+The columns are those of `experiments/report/quality.py`, for captions of `experiments/report/captioned.py`.
+The last row has the figures of real images, and for a run in latents the one above it those of the same
+images encoded and decoded: what the autoencoder alone loses. Writes evaluation.json and evaluation.png.
 
 For `shapes` an exact reader of its scenes decides instead which claims of a caption are true of its image
 (`experiments/report/alignment.py`), and for `emoji` whether the nearest of all pictures is the one named
@@ -116,9 +117,9 @@ def report_of(
     """
     asked = (out, opened.split, arguments.w, arguments.captions, made)
     if opened.run.experiment.dataset == "shapes":
-        return alignment.report(*asked)
+        return alignment.report(*asked, opened.decode)
     if opened.run.experiment.dataset == "emoji":
-        return retrieval.report(*asked, opened.run, opened.placement.examples)
+        return retrieval.report(*asked, opened.decode, opened.run, opened.placement.examples)
     of = of_classes if isinstance(opened.model.codec, Classes) else of_captions
     wanted, measure = of(opened, arguments)
 
@@ -127,8 +128,9 @@ def report_of(
             seed=arguments.seed, steps=arguments.judge_steps, sharding=opened.placement.examples
         )
         rows = [figures(generate(wanted, w)) for w in arguments.w]
+        decoded = None if opened.decode is None else figures.decoded(opened.decode)
         if processes.is_first():
-            write(out, arguments, rows, figures, made | {"images_per_w": len(wanted.number)})
+            write(out, arguments, rows, figures, decoded, made | {"images_per_w": len(wanted.number)})
 
     return report
 
@@ -163,19 +165,23 @@ def write(
     arguments: Arguments,
     rows: list[dict[str, float]],
     figures: Measure,
+    decoded: tuple[dict[str, float], float] | None,
     made: dict[str, Any],
 ) -> None:
     """Print the table, and write it as JSON and as curves."""
     real, scales = figures.real(), arguments.w
     n = made.pop("images_per_w")
     print(f"\n{n} images for each w, compared with real ones in sets of {figures.size}")
-    labelled = [*zip(map(scale_name, scales), rows, strict=True), (figures.label, real)]
-    print_table("w", [*real], labelled)
+    references = {figures.label: real} if decoded is None else {"decoded": decoded[0], figures.label: real}
+    print_table("w", [*real], [*zip(map(scale_name, scales), rows, strict=True), *references.items()])
+    if decoded is not None:
+        print(f"decoded: median PSNR {decoded[1]:.4g} dB")
     for warning in figures.warnings:
         print(f"warning: {warning}")
     table = {"w": list(scales)} | {name: [row[name] for row in rows] for name in real}
     result = {"images_per_w": n, "images_per_set": figures.size, "sampled": made}
     result |= {"table": table, "real": real, "warnings": figures.warnings}
+    result |= {} if decoded is None else {"decoded": decoded[0], "decoded_psnr": decoded[1]}
     write_json(out / "evaluation.json", result)
     curves_over_w(scales, rows, real, figures.label, out / "evaluation.png")
     print(f"{out / 'evaluation.png'}\n{out / 'evaluation.json'}")

@@ -6,13 +6,16 @@ from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import tyro
+from jaxtyping import UInt8
 
 from experiments import presets
 from jaxflow import ranges
 from jaxflow.data.batches import load
 from jaxflow.data.codecs import Classes
 from jaxflow.data.dataset import Dataset
+from jaxflow.devices.blocks import in_blocks
 from jaxflow.devices.parallel import Devices, Placement
 from jaxflow.guidance import LogProb
 from jaxflow.places import Place, place
@@ -21,7 +24,12 @@ from jaxflow.runs.generation import Generator, check_scale
 from jaxflow.runs.model import Model
 from jaxflow.runs.run import Run
 from jaxflow.runs.sampler import Sampler
+from jaxflow.spaces import Pixels
 from jaxflow.training.noisy_classifier import train_noisy_classifier
+
+Images = UInt8[np.ndarray, "n h w c"]
+BLOCK = 32
+"""Images that are encoded and decoded together."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +82,15 @@ class Opened:
                 " sizes than the run was trained on"
             )
         return dataset
+
+    @property
+    def decode(self) -> Callable[[Images], Images] | None:
+        """Images -> the same as they come back from the space of the flow; None if it loses nothing."""
+        space, sharding = self.run.space, self.placement.examples
+        if isinstance(space, Pixels):
+            return None
+        through = lambda block: space.decode(space.encode(block))  # noqa: E731
+        return lambda images: in_blocks(through, images, size=BLOCK, sharding=sharding, name="decode")
 
     def described(self, sampler: Sampler, rule: str, sigma: float, seed: int) -> dict[str, Any]:
         """How images were sampled, to be stored with their metrics."""

@@ -2,22 +2,21 @@
 
     python -m experiments.benchmarks.reconstruction PLACE --dataset emoji --image-size 64 128
 
-PSNR = 10 log10(255^2 / mean squared difference), in dB; its median over images from all of the split.
+Median and lowest peak signal-to-noise ratio, in dB, over images from all of the split.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 import tyro
-from jaxtyping import Float, UInt8
 
 from experiments.cli import refusing, script
 from experiments.report.tables import print_table
 from jaxflow import load_autoencoder, ranges
 from jaxflow.data.datasets import open_dataset
 from jaxflow.devices.blocks import in_blocks
+from jaxflow.evaluation.psnr import psnr
 
-Images = UInt8[np.ndarray, "n h w c"]
 BLOCK = 16
 
 
@@ -37,17 +36,6 @@ class Arguments:
     """Sides of the images, where they are resized."""
     images: int = 48
     """Number of images."""
-
-
-def psnr(images: Images, others: Images) -> Float[np.ndarray, " n"]:
-    """In dB, for each image; infinite where they are equal.
-
-    >>> psnr(np.zeros((1, 2, 2, 1), np.uint8), np.full((1, 2, 2, 1), 255, np.uint8)).tolist()
-    [0.0]
-    """
-    squared = (images.astype(np.float64) - others.astype(np.float64)) ** 2
-    with np.errstate(divide="ignore"):
-        return 10 * np.log10(255**2 / squared.reshape(len(images), -1).mean(axis=1))
 
 
 def main(argv: list[str] | None = None) -> None:

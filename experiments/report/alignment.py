@@ -1,13 +1,15 @@
 """Text-image alignment of a run's samples for each w, measured by the reader of the shapes.
 
 Captions come from two splits: `test`, distributed as in training, and `held_out`, in which each has a pair of
-colour and shape that does not occur in training. Writes evaluation.json and evaluation.png.
+colour and shape that does not occur in training. `decoded` are the real images of a run in latents after its
+autoencoder. Writes evaluation.json and evaluation.png.
 """
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from jaxtyping import UInt8
 
 from experiments.report.plots import alignment_over_w, scale_name
 from experiments.report.tables import print_table, write_json
@@ -19,6 +21,7 @@ from jaxflow.shapes.alignment import CLAIMS, alignment
 
 SPLITS = {"test": "seen", "held_out": "held out"}
 
+Images = UInt8[np.ndarray, "n h w c"]
 Shares = dict[str, float]
 """Share of captions that are true of their images, for each kind of claim."""
 
@@ -30,23 +33,32 @@ class Captioned:
         examples = dataset.examples(range(min(n, len(dataset))))
         self.captions = [example["caption"] for example in examples]
         self.wanted = request(dataset.codec, self.captions, [dataset.codec.of(e) for e in examples])
-        self.real = alignment(np.stack([example["image"] for example in examples]), self.captions)
+        self.images = np.stack([example["image"] for example in examples])
+
+    def __call__(self, images: Images) -> Shares:
+        """The shares of images, one for each caption."""
+        return alignment(images, self.captions)
 
 
 def report(
-    out: Place, split: Callable[[str], Dataset], scales: Sequence[float], n: int, made: dict[str, Any]
-) -> Callable[[Callable[..., np.ndarray]], None]:
+    out: Place,
+    split: Callable[[str], Dataset],
+    scales: Sequence[float],
+    n: int,
+    made: dict[str, Any],
+    decode: Callable[[Images], Images] | None,
+) -> Callable[[Callable[..., Images]], None]:
     """Read the captions of a run; the returned function measures its images and writes the tables."""
     splits = {name: Captioned(split(part), n) for part, name in SPLITS.items()}
     counts = {name: len(split.captions) for name, split in splits.items()}
 
-    def report(generate: Callable[..., np.ndarray]) -> None:
-        table = {
-            name: [alignment(generate(split.wanted, w), split.captions) for w in scales]
-            for name, split in splits.items()
-        }
-        real = {name: split.real for name, split in splits.items()}
-        write(out, scales, table, real, counts, made)
+    def report(generate: Callable[..., Images]) -> None:
+        table = {name: [each(generate(each.wanted, w)) for w in scales] for name, each in splits.items()}
+        references = {"real": {name: each(each.images) for name, each in splits.items()}}
+        if decode is not None:
+            decoded = {name: each(decode(each.images)) for name, each in splits.items()}
+            references = {"decoded": decoded} | references
+        write(out, scales, table, references, counts, made)
 
     return report
 
@@ -55,7 +67,7 @@ def write(
     out: Place,
     scales: Sequence[float],
     table: dict[str, list[Shares]],
-    real: dict[str, Shares],
+    references: dict[str, dict[str, Shares]],
     counts: dict[str, int],
     made: dict[str, Any],
 ) -> None:
@@ -65,10 +77,13 @@ def write(
     for split, rows in table.items():
         # Claims that no caption makes are omitted.
         names = [name for name in CLAIMS if any(name in row for row in rows)]
-        labelled = [*zip(map(scale_name, scales), rows, strict=True), ("real", real[split])]
+        labelled = [
+            *zip(map(scale_name, scales), rows, strict=True),
+            *((name, each[split]) for name, each in references.items()),
+        ]
         print(f"\n{split}: share of {counts[split]} captions that are true of their images")
         print_table("w", names, labelled)
-    result = {"captions": counts, "sampled": made, "w": list(scales), "table": table, "real": real}
+    result = {"captions": counts, "sampled": made, "w": list(scales), "table": table} | references
     write_json(out / "evaluation.json", result)
     alignment_over_w(scales, table, CLAIMS, out / "evaluation.png")
     print(f"{out / 'evaluation.png'}\n{out / 'evaluation.json'}")

@@ -24,9 +24,11 @@ from jaxflow.data.checks import stack_checked
 from jaxflow.data.dataset import BLOCK, Dataset
 from jaxflow.data.words import split as words_of
 from jaxflow.evaluation.judge import train_judge
+from jaxflow.evaluation.psnr import psnr
 from jaxflow.runs.requests import Request, request
 
 Images = UInt8[np.ndarray, "n h w c"]
+Decode = Callable[[Images], Images]
 MOST_WORDS = 512
 """Words that the judge tells apart, the most frequent ones."""
 MOST_COMPARED = 1000
@@ -126,9 +128,9 @@ class Measure:
         self._judge = train_judge(key, judged.images, labels, len(words), steps=steps, sharding=sharding)
         self._bags = bags(real.prompts, words)
         test = _some(real.test, drawn.real)
-        self._real_bags, self._real = bags(test.captions, words), self._look(test.images)
-        _, reference = self._look(real.train.images[drawn.reference])
-        self._compare = Comparison(real.train.images, reference, self._real[1], one)
+        self._real, self._real_bags = test.images, bags(test.captions, words)
+        self._real_seen, (_, reference) = map(self._look, (self._real, real.train.images[drawn.reference]))
+        self._compare = Comparison(real.train.images, reference, self._real_seen[1], one)
         self.warnings = self._compare.warnings(held_out=real.held_out, learned=words != [""])
         """Metrics that are unreliable, and why."""
         self.size = self._compare.size
@@ -142,7 +144,15 @@ class Measure:
 
     def real(self) -> dict[str, float]:
         """Metrics of real images."""
-        return {"caption": fit(self._real[0], self._real_bags)} | self._compare.real()
+        return self._of_real(*self._real_seen)
+
+    def decoded(self, decode: Decode) -> tuple[dict[str, float], float]:
+        """Metrics of real images that an autoencoder has encoded and decoded, and their median PSNR."""
+        images = decode(self._real)
+        return self._of_real(*self._look(images)), float(np.median(psnr(self._real, images)))
+
+    def _of_real(self, logits: Float[np.ndarray, "n words"], seen: Seen) -> dict[str, float]:
+        return {"caption": fit(logits, self._real_bags)} | self._compare.real(seen)
 
     def __call__(self, images: Images) -> dict[str, float]:
         """Metrics of generated images, one per prompt."""

@@ -117,9 +117,9 @@ class Comparison:
         self._pixel_size = max(2, min(self.size, MOST_NUMBERS // self._train.shape[1]))
         self._reference_pixels = _vectors(reference.images[: self._pixel_size])
 
-    def real(self) -> dict[str, float]:
-        """Metrics of held-out real images."""
-        return self._figures(self._real, np.arange(len(self._real.images)))
+    def real(self, seen: Seen | None = None) -> dict[str, float]:
+        """Metrics of the held-out real images, or of what an autoencoder makes of them."""
+        return self._figures(seen or self._real, np.arange(len(self._real.images)))
 
     def __call__(self, generated: Seen) -> dict[str, float]:
         """Metrics of generated images."""

@@ -20,8 +20,10 @@ from jaxflow.data.batches import Batch, load
 from jaxflow.data.dataset import Dataset
 from jaxflow.evaluation import strata
 from jaxflow.evaluation.judge import train_judge
+from jaxflow.evaluation.psnr import psnr
 
 Images = UInt8[np.ndarray, "n h w c"]
+Decode = Callable[[Images], Images]
 COLUMNS = ("accuracy", "frechet", "frechet pixels", "precision", "recall", "nearest")
 
 
@@ -106,8 +108,9 @@ class Measure:
             steps=steps,
             sharding=sharding,
         )
-        self._real_classes, reference = self._look(test[drawn.real]), self._look(train[drawn.reference])
-        self._compare = Comparison(train, reference[1], self._real_classes[1], labels)
+        self._real, (_, reference) = test[drawn.real], self._look(train[drawn.reference])
+        self._real_seen = self._look(self._real)
+        self._compare = Comparison(train, reference, self._real_seen[1], labels)
         self.warnings = self._compare.warnings(held_out=real.held_out, learned=classes > 1)
         """Metrics that are unreliable, and why."""
         self.size = self._compare.size
@@ -121,8 +124,15 @@ class Measure:
 
     def real(self) -> dict[str, float]:
         """Metrics of real images."""
-        classes, _ = self._real_classes
-        return {"accuracy": float(np.mean(classes == self._real_labels))} | self._compare.real()
+        return self._of_real(*self._real_seen)
+
+    def decoded(self, decode: Decode) -> tuple[dict[str, float], float]:
+        """Metrics of real images that an autoencoder has encoded and decoded, and their median PSNR."""
+        images = decode(self._real)
+        return self._of_real(*self._look(images)), float(np.median(psnr(self._real, images)))
+
+    def _of_real(self, classes: Int[np.ndarray, " n"], seen: Seen) -> dict[str, float]:
+        return {"accuracy": float(np.mean(classes == self._real_labels))} | self._compare.real(seen)
 
     def __call__(self, images: Images) -> dict[str, float]:
         """Metrics of generated images, one per label."""

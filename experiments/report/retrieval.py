@@ -57,10 +57,6 @@ class Gallery:
             f"{name} pixels": share for name, share in shares(names, found["pixels"]).items() if "top" in name
         }
 
-    def decoded(self, images: Images) -> Images:
-        """Images after they have passed through the space."""
-        return self._blocks(lambda block: self._space.decode(self._space.encode(block)), images)
-
     def _seen(self, images: Images) -> dict[str, Float[np.ndarray, "n d"]]:
         return _flat(self._blocks(self._space.encode, images), images)
 
@@ -108,6 +104,7 @@ def report(
     scales: Sequence[float],
     n: int,
     made: dict[str, Any],
+    decode: Callable[[Images], Images] | None,
     run: Run,
     sharding: NamedSharding,
 ) -> Callable[[Callable[..., Images]], None]:
@@ -121,10 +118,13 @@ def report(
             name: [gallery(generate(each.wanted, w), each.names) for w in scales]
             for name, each in prompts.items()
         }
-        decoded = {name: gallery(gallery.decoded(each.images), each.names) for name, each in prompts.items()}
+        references = {}
+        if decode is not None:
+            decoded = {name: gallery(decode(each.images), each.names) for name, each in prompts.items()}
+            references = {"decoded": decoded}
         counts = {name: len(each.names) for name, each in prompts.items()}
         if processes.is_first():
-            write(out, scales, table, decoded, counts, len(gallery.names), made)
+            write(out, scales, table, references, counts, len(gallery.names), made)
 
     return report
 
@@ -133,7 +133,7 @@ def write(
     out: Place,
     scales: Sequence[float],
     table: dict[str, list[dict[str, float]]],
-    decoded: dict[str, dict[str, float]],
+    references: dict[str, dict[str, dict[str, float]]],
     counts: dict[str, int],
     pictures: int,
     made: dict[str, Any],
@@ -141,9 +141,12 @@ def write(
     """Print the tables, and write them as JSON and as curves."""
     for split, rows in table.items():
         print(f"\n{split}: {counts[split]} names, the nearest of {pictures:,} pictures")
-        labelled = [*zip(map(scale_name, scales), rows, strict=True), ("decoded", decoded[split])]
+        labelled = [
+            *zip(map(scale_name, scales), rows, strict=True),
+            *((name, each[split]) for name, each in references.items()),
+        ]
         print_table("w", COLUMNS, labelled)
-    result = {"names": counts, "pictures": pictures, "sampled": made, "w": list(scales)}
-    write_json(out / "evaluation.json", result | {"table": table, "decoded": decoded})
+    result = {"names": counts, "pictures": pictures, "sampled": made, "w": list(scales), "table": table}
+    write_json(out / "evaluation.json", result | references)
     alignment_over_w(scales, table, COLUMNS[:4], out / "evaluation.png")
     print(f"{out / 'evaluation.png'}\n{out / 'evaluation.json'}")

@@ -11,7 +11,10 @@ from PIL import Image
 from small_digits import NETWORK
 
 import jaxflow
-from experiments import export, sample, train
+from experiments import evaluate, export, sample, train
+from jaxflow.data.batches import load
+from jaxflow.data.datasets import open_dataset
+from jaxflow.evaluation.psnr import psnr
 from jaxflow.runs.autoencoder_run import AutoencoderRun
 from jaxflow.runs.folder import open_before, open_run
 from jaxflow.spaces import Latents
@@ -96,6 +99,20 @@ def test_a_flow_is_trained_in_latents(trained):
     assert len(losses(trained)) == 4
     assert 1.5 < losses(trained)[0] < 2.5  # of data and noise of variance 1, without motion: 2
     assert (trained / "samples" / "step=4.png").exists()
+
+
+@pytest.mark.requirement("R57")
+def test_what_the_autoencoder_loses_is_reported_beside_what_the_flow_does(trained, data_dir, capsys):
+    options = ("--per-label", 2, "--steps", 2, "--judge-steps", 3, "--parallel", "jit")
+    call(evaluate, trained, "--w", 1, *options)
+    result, printed = json.loads((trained / "evaluation.json").read_text()), capsys.readouterr().out
+    assert result["decoded"].keys() == result["real"].keys()
+    assert result["decoded"]["frechet"] > 2 * result["real"]["frechet"]  # of an untrained one
+    images = load(open_dataset("digits", "test", str(data_dir)))["image"]
+    of = jaxflow.load_autoencoder(trained)
+    expected = np.median(psnr(images, np.asarray(of.decode(of.encode(images)))))
+    assert result["decoded_psnr"] == pytest.approx(expected, abs=0.3)  # over a part of them
+    assert f"decoded: median PSNR {result['decoded_psnr']:.4g} dB" in printed
 
 
 def test_sampling_needs_nothing_but_the_folder_or_the_file(trained, tmp_path, autoencoder):
