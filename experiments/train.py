@@ -32,7 +32,7 @@ from jaxflow.devices.parallel import Devices, Placement
 from jaxflow.places import Place, place
 from jaxflow.runs import folder, limits, origin
 from jaxflow.runs.autoencoder_run import AutoencoderRun, new_autoencoder_run
-from jaxflow.runs.configuration import Autoencoding, Experiment, Recipe, check, described, fitted
+from jaxflow.runs.configuration import FOLDERS, Autoencoding, Experiment, Recipe, check, described, fitted
 from jaxflow.runs.folder import load_autoencoder, open_before
 from jaxflow.runs.objective import objective, optimizer_of, schedule_of
 from jaxflow.runs.run import Run, new_run, open_data
@@ -113,10 +113,11 @@ def begin(setting: Setting, options: Options, held: ExitStack) -> Training:
         found = stream(start=start, sharding=placement.examples)
         return run.warmed(found, start) if isinstance(run, AutoencoderRun) else found
 
+    loss = objective(run)
     describe(setting, placement, sum(leaf.size for leaf in jax.tree.leaves(shapes.params)))
     processes.together(lambda: claim(setting, held) if processes.is_first() else None)
     training = Training(
-        objective(run),
+        loss,
         run.initial_params,
         stream_from,
         optimizer=optimizer,
@@ -156,12 +157,9 @@ def read(preset: Preset, experiment: Experiment | Autoencoding, options: Options
     check_path(out / "checkpoints")
     if data_dir is not None:
         data_dir = str(place(data_dir, "data_dir"))
-    if isinstance(experiment, Experiment):  # a run may be resumed from another folder
-        experiment = replace(
-            experiment,
-            text_encoder=_absolute(experiment.text_encoder, "text_encoder"),
-            autoencoder=_absolute(experiment.autoencoder, "autoencoder"),
-        )
+    given = {name: getattr(experiment, name, None) for name in FOLDERS}
+    absolute = {name: str(place(it, name).absolute()) for name, it in given.items() if it is not None}
+    experiment = replace(experiment, **absolute)  # type: ignore[arg-type]  # resumed from another folder
     if experiment.dataset == "folder" and preset.dataset is None and data_dir is not None:
         check_apart(out, place(data_dir, "data_dir"))
         side = experiment.image_size or DEFAULT_SIZE
@@ -192,10 +190,6 @@ def space_or_autoencoder(
     if before is not None and same and before.space.image_shape == dataset.image_shape:
         return before.space
     return load_autoencoder(experiment.autoencoder)
-
-
-def _absolute(folder: str | None, name: str) -> str | None:
-    return None if folder is None else str(place(folder, name).absolute())
 
 
 def counted(dataset: Dataset, experiment: Recipe, data_dir: str | None) -> str:

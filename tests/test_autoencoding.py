@@ -39,7 +39,7 @@ def test_a_linear_variational_autoencoder_reaches_probabilistic_pca():
             variance = jnp.broadcast_to(params["v"], (len(x), K))
             return jnp.concatenate([x @ params["a"] + params["b"], variance], axis=-1)
 
-        value = autoencoding.loss(key, encode, lambda z: z @ params["w"] + params["m"], rows, beta=s2)
+        value, _ = autoencoding.loss(key, encode, lambda z: z @ params["w"] + params["m"], rows, beta=s2)
         return jnp.mean(value) / s2 + 0.5 * D * np.log(2 * np.pi * s2)
 
     random = np.random.default_rng(1)
@@ -72,8 +72,9 @@ IMAGES = jnp.asarray(np.random.default_rng(2).standard_normal((3, 2, 2, 1)), jnp
 @pytest.mark.parametrize(("distortion", "expected"), [("l1", 4 * 0.5), ("l2", 4 * 0.125)])
 def test_a_plain_autoencoder_has_its_distortion_alone(distortion, expected):
     options = {"beta": 7.0, "distortion": distortion, "variational": False}
-    value = autoencoding.loss(jax.random.key(0), lambda x: x, lambda z: z + 0.5, IMAGES, **options)
+    value, decoded = autoencoding.loss(jax.random.key(0), lambda x: x, lambda z: z + 0.5, IMAGES, **options)
     assert_close(value, jnp.full(3, expected), 1e-6)
+    assert_close(decoded, IMAGES + 0.5, 0)
 
 
 def test_beta_weighs_the_divergence_and_each_example_draws_its_own_latents():
@@ -81,9 +82,28 @@ def test_beta_weighs_the_divergence_and_each_example_draws_its_own_latents():
         return jnp.concatenate([x, jnp.full_like(x, -1.0)], axis=-1)
 
     def at(beta, rows):
-        return autoencoding.loss(jax.random.key(0), encode, lambda z: z, rows, beta=beta)
+        return autoencoding.loss(jax.random.key(0), encode, lambda z: z, rows, beta=beta)[0]
 
     divergence = moments.divergence(encode(IMAGES))
     assert_close(at(2.0, IMAGES) - at(0.5, IMAGES), 1.5 * divergence, 1e-5)
     assert_close(at(0.5, IMAGES[:1]), at(0.5, IMAGES)[:1], 1e-6)
     assert_close(at(jnp.array([0.5, 2.0, 0.0]), IMAGES)[1], at(2.0, IMAGES)[1], 1e-6)
+
+
+def test_each_player_gets_the_gradient_of_its_own_loss():
+    """D is the mean of the logits a x, and decoded = x + b: of both losses the derivatives are known."""
+    images = jnp.asarray([[0.2, 0.1], [3.0, 1.0]])
+
+    def total(players, weight):
+        discriminate = lambda a, x: a * x  # noqa: E731
+        a, b = players
+        return autoencoding.adversarial(discriminate, a, images, images + b, weight)
+
+    a, b, weight = 0.5, -1.0, jnp.asarray([0.25, 0.0])
+    false = a * (images + b).mean(axis=1)
+    hinges = jnp.asarray([1 - 0.075 + 1 - 0.425, 0.25 + 1.5])
+    assert_close(total((a, b), weight), -weight * false + hinges / 2, 1e-6)
+    by_a, by_b = jax.jacobian(total)((jnp.asarray(a), jnp.asarray(b)), weight)
+    assert_close(by_b, -weight * a, 1e-6)
+    # Only the hinge of the logit 1.5, of the second real image, is inactive.
+    assert_close(by_a, jnp.asarray([(-0.15 - 0.85) / 2, (-0.5 + 1.0) / 2]), 1e-6)

@@ -16,6 +16,7 @@ from jaxflow.nn.conditioning import (
     TokenSequence,
     VectorMLP,
 )
+from jaxflow.nn.discriminator import Discriminator
 from jaxflow.nn.dit import DiT, published
 from jaxflow.nn.lab_unet import LabUNet
 from jaxflow.nn.text import TextEncoder
@@ -28,6 +29,7 @@ __all__ = [
     "Classifier",
     "CompositeEncoder",
     "DiT",
+    "Discriminator",
     "LabUNet",
     "NoisyClassifier",
     "OptionalVector",

@@ -30,18 +30,27 @@ class AutoencoderRun:
     """Of the images it is trained on; it takes others, of as many channels, too."""
 
     def autoencoder(self, params: Params) -> Autoencoder:
-        """The autoencoder with these parameters."""
-        return Autoencoder(self.experiment.network, params)
+        """The autoencoder with these parameters of the run."""
+        return Autoencoder(self.experiment.network, params["autoencoder"])
 
     @cached_property
     def initial_params(self) -> Callable[[jax.Array], Params]:
-        """A random key -> initial parameters of the network, compiled."""
-        return jax.jit(self.autoencoder(None).initial_params)
+        """A random key -> initial parameters of the networks, compiled."""
+        return jax.jit(self._initial_params)
 
     @property
     def shapes(self) -> Params:
         """Shapes of the parameters; nothing is computed."""
-        return self.autoencoder(None).shapes
+        return jax.eval_shape(self._initial_params, jax.eval_shape(jax.random.key, 0))
+
+    def _initial_params(self, key: jax.Array) -> Params:
+        experiment, images = self.experiment, jnp.zeros((1, *self.image_shape))
+        params = {"autoencoder": Autoencoder(experiment.network).initial_params(key)}
+        if experiment.adversarial_weight:
+            params["discriminator"] = experiment.discriminator.init(jax.random.fold_in(key, 1), images)[
+                "params"
+            ]
+        return params
 
     def stored(self, dataset: Dataset) -> Dataset:
         """The data set: images are read as they are."""
@@ -52,12 +61,16 @@ class AutoencoderRun:
         return self.image_shape == other.image_shape
 
     def warmed(self, batches: Iterator[Batch], start: int) -> Iterator[Batch]:
-        """Batches, from number `start`, with the weight of the divergence in their step, `beta` (b,)."""
-        warmup, beta = self.experiment.beta_warmup, self.experiment.beta
+        """Batches, from number `start`, with the weights (b,) in their step, `beta` and `adversarial`."""
+        experiment = self.experiment
         for n, batch in enumerate(batches, start):
-            weight = beta * min(1.0, (n + 1) / warmup) if warmup else beta
-            number = batch["number"]
-            yield batch | {"beta": jnp.full(number.shape, weight, np.float32, device=number.sharding)}
+            rise = min(1.0, (n + 1) / experiment.beta_warmup) if experiment.beta_warmup else 1.0
+            judged = experiment.adversarial_weight if n >= experiment.adversarial_start else 0.0
+            weights, number = {"beta": rise * experiment.beta, "adversarial": judged}, batch["number"]
+            yield batch | {
+                name: jnp.full(number.shape, weight, np.float32, device=number.sharding)
+                for name, weight in weights.items()
+            }
 
 
 def new_autoencoder_run(experiment: Autoencoding, dataset: Dataset, data_dir: str | None) -> AutoencoderRun:
@@ -70,7 +83,7 @@ def new_autoencoder_run(experiment: Autoencoding, dataset: Dataset, data_dir: st
     experiment = dataclasses.replace(experiment, network=network)
     run = AutoencoderRun(experiment, str(data_directory(data_dir).absolute()), dataset.image_shape)
     try:
-        run.autoencoder(None).latent_shape(dataset.image_shape)
+        Autoencoder(network).latent_shape(dataset.image_shape)
         _ = run.shapes
     except Exception as error:  # whatever a network raises on attributes that do not fit together
         raise ValueError(f"network: {error}") from error

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol, runtime_checkable
 
@@ -119,6 +119,23 @@ class Autoencoding(Recipe):
     """Weight of the divergence of the latents from N(0, I), if the network is variational."""
     beta_warmup: Annotated[int, Interval(ge=0, le=2**24)] = 0
     """Steps in which the weight rises from 0."""
+    perceptual: str | None = None
+    """Folder of VGG16, with the weights of LPIPS or without, for a perceptual term; None for none."""
+    perceptual_weight: Positive = 1.0
+    """Of the perceptual distance, beside the mean distortion of a pixel."""
+    adversarial_weight: Annotated[float, Ge(0)] = 0.0
+    """Of the verdict of a discriminator, which is trained beside; 0 for none."""
+    adversarial_start: Annotated[int, Interval(ge=0, le=2**24)] = 0
+    """Steps before the verdict counts, in which the discriminator already learns."""
+    discriminator: nn.Discriminator = field(default_factory=nn.Discriminator)
+
+
+FOLDERS = {
+    "text_encoder": "a CLIP or T5 encoder",
+    "autoencoder": "an autoencoder",
+    "perceptual": "VGG16",
+}
+"""Fields that name a folder of frozen weights, and what it has."""
 
 
 def apply_of(network: Network) -> Any:
@@ -137,20 +154,20 @@ def check(experiment: Recipe) -> None:
     if schema.decode(json.loads(text), type(experiment), classes) != experiment:
         raise ValueError("the experiment does not survive being written to config.json and read again")
     if isinstance(experiment, Experiment):
-        _check_flow(experiment)
+        _check_weight(experiment)
+    for name, kind in FOLDERS.items():
+        folder = getattr(experiment, name, None)
+        if folder is not None and not Path(folder).expanduser().is_dir():
+            raise FileNotFoundError(f"{name} = {folder}: no such folder; name that of {kind}")
 
 
-def _check_flow(experiment: Experiment) -> None:
+def _check_weight(experiment: Experiment) -> None:
     unbounded = experiment.weight == "velocity" and experiment.prediction in ("noise", "data", "score")
     if unbounded and experiment.weight_limit is None:
         raise ValueError(
             f"weight_limit is missing: with weight = 'velocity' the loss weight of {experiment.prediction}"
             " prediction diverges at t = 0 or t = 1; 10 works well"
         )
-    for name, kind in (("text_encoder", "a CLIP or T5 encoder"), ("autoencoder", "an autoencoder")):
-        folder = getattr(experiment, name)
-        if folder is not None and not Path(folder).expanduser().is_dir():
-            raise FileNotFoundError(f"{name} = {folder}: no such folder; name that of {kind}")
 
 
 def fitted(experiment: Experiment, codec: Codec) -> Experiment:
@@ -190,8 +207,8 @@ def described(value: Any, name: str = "") -> dict[str, str]:
     if not dataclasses.is_dataclass(value):
         return {name: str(value)}
     found = {name: type(value).__name__} if name else {}
-    for field in schema.fields_of(type(value)):
-        found |= described(getattr(value, field.name), f"{name}.{field.name}".lstrip("."))
+    for each in schema.fields_of(type(value)):
+        found |= described(getattr(value, each.name), f"{name}.{each.name}".lstrip("."))
     return found
 
 

@@ -9,12 +9,13 @@ import numpy as np
 import optax
 
 from jaxflow import autoencoding, fields, losses, per_example, times
+from jaxflow.pretrained import perceptual
 from jaxflow.runs.autoencoder_run import AutoencoderRun
 from jaxflow.runs.configuration import Experiment, Recipe, apply_of
 from jaxflow.runs.run import Run
 from jaxflow.spaces import Pixels
 from jaxflow.training import optimizer
-from jaxflow.training.step import Objective
+from jaxflow.training.step import Objective, Params
 
 
 @cache
@@ -63,18 +64,29 @@ def objective(run: Run | AutoencoderRun) -> Objective:
 
 def _of_autoencoder(run: AutoencoderRun) -> Objective:
     experiment, network, pixels = run.experiment, run.experiment.network, Pixels(run.image_shape)
+    distance = None if experiment.perceptual is None else perceptual.load(experiment.perceptual)
+
+    def discriminate(params: Params, images: jax.Array) -> Any:
+        return experiment.discriminator.apply({"params": params}, images)
 
     def of(params, key, batch):
-        value = autoencoding.loss(
+        images, of_network = pixels.encode(batch["image"]), {"params": params["autoencoder"]}
+        value, decoded = autoencoding.loss(
             per_example.numbered(key, batch["number"]),
-            partial(network.apply, {"params": params}, method="encode"),
-            partial(network.apply, {"params": params}, method="decode"),
-            pixels.encode(batch["image"]),
+            partial(network.apply, of_network, method="encode"),
+            partial(network.apply, of_network, method="decode"),
+            images,
             beta=batch["beta"],
             distortion=experiment.distortion,
             variational=network.variational,
         )
-        return value / np.prod(run.image_shape)
+        value = value / np.prod(run.image_shape)
+        if distance is not None:
+            value += experiment.perceptual_weight * distance(images, decoded)
+        if "discriminator" in params:
+            judged = (params["discriminator"], images, decoded, batch["adversarial"])
+            value += autoencoding.adversarial(discriminate, *judged)
+        return value
 
     return of
 

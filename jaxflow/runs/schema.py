@@ -27,7 +27,14 @@ from jaxflow.runs.frozen_text import FrozenText
 
 CLASSES: tuple[type, ...] = (
     *(Classes, Captions, FrozenText, nn.DiT, nn.UNet, nn.LabUNet),
-    *(spaces.Pixels, spaces.Latents, spaces.Autoencoder, nn.AutoencoderKL, nn.AutoencoderTiny),
+    *(
+        spaces.Pixels,
+        spaces.Latents,
+        spaces.Autoencoder,
+        nn.AutoencoderKL,
+        nn.AutoencoderTiny,
+        nn.Discriminator,
+    ),
     *(nn.ClassTable, nn.VectorMLP, nn.TextEncoder, nn.TokenProjection, nn.CompositeEncoder),
     *(paths.Cosine, paths.Linear, paths.SquareRoot, paths.VariancePreserving),
 )

@@ -16,7 +16,7 @@ from jaxflow.data.batches import load
 from jaxflow.data.datasets import open_dataset
 from jaxflow.evaluation.psnr import psnr
 from jaxflow.runs.autoencoder_run import AutoencoderRun
-from jaxflow.runs.folder import open_before, open_run
+from jaxflow.runs.folder import newest_params, open_before, open_run
 from jaxflow.spaces import Latents
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("standard_promotion")]
@@ -54,7 +54,8 @@ def autoencoder(tmp_path_factory, data_dir):
     """The run of the first stage."""
     out = tmp_path_factory.mktemp("runs") / "autoencoder"
     with jax.numpy_dtype_promotion("standard"):
-        options = ("--beta", 0.5, "--beta-warmup", 4)
+        options = ("--beta", 0.5, "--beta-warmup", 4, "--adversarial-weight", 0.1, "--adversarial-start", 3)
+        options += ("--discriminator.channels", 8)
         call(train, "autoencoder", "--out", out, "--data-dir", data_dir, *STEPS, *TINY, *options)
     return out
 
@@ -83,11 +84,24 @@ def test_an_autoencoder_is_trained(autoencoder):
     assert of.decode(of.encode(images)).shape == images.shape
 
 
-def test_the_weight_of_the_divergence_rises(autoencoder):
+def test_the_weight_of_the_divergence_rises_and_that_of_the_discriminator_starts_late(autoencoder):
     run = open_before(autoencoder, AutoencoderRun)
-    number = jax.numpy.arange(3)
-    weights = [batch["beta"] for batch in run.warmed(iter([{"number": number}] * 5), 1)]
-    np.testing.assert_allclose(np.stack(weights)[:, 0], [0.25, 0.375, 0.5, 0.5, 0.5])
+    batches = [{"number": jax.numpy.arange(3)}] * 5
+    for name, expected in {
+        "beta": [0.25, 0.375, 0.5, 0.5, 0.5],
+        "adversarial": [0, 0, 0.1, 0.1, 0.1],
+    }.items():
+        weights = [batch[name] for batch in run.warmed(iter(batches), 1)]
+        np.testing.assert_allclose(np.stack(weights)[:, 0], expected, rtol=1e-6)
+
+
+def test_the_discriminator_learns_before_its_verdict_counts(autoencoder):
+    run = open_before(autoencoder, AutoencoderRun)
+    trained, initial = newest_params(autoencoder, run)[1], run.initial_params(jax.random.key(0))
+    assert trained.keys() == {"autoencoder", "discriminator"}
+    for name in trained:
+        moved = jax.tree.map(lambda a, b: float(abs(a - b).max()), trained[name], initial[name])
+        assert min(jax.tree.leaves(moved)) > 0
 
 
 @pytest.mark.requirement("R56", "R62")
@@ -167,6 +181,16 @@ def test_an_autoencoder_is_no_flow(autoencoder, trained, unbroken, data_dir, tmp
     ):
         new = ("digits", "--autoencoder", place, "--out", tmp_path / "new", "--data-dir", data_dir)
         assert says in rejected(capsys, train, *new)
+    new = (
+        "autoencoder",
+        "--perceptual",
+        tmp_path / "none",
+        "--out",
+        tmp_path / "new",
+        "--data-dir",
+        data_dir,
+    )
+    assert "no such folder; name that of VGG16" in rejected(capsys, train, *new)
     (shutil.copytree(trained, tmp_path / "run") / "autoencoder.safetensors").unlink()
     assert "autoencoder.safetensors does not exist: copy it there" in rejected(
         capsys, sample, tmp_path / "run"
