@@ -14,10 +14,10 @@ LEVELS = {
     name: level
     for level, names in enumerate(
         (
-            ("typing", "ranges", "progress", "places"),
+            ("typing", "ranges", "progress", "places", "digests"),
             ("per_example", "devices", "shapes", "emoji"),
             ("paths", "nn", "data", "spaces"),
-            ("times", "mixtures"),
+            ("times", "mixtures", "perceptual"),
             ("predictions", "pretrained"),
             ("solvers", "fields", "guidance", "losses", "autoencoding"),
             ("sampling", "adaptive", "training", "evaluation"),

@@ -4,27 +4,11 @@ The name of a folder is a hash of everything that its content depends on, so tha
 It is filled under a temporary name and renamed atomically when complete.
 """
 
-import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
-
-import jax
-import numpy as np
-
-
-def key_of(parts: Iterable[Any], params: Any) -> str:
-    """The hash of texts and parameters, in hexadecimal digits."""
-    digest = hashlib.sha256()
-    for part in parts:
-        encoded = str(part).encode()
-        digest.update(len(encoded).to_bytes(8) + encoded)
-    for leaf in jax.tree.leaves(params):
-        digest.update(np.asarray(leaf).tobytes())
-    return digest.hexdigest()[:32]
 
 
 def filled(folder: Path, fill: Callable[[Path], None]) -> Path:

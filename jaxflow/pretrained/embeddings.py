@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxflow.data.cached import filled, key_of
+from jaxflow.data.cached import filled
+from jaxflow.digests import digest
 from jaxflow.pretrained.folders import Folder
 from jaxflow.pretrained.text import Embeddings, PretrainedText
 
@@ -36,7 +37,7 @@ def cached(
     if isinstance(prompts, str) or not prompts:
         raise ValueError(f"prompts = {prompts!r}: expected a list of at least one string")
     parts = (repr(text.network), text.tokenizer.backend.to_str(), text.max_length, dtype, *prompts)
-    entry = filled(Path(folder) / key_of(parts, text.params), partial(_write, text, prompts, dtype))
+    entry = filled(Path(folder) / digest(parts, text.params), partial(_write, text, prompts, dtype))
     files = {name: entry / f"{name}.npy" for name in Embeddings._fields}
     return Embeddings(
         **{name: np.load(file, mmap_mode="r") for name, file in files.items() if file.is_file()}

@@ -105,6 +105,8 @@ class Experiment(Recipe):
     """Folder of a pretrained CLIP or T5 encoder for the captions; if None, a small one is trained."""
     autoencoder: str | None = None
     """Folder of an autoencoder, in whose latents the flow runs; if None, it runs in pixels."""
+    latent_scale: Literal["measured", "published"] = "measured"
+    """How latents are centred and scaled: by channel as measured on the data, or as published with them."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -253,8 +253,7 @@ def _with_autoencoder(run: Run, file: Place, params: Params) -> Run:
     """The run with the weights of its autoencoder, if it has one."""
     if not isinstance(run.space, Latents):
         return run
-    autoencoder = autoencoders.with_params(run.space.autoencoder, file, params)
-    return dataclasses.replace(run, space=dataclasses.replace(run.space, autoencoder=autoencoder))
+    return dataclasses.replace(run, space=autoencoders.with_params(run.space, file, params))
 
 
 def _decoded(

@@ -9,17 +9,19 @@ import json
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from jaxflow import progress
-from jaxflow.data.cached import filled, key_of
+from jaxflow.data.cached import filled
 from jaxflow.data.dataset import BLOCK, Dataset
 from jaxflow.data.mapped import Mapped
+from jaxflow.digests import digest
 from jaxflow.runs import cache
 from jaxflow.spaces import Autoencoder, Latents
 
+Scale = Literal["measured", "published"]
 DTYPE = "float16"
 LEAST = 1e-6
 """Deviation of a channel that is constant."""
@@ -50,7 +52,7 @@ def with_moments(dataset: Dataset, autoencoder: Autoencoder) -> Dataset:
     if isinstance(source, Mapped) and not source.of_image:  # what is said may be changed later, and otherwise
         inner = with_moments(dataclasses.replace(dataset, source=source.source), autoencoder)
         return dataclasses.replace(inner, source=dataclasses.replace(source, source=inner.source))
-    key = key_of((dataset.fingerprint, repr(autoencoder.network), DTYPE), autoencoder.params)
+    key = digest([dataset.fingerprint, autoencoder.digest, DTYPE])
     folder = filled(cache.directory() / "latents" / key, partial(_write, dataset, autoencoder))
     moments = np.load(folder / MOMENTS, mmap_mode="r")
     said = json.loads((folder / SAID).read_text(encoding="utf-8"))
@@ -92,12 +94,33 @@ def _without_image(example: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def space_of(images: Dataset, autoencoder: Autoencoder) -> Latents:
-    """The space of latents whose channels have mean 0 and variance 1 over a data set of images.
+def space_of(images: Dataset, autoencoder: Autoencoder, scale: Scale = "measured") -> Latents:
+    """The space of an autoencoder's latents.
 
-    The variance of a channel is that of its means and the mean of its variances. Errors as of `with_moments`.
+    Args:
+        images: the data set.
+        autoencoder: frozen.
+        scale: so that each channel has mean 0 and variance 1 over the data set; or as published.
+
+    Raises:
+        ValueError: nothing was published; or as `with_moments`.
     """
-    dataset = with_moments(images, autoencoder)
+    of = partial(Latents, images.image_shape, autoencoder, digest=autoencoder.digest)
+    if scale == "measured":
+        return of(*measured(with_moments(images, autoencoder), autoencoder))
+    if autoencoder.published is None:
+        raise ValueError(
+            "latent_scale = published: the autoencoder's folder has no config.json with scaling_factor; take"
+            " --latent-scale measured"
+        )
+    return of(*((number,) * autoencoder.network.latent_channels for number in autoencoder.published))
+
+
+def measured(dataset: Dataset, autoencoder: Autoencoder) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel over a data set of moments.
+
+    The variance of a channel is that of its means and the mean of its variances.
+    """
     k, variational = autoencoder.network.latent_channels, autoencoder.network.variational
     sums = np.zeros((3, k))
     for start in range(0, len(dataset), BLOCK):
@@ -110,4 +133,4 @@ def space_of(images: Dataset, autoencoder: Autoencoder) -> Latents:
         sums += np.stack([np.full(k, len(mean)), mean.sum(axis=0), squares.sum(axis=0)])
     mean, square = sums[1:] / sums[0]
     deviation = np.sqrt(np.maximum(square - mean**2, LEAST**2))
-    return Latents(dataset.image_shape, autoencoder, tuple(mean.tolist()), tuple(deviation.tolist()))
+    return tuple(mean.tolist()), tuple(deviation.tolist())

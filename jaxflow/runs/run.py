@@ -122,7 +122,7 @@ def new_run(
     if space is None:
         space = Pixels(dataset.image_shape)
     elif isinstance(space, Autoencoder):
-        space = latents.space_of(dataset, space)
+        space = latents.space_of(dataset, space, experiment.latent_scale)
     run = Run(experiment, str(data_directory(data_dir).absolute()), space, dataset.codec)
     check_network(run)
     return run

@@ -17,6 +17,7 @@ import numpy as np
 from jax.sharding import NamedSharding
 from jaxtyping import Array, Float, PRNGKeyArray, UInt8
 
+from jaxflow import digests
 from jaxflow.devices import mesh
 from jaxflow.spaces import moments
 from jaxflow.spaces.pixels import Pixels
@@ -64,6 +65,8 @@ class Autoencoder:
 
     network: Network
     params: Any = field(default=None, compare=False, repr=False)
+    published: tuple[float, float] | None = field(default=None, compare=False)
+    """Mean and deviation of all latents, as published with the weights."""
 
     def initial_params(self, key: PRNGKeyArray) -> Any:
         """Random parameters; they do not depend on the size of the images."""
@@ -74,6 +77,11 @@ class Autoencoder:
     def shapes(self) -> Any:
         """Shapes of the parameters; nothing is computed."""
         return jax.eval_shape(self.initial_params, jax.eval_shape(jax.random.key, 0))
+
+    @cached_property
+    def digest(self) -> str:
+        """A hash of the parameters."""
+        return digests.digest([repr(self.network)], self.params)
 
     def moments(self, images: UInt8[Array | np.ndarray, "b h w c"]) -> Float[Array, "b i j m"]:
         """Means and log variances of the latents, along the last axis; the latents, if not variational.

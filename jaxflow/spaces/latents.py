@@ -30,12 +30,14 @@ class Latents:
         autoencoder: encodes and decodes.
         mean: of each channel of the latents.
         deviation: standard deviation of each channel.
+        digest: the autoencoder's, by which another of the same shape is noticed.
     """
 
     image_shape: tuple[Side, Side, Side]
     autoencoder: Autoencoder
     mean: Annotated[tuple[float, ...], Len(1)]
     deviation: Annotated[tuple[Annotated[float, Gt(0)], ...], Len(1)]
+    digest: str
     entry = "moments"
 
     def __post_init__(self) -> None:

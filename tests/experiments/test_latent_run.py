@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import jax
 import numpy as np
@@ -15,6 +16,7 @@ from experiments import evaluate, export, sample, train
 from jaxflow.data.batches import load
 from jaxflow.data.datasets import open_dataset
 from jaxflow.evaluation.psnr import psnr
+from jaxflow.runs import autoencoders
 from jaxflow.runs.autoencoder_run import AutoencoderRun
 from jaxflow.runs.folder import newest_params, open_before, open_run
 from jaxflow.spaces import Latents
@@ -155,8 +157,15 @@ def test_the_autoencoder_of_a_run_is_the_one_it_was_given(trained, autoencoder):
 
 def test_a_published_folder_may_have_a_configuration_of_its_own(tmp_path):
     published_taesd.write(tmp_path / "taesd", latents=5)
-    (tmp_path / "taesd" / "config.json").write_text('{"_class_name": "AutoencoderTiny"}')
-    assert jaxflow.load_autoencoder(tmp_path / "taesd").network.latent_channels == 5
+    config = tmp_path / "taesd" / "config.json"
+    config.write_text('{"_class_name": "AutoencoderTiny"}')
+    found = jaxflow.load_autoencoder(tmp_path / "taesd")
+    assert (found.network.latent_channels, found.published) == (5, None)
+    config.write_text('{"scaling_factor": 0.25, "shift_factor": 0.5}')
+    assert jaxflow.load_autoencoder(tmp_path / "taesd").published == (0.5, 4.0)
+    config.write_text('{"scaling_factor": "much"}')
+    with pytest.raises(ValueError, match="scaling_factor = 'much', shift_factor = 0: expected a positive"):
+        jaxflow.load_autoencoder(tmp_path / "taesd")
 
 
 def test_it_resumes_with_its_own_autoencoder(trained, data_dir, autoencoder, tmp_path, capsys):
@@ -191,6 +200,14 @@ def test_an_autoencoder_is_no_flow(autoencoder, trained, unbroken, data_dir, tmp
         data_dir,
     )
     assert "no such folder; name that of VGG16" in rejected(capsys, train, *new)
+    run = open_run(trained)
+    other = jax.tree.map(lambda leaf: leaf + 1, run.space.autoencoder.params)
+    autoencoders.store(
+        shutil.copytree(trained, tmp_path / "swapped"), replace(run.space.autoencoder, params=other)
+    )
+    assert "is of another autoencoder than the run was trained with" in rejected(
+        capsys, sample, tmp_path / "swapped"
+    )
     (shutil.copytree(trained, tmp_path / "run") / "autoencoder.safetensors").unlink()
     assert "autoencoder.safetensors does not exist: copy it there" in rejected(
         capsys, sample, tmp_path / "run"

@@ -33,6 +33,15 @@ def test_channels_have_mean_0_and_variance_1_over_the_data(variational):
     assert_close(events.std(axis=0), np.ones(4), 0.02)
 
 
+def test_the_scale_may_be_the_published_one():
+    dataset, autoencoder = Dataset.from_arrays(IMAGES, LABELS), halving()
+    with pytest.raises(ValueError, match=r"has no config\.json with scaling_factor"):
+        latents.space_of(dataset, autoencoder, "published")
+    space = latents.space_of(dataset, replace(autoencoder, published=(0.5, 4.0)), "published")
+    assert (space.mean, space.deviation) == ((0.5,) * 4, (4.0,) * 4)
+    assert_close(space.encode(IMAGES), (autoencoder.encode(IMAGES) - 0.5) / 4, 1e-6)
+
+
 @pytest.mark.requirement("R63")
 def test_moments_are_computed_once_and_stay_with_their_labels(monkeypatch):
     dataset, autoencoder = Dataset.from_arrays(IMAGES, LABELS), halving(variational=True)

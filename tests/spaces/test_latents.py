@@ -12,7 +12,7 @@ from jaxflow.spaces import Latents
 
 
 def space(**options):
-    return Latents((4, 6, 1), halving(**options), (0.5, 0.0, -1.0, 0.0), (2.0, 1.0, 0.5, 1.0))
+    return Latents((4, 6, 1), halving(**options), (0.5, 0.0, -1.0, 0.0), (2.0, 1.0, 0.5, 1.0), "")
 
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, 4, 6, 1), dtype=np.uint8)
@@ -66,11 +66,11 @@ def test_images_that_it_does_not_take_are_rejected(shape, says):
     with pytest.raises(ValueError, match=says):
         halving().encode(np.zeros((1, *shape), np.uint8))
     with pytest.raises(ValueError, match=says):
-        Latents(shape, halving(), (0.0,) * 4, (1.0,) * 4)
+        Latents(shape, halving(), (0.0,) * 4, (1.0,) * 4, "")
 
 
 def test_latents_of_another_autoencoder_are_rejected():
     with pytest.raises(ValueError, match="latents have 3 channels: the autoencoder's have 4"):
         halving().decode(np.zeros((1, 2, 2, 3), np.float32))
     with pytest.raises(ValueError, match="mean has 1 numbers: expected one for each of 4 channels"):
-        Latents((4, 4, 1), halving(), (0.0,), (1.0,) * 4)
+        Latents((4, 4, 1), halving(), (0.0,), (1.0,) * 4, "")
