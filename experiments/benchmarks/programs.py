@@ -13,11 +13,12 @@ import jax
 import numpy as np
 
 from experiments import presets
-from jaxflow import nn, paths, spaces
+from jaxflow import nn
 from jaxflow.data.codecs import Captions, Classes, Codec
 from jaxflow.devices import compiler, mesh
 from jaxflow.devices.parallel import Placement
 from jaxflow.nn.dit import SIZES, published
+from jaxflow.runs import latents
 from jaxflow.runs.configuration import Experiment, fitted
 from jaxflow.runs.generation import Generator
 from jaxflow.runs.objective import objective, optimizer_of
@@ -25,6 +26,7 @@ from jaxflow.runs.requests import Request
 from jaxflow.runs.run import Run
 from jaxflow.runs.sampler import Sampler
 from jaxflow.shapes import captions
+from jaxflow.spaces import Autoencoder, Latents, Pixels, Space
 from jaxflow.training import flops
 from jaxflow.training.step import initial_state, train_step
 
@@ -34,15 +36,20 @@ def classes(n: int) -> Codec:
     return Classes(tuple(map(str, range(n))))
 
 
-DATA: dict[str, tuple[tuple[int, int, int], Codec]] = {
+DATA: dict[str, tuple[tuple[int, int, int] | None, Codec]] = {
     "digits": ((8, 8, 1), classes(10)),
     "mnist": ((28, 28, 1), classes(10)),
     "shapes": ((32, 32, 3), Captions(captions.WORDS, captions.LONGEST)),
-    "emoji": ((8, 8, 32), Captions(tuple(map(str, range(1718))), 15)),
-    "folder": ((64, 64, 3), classes(10)),
-    "latents": ((32, 32, 4), classes(1000)),
+    "emoji": (None, Captions(tuple(map(str, range(1718))), 15)),
+    "folder": (None, classes(1000)),
 }
-"""Shape of an event and codec of each data set; a folder's are examples, latents are of 256 x 256 pixels."""
+"""Shape of an image, if the data set has one size, and codec; a folder's is an example."""
+PUBLISHED = {
+    "emoji": nn.AutoencoderTiny(latent_channels=32, pooled=True),
+    "emoji_128": nn.AutoencoderTiny(latent_channels=32, pooled=True),
+    "imagenet256": nn.AutoencoderKL(),
+}
+"""The autoencoder of a preset in latents; others have one trained by the preset `autoencoder`."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +69,7 @@ def names() -> tuple[str, ...]:
 
 
 def run(name: str, *, scan: bool = True, **attributes: Any) -> Run:
-    """The run of a preset, or of DiT-S, B, L or XL with patches of 2 on latents of 32 x 32.
+    """The run of a preset, or of DiT-S, B, L or XL with patches of 2 in its place in `imagenet256`.
 
     Args:
         name: one of `names`.
@@ -74,19 +81,37 @@ def run(name: str, *, scan: bool = True, **attributes: Any) -> Run:
     """
     if name not in names():
         raise ValueError(f"program = {name!r}: must be one of {', '.join(names())}")
-    if name.startswith("DiT-"):
-        network = published(name.removeprefix("DiT-"), 2, nn.ClassTable(1000), scan=scan)
-        experiment = Experiment(
-            dataset="latents", network=network, path=paths.Linear(), steps=400_000, learning_rate=1e-4
-        )
-    else:
-        flow = presets.load(name).experiment
-        assert isinstance(flow, Experiment)
-        experiment = flow
-    shape, codec = DATA[experiment.dataset]
+    preset = "imagenet256" if name.startswith("DiT-") else name
+    experiment = presets.load(preset).experiment
+    assert isinstance(experiment, Experiment)
     assert isinstance(experiment.network, linen.Module)
-    experiment = fitted(replace(experiment, network=experiment.network.clone(**attributes)), codec)
-    return Run(experiment, "", spaces.Pixels(shape), codec)
+    network = experiment.network
+    if name != preset:
+        network = published(name.removeprefix("DiT-"), 2, None, scan=scan, dtype="float32")
+    shape, codec = DATA[experiment.dataset]
+    side = experiment.image_size
+    shape = (side, side, 3) if side is not None else shape
+    assert shape is not None
+    experiment = fitted(replace(experiment, network=network.clone(**attributes)), codec)
+    return Run(experiment, "", space(preset, experiment, shape), codec)
+
+
+def space(preset: str, experiment: Experiment, image_shape: tuple[int, int, int]) -> Space:
+    """The space of a preset, of latents that are neither centred nor scaled."""
+    if experiment.autoencoder is None:
+        return Pixels(image_shape)
+    own: Any = presets.load("autoencoder").experiment.network
+    network: Any = PUBLISHED.get(preset, own.clone(image_channels=image_shape[-1]))
+    zeros, ones = ((number,) * network.latent_channels for number in (0.0, 1.0))
+    return Latents(image_shape, Autoencoder(network), zeros, ones, "")
+
+
+def stored_by(space: Space) -> tuple[tuple[int, ...], Any]:
+    """Shape and type of what a data set stores of an image."""
+    if not isinstance(space, Latents):
+        return space.image_shape, np.uint8
+    h, w, k = space.event_shape
+    return (h, w, 2 * k if space.autoencoder.network.variational else k), latents.DTYPE
 
 
 def training_step(run: Run, placement: Placement, batch_size: int, **options: Any) -> Program:
@@ -101,8 +126,9 @@ def training_step(run: Run, placement: Placement, batch_size: int, **options: An
     loss, optimizer = objective(run), optimizer_of(run.experiment)
     state = placement.shard(jax.eval_shape(partial(initial_state, optimizer=optimizer), run.shapes))
     at = partial(jax.ShapeDtypeStruct, sharding=placement.examples)
+    stored, dtype = stored_by(run.space)
     batch = {
-        "image": at((batch_size, *run.space.image_shape), np.uint8),
+        run.space.entry: at((batch_size, *stored), dtype),
         "y": jax.tree.map(lambda leaf: at((batch_size, *np.shape(leaf)), leaf.dtype), run.codec.null),
         "number": at((batch_size,), np.int32),
     }

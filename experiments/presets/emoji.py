@@ -13,6 +13,7 @@ def experiment() -> Experiment:
         dataset="emoji",
         network=nn.DiT(encode=None, patch=2, width=256, depth=4, heads=4, qk_norm=True),
         path=paths.Linear(),
+        autoencoder="",
         image_size=64,
         steps=1800,
         batch_size=128,

@@ -160,7 +160,7 @@ SIZES: dict[str, dict[str, int]] = {
 """The published sizes, Peebles and Xie, table 1."""
 
 
-def published(size: str, patch: int, encode: linen.Module, **options: Any) -> DiT:
+def published(size: str, patch: int, encode: linen.Module | None, **options: Any) -> DiT:
     """DiT-S, B, L or XL with this patch size: the published function of the parameters, up to `options`.
 
     Args:

@@ -104,7 +104,8 @@ class Experiment(Recipe):
     text_encoder: str | None = None
     """Folder of a pretrained CLIP or T5 encoder for the captions; if None, a small one is trained."""
     autoencoder: str | None = None
-    """Folder of an autoencoder, in whose latents the flow runs; if None, it runs in pixels."""
+    """Folder of an autoencoder, in whose latents the flow runs; if None, it runs in pixels. Empty in a preset
+    that needs one."""
     latent_scale: Literal["measured", "published"] = "measured"
     """How latents are centred and scaled: by channel as measured on the data, or as published with them."""
 
@@ -159,6 +160,8 @@ def check(experiment: Recipe) -> None:
         _check_weight(experiment)
     for name, kind in FOLDERS.items():
         folder = getattr(experiment, name, None)
+        if folder == "":
+            raise ValueError(f"{name} is missing: the preset needs {kind}, --{name} FOLDER")
         if folder is not None and not Path(folder).expanduser().is_dir():
             raise FileNotFoundError(f"{name} = {folder}: no such folder; name that of {kind}")
 
