@@ -1,70 +1,69 @@
 """The world's autoencoders, from folders on disk with the names of their published files.
 
-TAESD and its relatives: encoder and decoder in one file, `encoder.` and `decoder.` before the names, which
-are the numbers of layers in the published sequences. Channels, and whether it is that of FLUX.2, follow from
-the tensors. If there is a config.json, as of diffusers, it has the numbers by which the latents are scaled:
+Which one it is follows from the names of the tensors. If there is a config.json, as of diffusers, it has the
+numbers by which the latents are scaled:
 
     event = (latent - shift_factor) scaling_factor
 """
 
 import math
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from jaxflow.nn.autoencoder_tiny import AutoencoderTiny
+from jaxflow.pretrained import autoencoder_kl, taesd
 from jaxflow.pretrained.folders import Folder, read_json
-from jaxflow.pretrained.tensors import find_tensors, read_params, shape_of
+from jaxflow.pretrained.tensors import find_tensors
 from jaxflow.ranges import quoted
 from jaxflow.spaces import Autoencoder
 
-NAMES = {
-    "layer_": "",
-    "conv_": "conv.",
-    "widen": "pool.0",
-    "norm": "pool.1",
-    "narrow": "pool.3",
-    "kernel": "weight",
-    "scale": "weight",
-}
-"""Names in the module -> names in the file."""
-IMAGES, LATENTS, POOLED = "encoder.0.weight", "encoder.14.weight", "encoder.11.pool.0.weight"
+GROUPS = 32
+"""Of the norms, in all published ones."""
 
 
 def load(folder: Folder) -> Autoencoder:
-    """Read an autoencoder.
+    """Read the autoencoder of a folder, or of a pipeline of diffusers.
 
     Raises:
         FileNotFoundError: the folder does not exist, or has no weights.
-        ValueError: the weights are not those of a TAESD, or do not fit together; the message names the file.
+        ValueError: the weights are those of no known autoencoder, or do not fit together; the message names
+            the file.
     """
     root = Path(folder)
     if not root.is_dir():
         raise FileNotFoundError(
             f"folder {str(root)!r} does not exist: put the autoencoder there, nothing is downloaded"
         )
+    root = root / "vae" if (root / "model_index.json").is_file() else root
     tensors = find_tensors(root)
-    network = AutoencoderTiny(
-        image_channels=shape_of(tensors, IMAGES)[1],
-        latent_channels=shape_of(tensors, LATENTS)[0],
-        pooled=POOLED in tensors,
-    )
-    params = read_params(tensors, Autoencoder(network).shapes, NAMES, "")
-    return Autoencoder(network, params, published=scaling(root))
+    config = read_json(root / "config.json") if (root / "config.json").is_file() else {}
+    if taesd.IMAGES in tensors:
+        found = taesd.read(tensors)
+    elif "encoder.conv_in.weight" in tensors:
+        groups = config.get("norm_num_groups", GROUPS)
+        if type(groups) is not int or groups < 1:
+            raise ValueError(f"{root / 'config.json'}: norm_num_groups = {quoted(groups)}: expected a number")
+        found = autoencoder_kl.read(tensors, groups)
+    else:
+        raise ValueError(
+            f"{root} has no autoencoder: expected AutoencoderKL or a TAESD, whose tensors are named"
+            f" encoder.conv_in.weight or {taesd.IMAGES}, and found {quoted(min(tensors, default=''))}"
+        )
+    return replace(found, published=scaling(root / "config.json", config))
 
 
-def scaling(folder: Path) -> tuple[float, float] | None:
+def scaling(file: Path, config: dict[str, Any]) -> tuple[float, float] | None:
     """Mean and deviation of the latents, as published; None if they are not.
 
     Raises:
         ValueError: they are no numbers.
     """
-    file = folder / "config.json"
-    config = read_json(file) if file.is_file() else {}
     if config.get("scaling_factor") is None:
         return None
     scale, shift = config["scaling_factor"], config.get("shift_factor") or 0
     if not all(isinstance(number, int | float) for number in (scale, shift)) or not 0 < scale < math.inf:
         raise ValueError(
-            f"{file}: scaling_factor = {quoted(scale)}, shift_factor = {quoted(shift)}: expected"
-            " a positive number and a number"
+            f"{file}: scaling_factor = {quoted(scale)}, shift_factor = {quoted(shift)}: expected a positive"
+            " number and a number"
         )
     return float(shift), 1 / scale

@@ -5,6 +5,7 @@ The folder holds a CLIPTextModel, CLIPTextModelWithProjection or CLIPModel of `t
 """
 
 from collections.abc import Container
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import jax.numpy as jnp
 from jaxflow.nn.clip_text import ACTIVATIONS, CLIPText
 from jaxflow.pretrained import vocabularies
 from jaxflow.pretrained.folders import Folder, locate, read_json
-from jaxflow.pretrained.tensors import find_tensors, read_params
+from jaxflow.pretrained.tensors import find_tensors, name_of, read_params
 from jaxflow.pretrained.text import PretrainedText, check_fit
 
 DEFAULTS: dict[str, Any] = {
@@ -98,7 +99,7 @@ def load(
     prefix = "text_model." if any(name.startswith("text_model.") for name in tensors) else ""
     ids = jax.ShapeDtypeStruct((1, max_length), jnp.int32)
     shapes = jax.eval_shape(network.init, jax.random.key(0), ids)["params"]
-    params = read_params(tensors, shapes, _names(prefix), prefix + "encoder.layers.")
+    params = read_params(tensors, shapes, partial(name_of, names=_names(prefix)), prefix + "encoder.layers.")
     return PretrainedText(network, params, words, max_length)
 
 

@@ -5,6 +5,7 @@ lpips.safetensors    the weights of LPIPS, `lin0.model.1.weight` to `lin4`; with
 """
 
 import os
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,7 @@ from safetensors.numpy import load_file
 from jaxflow.nn.vgg import CHANNELS, VGG16
 from jaxflow.perceptual import SMALLEST, Perceptual
 from jaxflow.places import place
-from jaxflow.pretrained.tensors import find_tensors, read_params
+from jaxflow.pretrained.tensors import find_tensors, name_of, read_params
 
 NAMES = {"layer_": "features.", "kernel": "weight"}
 """Names in the module -> names in the file."""
@@ -31,7 +32,7 @@ def load(folder: str | os.PathLike) -> Perceptual:
     root = place(folder, "perceptual")
     images = jax.ShapeDtypeStruct((1, SMALLEST, SMALLEST, 3), jnp.float32)
     shapes = jax.eval_shape(VGG16().init, jax.eval_shape(jax.random.key, 0), images)["params"]
-    params = read_params(find_tensors(root), shapes, NAMES, "features.")
+    params = read_params(find_tensors(root), shapes, partial(name_of, names=NAMES), "features.")
     widths = [channels[-1] for channels in CHANNELS]
     if not (root / WEIGHTS).is_file():
         return Perceptual(params, tuple(jnp.ones(width) for width in widths))

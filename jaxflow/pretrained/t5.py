@@ -5,6 +5,7 @@ The folder holds a T5EncoderModel or T5ForConditionalGeneration of `transformers
 """
 
 from collections.abc import Container
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import jax.numpy as jnp
 from jaxflow.nn.t5 import FEED_FORWARDS, T5Encoder
 from jaxflow.pretrained import vocabularies
 from jaxflow.pretrained.folders import Folder, locate, read_json
-from jaxflow.pretrained.tensors import find_tensors, read_params
+from jaxflow.pretrained.tensors import find_tensors, name_of, read_params
 from jaxflow.pretrained.text import PretrainedText, check_fit
 
 DEFAULTS: dict[str, Any] = {
@@ -74,7 +75,7 @@ def load(
     check_fit(network, words, max_length)
     ids, mask = (jax.ShapeDtypeStruct((1, max_length), kind) for kind in (jnp.int32, jnp.bool))
     shapes = jax.eval_shape(network.init, jax.random.key(0), ids, mask)["params"]
-    params = read_params(tensors, shapes, _names(network, tensors), NAMES["block_"])
+    params = read_params(tensors, shapes, partial(name_of, names=_names(network, tensors)), NAMES["block_"])
     return PretrainedText(network, params, words, max_length)
 
 

@@ -15,7 +15,7 @@ float32.
 Source: the safetensors format, https://huggingface.co/docs/safetensors.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from jaxflow.pretrained.folders import read_json
 
 FILES = (
     *("model.safetensors", "model.fp16.safetensors"),
-    *("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.fp16.safetensors"),
+    *("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.fp16.safetensors", "ae.safetensors"),
 )
 INDICES = ("model.safetensors.index.json", "model.safetensors.index.fp16.json")
 FLOATS = ("F64", "F32", "F16", "BF16")
@@ -94,13 +94,15 @@ def name_of(path: tuple[str, ...], names: Mapping[str, str]) -> str:
     return ".".join(map(mapped, path))
 
 
-def read_params(tensors: Mapping[str, Path], shapes: Any, names: Mapping[str, str], blocks: str) -> Any:
+def read_params(
+    tensors: Mapping[str, Path], shapes: Any, name: Callable[[tuple[str, ...]], str], blocks: str
+) -> Any:
     """The parameters of a module, on the default device.
 
     Args:
         tensors: the file of each tensor, from `find_tensors`.
         shapes: shapes of the parameters, from `jax.eval_shape`.
-        names: names in the module -> names in the file, for `name_of`.
+        name: the tensor's name for the path of a parameter in the module, as by `name_of`.
         blocks: prefix of the names of the blocks' tensors, all of which must be used.
 
     Raises:
@@ -108,7 +110,7 @@ def read_params(tensors: Mapping[str, Path], shapes: Any, names: Mapping[str, st
     """
     leaves, tree = jax.tree_util.tree_flatten_with_path(shapes)
     paths = [tuple(part.key for part in path) for path, _ in leaves]
-    keys = [name_of(path, names) for path in paths]
+    keys = [name(path) for path in paths]
     missing = [key for key in keys if key not in tensors]
     if missing:
         raise ValueError(f"{_location(tensors)} has no tensor {missing[0]!r}, which the network requires")
@@ -122,8 +124,8 @@ def read_params(tensors: Mapping[str, Path], shapes: Any, names: Mapping[str, st
     return jax.device_put(jax.tree.unflatten(tree, arrays))
 
 
-def shape_of(tensors: Mapping[str, Path], key: str) -> tuple[int, ...]:
-    """The shape of a tensor, as stored.
+def convolution_of(tensors: Mapping[str, Path], key: str) -> tuple[int, int]:
+    """Outputs and inputs of a convolution, by the shape of its kernel.
 
     Raises:
         ValueError: there is none of that name.
@@ -131,7 +133,12 @@ def shape_of(tensors: Mapping[str, Path], key: str) -> tuple[int, ...]:
     if key not in tensors:
         raise ValueError(f"{_location(tensors)} has no tensor {key!r}, which the network requires")
     with _open(tensors[key]) as opened:
-        return tuple(opened.get_slice(key).get_shape())
+        shape = opened.get_slice(key).get_shape()
+    if len(shape) != 4:
+        raise ValueError(
+            f"{tensors[key]}: tensor {key!r} has the shape {tuple(shape)}, expected a convolution"
+        )
+    return shape[0], shape[1]
 
 
 def _location(tensors: Mapping[str, Path]) -> Path:

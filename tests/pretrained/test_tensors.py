@@ -1,5 +1,7 @@
 """Kernels of torch layers become those of Flax layers with the same output."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,7 @@ import pytest
 from conftest import Lazy, assert_close
 from flax import linen
 
-from jaxflow.pretrained.tensors import find_tensors, read_params
+from jaxflow.pretrained.tensors import find_tensors, name_of, read_params
 
 torch, safetensors = Lazy("torch"), Lazy("safetensors.torch")
 NAMES = {"block_": "layers.", "kernel": "weight"}
@@ -32,7 +34,7 @@ def stored(folder, layer):
 
 def read(folder, module, x):
     shapes = {"block_0": jax.eval_shape(module.init, jax.random.key(0), x)["params"]}
-    return read_params(find_tensors(folder), shapes, NAMES, "layers.")["block_0"]
+    return read_params(find_tensors(folder), shapes, partial(name_of, names=NAMES), "layers.")["block_0"]
 
 
 @pytest.mark.parametrize("name", LAYERS)
