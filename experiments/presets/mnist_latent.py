@@ -12,13 +12,13 @@ def experiment() -> Experiment:
     """Diffusion transformer over 7 x 7 latents, linear path, times around the middle."""
     return Experiment(
         dataset="mnist",
-        network=nn.DiT(encode=None, patch=1, width=192, depth=5, heads=3, qk_norm=True),
+        network=nn.DiT(encode=None, patch=1, width=128, depth=6, heads=4, qk_norm=True),
         path=paths.Linear(),
         autoencoder="",
         time_distribution="logit_normal",
-        steps=3000,
+        steps=2200,
         batch_size=64,
-        learning_rate=1e-3,
-        warmup=200,
+        learning_rate=2e-3,
+        warmup=100,
         ema=0.998,
     )

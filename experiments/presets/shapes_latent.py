@@ -18,4 +18,6 @@ def experiment() -> Experiment:
         network=nn.DiT(encode=None, patch=2, width=256, depth=6, heads=4, qk_norm=True),
         autoencoder="",
         batch_size=64,
+        optimizer="adamw",
+        learning_rate=1e-3,
     )
