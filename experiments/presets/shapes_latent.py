@@ -15,7 +15,7 @@ def experiment() -> Experiment:
     """Diffusion transformer over 8 x 8 latents in patches of 2 x 2, which attend to the words."""
     return dataclasses.replace(
         shapes.experiment(),
-        network=nn.DiT(encode=None, patch=2, width=256, depth=6, heads=4, qk_norm=True),
+        network=nn.DiT(encode=None, patch=2, width=192, depth=6, heads=3, qk_norm=True),
         autoencoder="",
         batch_size=64,
         optimizer="adamw",

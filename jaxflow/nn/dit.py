@@ -11,7 +11,7 @@ from functools import partial
 from typing import Annotated, Any, Literal
 
 import flax.linen as linen
-from annotated_types import MultipleOf
+from annotated_types import Gt, MultipleOf
 from jaxtyping import Array, Float
 
 from jaxflow.nn.adaln import DiTBlock, MMDiTBlock, Modulation, Tokens, modulate
@@ -42,6 +42,7 @@ class DiT(linen.Module):
         qk_norm: normalise queries and keys.
         time: sinusoidal or learned Fourier features of t.
         frequencies: number of those features; even.
+        period: of the slowest sinusoid of 1000 t, in multiples of 2 pi.
         learned_variance: whether there is a second output per channel, as published; it is not returned.
         remat: recompute the blocks in the backward pass instead of storing their activations.
         scan: compile a single block as a loop over all, with stacked parameters.
@@ -63,6 +64,7 @@ class DiT(linen.Module):
     qk_norm: bool = False
     time: TimeFeatures = "sinusoidal"
     frequencies: Annotated[Width, MultipleOf(2)] = 128
+    period: Annotated[float, Gt(1)] = 1e4
     learned_variance: bool = False
     remat: bool = False
     scan: bool = False
@@ -75,7 +77,9 @@ class DiT(linen.Module):
     ) -> Float[Array, "b h w c"]:
         check(self)
         encoded = Encoded() if self.encode is None else self.encode(y, self.width)  # type: ignore[operator]
-        time = TimeEmbedding(self.width, self.frequencies, self.time == "fourier", name="time_embedding")
+        time = TimeEmbedding(
+            self.width, self.frequencies, self.time == "fourier", self.period, name="time_embedding"
+        )
         embedding = time(t)
         if encoded.vector is not None:
             embedding = embedding + encoded.vector

@@ -66,18 +66,20 @@ class TimeEmbedding(linen.Module):
         frequencies: number of sinusoids; even.
         learned: use sqrt 2 [sin, cos](2 pi w t) with learned frequencies w, initially standard normal, as in
             the chapter, instead of cosines and sines of 1000 t at geometric frequencies.
+        period: of the slowest sinusoid, nearly, in multiples of 2 pi.
     """
 
     width: int
     frequencies: int = 128
     learned: bool = False
+    period: float = 1e4
 
     @linen.compact
     def __call__(self, t: Float[Array, " b"]) -> Float[Array, "b width"]:
         if self.learned:
             features = Fourier(self.frequencies, name="fourier")(t)
         else:
-            features = sinusoidal(1000 * t, self.frequencies, max_period=1e4)
+            features = sinusoidal(1000 * t, self.frequencies, max_period=self.period)
         hidden = linen.silu(linen.Dense(self.width, name="hidden")(features))
         return linen.Dense(self.width, name="out")(hidden)
 

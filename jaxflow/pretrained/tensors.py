@@ -5,9 +5,9 @@ where the axes of Flax's `kernel` are in a different order:
 
     layer                         Flax              torch
     dense                         (in, out)         (out, in)
+    dense, of patches             (h w in, out)     (out, in, h, w), also for 1 x 1
     convolution in one axis       (w, in, out)      (out, in, w)
     convolution in two axes       (h, w, in, out)   (out, in, h, w)
-    1 x 1 convolution             dense             (out, in, 1, 1)
 
 Transposed convolutions, which torch stores as (in, out, h, w), are not supported. Everything is converted to
 float32.
@@ -15,9 +15,10 @@ float32.
 Source: the safetensors format, https://huggingface.co/docs/safetensors.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -34,6 +35,18 @@ INDICES = ("model.safetensors.index.json", "model.safetensors.index.fp16.json")
 FLOATS = ("F64", "F32", "F16", "BF16")
 KERNEL_AXES = {2: (1, 0), 3: (2, 1, 0), 4: (2, 3, 1, 0)}
 """The axis of torch's kernel for each axis of Flax's, by the number of axes."""
+
+
+class Part(NamedTuple):
+    """One of several equal parts of a tensor, along its first axis."""
+
+    key: str
+    number: int
+    of: int
+
+
+Name = str | Part
+"""Of a tensor, or of a part of one."""
 
 
 def find_tensors(folder: Path) -> dict[str, Path]:
@@ -95,7 +108,7 @@ def name_of(path: tuple[str, ...], names: Mapping[str, str]) -> str:
 
 
 def read_params(
-    tensors: Mapping[str, Path], shapes: Any, name: Callable[[tuple[str, ...]], str], blocks: str
+    tensors: Mapping[str, Path], shapes: Any, name: Callable[[tuple[str, ...]], Name], blocks: str
 ) -> Any:
     """The parameters of a module, on the default device.
 
@@ -110,7 +123,8 @@ def read_params(
     """
     leaves, tree = jax.tree_util.tree_flatten_with_path(shapes)
     paths = [tuple(part.key for part in path) for path, _ in leaves]
-    keys = [name(path) for path in paths]
+    parts = [Part(found, 0, 1) if isinstance(found, str) else found for found in map(name, paths)]
+    keys = [part.key for part in parts]
     missing = [key for key in keys if key not in tensors]
     if missing:
         raise ValueError(f"{_location(tensors)} has no tensor {missing[0]!r}, which the network requires")
@@ -118,27 +132,46 @@ def read_params(
     if unused:
         raise ValueError(f"{tensors[unused[0]]} has the tensor {unused[0]!r}, which the network lacks")
     arrays = [
-        _read(tensors[key], key, leaf.shape, _axes(path, leaf.ndim))
-        for key, path, (_, leaf) in zip(keys, paths, leaves, strict=True)
+        _read(tensors[part.key], part, leaf.shape, _axes(path, leaf.ndim))
+        for part, path, (_, leaf) in zip(parts, paths, leaves, strict=True)
     ]
     return jax.device_put(jax.tree.unflatten(tree, arrays))
 
 
-def convolution_of(tensors: Mapping[str, Path], key: str) -> tuple[int, int]:
-    """Outputs and inputs of a convolution, by the shape of its kernel.
+def convolution_of(tensors: Mapping[str, Path], key: str) -> tuple[int, int, int]:
+    """Outputs, inputs and side of the kernel of a convolution.
 
     Raises:
         ValueError: there is none of that name.
     """
+    outputs, inputs, side, _ = _shape(tensors, key, 4, "a convolution")
+    return outputs, inputs, side
+
+
+def matrix_of(tensors: Mapping[str, Path], key: str) -> tuple[int, int]:
+    """Outputs and inputs of a dense layer, or rows and columns of a table.
+
+    Raises:
+        ValueError: there is none of that name.
+    """
+    rows, columns = _shape(tensors, key, 2, "a matrix")
+    return rows, columns
+
+
+def _shape(tensors: Mapping[str, Path], key: str, axes: int, kind: str) -> tuple[int, ...]:
     if key not in tensors:
         raise ValueError(f"{_location(tensors)} has no tensor {key!r}, which the network requires")
     with _open(tensors[key]) as opened:
-        shape = opened.get_slice(key).get_shape()
-    if len(shape) != 4:
-        raise ValueError(
-            f"{tensors[key]}: tensor {key!r} has the shape {tuple(shape)}, expected a convolution"
-        )
-    return shape[0], shape[1]
+        shape = tuple(opened.get_slice(key).get_shape())
+    if len(shape) != axes:
+        raise ValueError(f"{tensors[key]}: tensor {key!r} has the shape {shape}, expected {kind}")
+    return shape
+
+
+def same(tensors: Mapping[str, Path], one: str, other: str) -> bool:
+    """Whether two tensors are equal."""
+    with _open(tensors[one]) as first, _open(tensors[other]) as second:
+        return np.array_equal(np.asarray(first.get_tensor(one)), np.asarray(second.get_tensor(other)))
 
 
 def _location(tensors: Mapping[str, Path]) -> Path:
@@ -158,14 +191,16 @@ def _axes(path: tuple[str, ...], ndim: int) -> tuple[int, ...]:
     return KERNEL_AXES[ndim]
 
 
-def _read(file: Path, key: str, shape: tuple[int, ...], axes: tuple[int, ...]) -> Float[np.ndarray, "..."]:
-    expected = tuple(shape[axes.index(i)] for i in range(len(shape)))
+def _read(file: Path, part: Part, shape: tuple[int, ...], axes: tuple[int, ...]) -> Float[np.ndarray, "..."]:
+    rows, *rest = (shape[axes.index(i)] for i in range(len(shape)))
+    key, expected = part.key, (part.of * rows, *rest)
     with _open(file) as opened:
         if key not in opened.keys():  # noqa: SIM118 (safe_open has no `in`)
             raise ValueError(f"{file} has no tensor {key!r}, although the index lists it there")
         found = opened.get_slice(key)
         stored = tuple(found.get_shape())
-        if stored not in (expected, (*expected, 1, 1)):
+        of_patches = len(axes) == 2 and len(stored) == 4 and (stored[0], math.prod(stored[1:])) == expected
+        if stored != expected and not of_patches:
             raise ValueError(
                 f"{file}: tensor {key!r} has the shape {stored}, expected {expected} by the network"
             )
@@ -173,5 +208,5 @@ def _read(file: Path, key: str, shape: tuple[int, ...], axes: tuple[int, ...]) -
             raise ValueError(
                 f"{file}: tensor {key!r} is {found.get_dtype()}: must be one of {', '.join(FLOATS)}"
             )
-        array = np.asarray(opened.get_tensor(key)).astype(np.float32)
-    return array.reshape(expected).transpose(axes)
+        array = np.asarray(found[part.number * rows : (part.number + 1) * rows]).astype(np.float32)
+    return array.transpose(KERNEL_AXES[4]).reshape(shape) if of_patches else array.transpose(axes)

@@ -30,9 +30,9 @@ import numpy as np
 from jaxflow import nn, places
 from jaxflow.data.walk import is_run
 from jaxflow.places import Place, bucket_errors, filesystem
-from jaxflow.pretrained import autoencoders as published
+from jaxflow.pretrained import autoencoders as world
 from jaxflow.ranges import COUNT, quoted
-from jaxflow.runs import autoencoders, exported, schema
+from jaxflow.runs import autoencoders, exported, published, schema
 from jaxflow.runs.autoencoder_run import AutoencoderRun
 from jaxflow.runs.configuration import Autoencoding, Experiment, differences
 from jaxflow.runs.limits import blocks_of
@@ -45,10 +45,11 @@ from jaxflow.training.step import Params
 
 
 def load(place: str | os.PathLike, classes: Iterable[type] = ()) -> Model:
-    """The model of a run folder, or of an exported file, on one device.
+    """The model of a run folder, of an exported file, or of a published pipeline, on one device.
 
     Args:
-        place: the run folder or the file; either may be in a bucket, gs://bucket/run.
+        place: the run folder or the file, either of which may be in a bucket, gs://bucket/run; or a folder of
+            diffusers, see `runs.published`.
         classes: networks, encoders and paths that are not jaxflow's own, as a tuple; no others are built.
 
     Raises:
@@ -56,6 +57,8 @@ def load(place: str | os.PathLike, classes: Iterable[type] = ()) -> Model:
         ValueError: it is damaged, or needs an unknown class, which the message names; or as `places.place`.
     """
     place, classes = places.place(place, "place"), (classes,) if isinstance(classes, type) else tuple(classes)
+    if isinstance(place, Path) and (place / published.INDEX).is_file():
+        return published.load(place)
     run = open_run(place, classes)
     step, params = newest_params(place, run)
     return run.model(params, step)
@@ -76,7 +79,7 @@ def load_autoencoder(where: str | os.PathLike, classes: Iterable[type] = ()) -> 
     with bucket_errors(directory):
         of_run = is_run(directory)
     if not of_run:  # published folders have a config.json too
-        return published.load(directory)
+        return world.load(directory)
     run = _opened(directory, tuple(classes))
     if isinstance(run, AutoencoderRun):
         return run.autoencoder(newest_params(directory, run)[1])

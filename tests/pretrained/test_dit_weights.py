@@ -1,0 +1,174 @@
+"""DiT from its files: against diffusers' network and pipeline, and the original names, on random weights."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import Lazy, assert_close
+
+import jaxflow
+from jaxflow import guidance, sampling, times
+from jaxflow.nn.dit import published
+from jaxflow.pretrained import dit, tensors
+
+torch, safetensors, diffusers = Lazy("torch"), Lazy("safetensors.torch"), Lazy("diffusers")
+
+pytestmark = [pytest.mark.usefixtures("standard_promotion"), pytest.mark.requirement("R58")]
+
+EMBEDDINGS = "transformer_blocks.{}.norm1.emb"
+ORIGINAL = {
+    "pos_embed.proj": "x_embedder.proj",
+    "transformer_blocks.0.norm1.emb.timestep_embedder.linear_1": "t_embedder.mlp.0",
+    "transformer_blocks.0.norm1.emb.timestep_embedder.linear_2": "t_embedder.mlp.2",
+    "transformer_blocks.0.norm1.emb.class_embedder": "y_embedder",
+    "transformer_blocks": "blocks",
+    "norm1.linear": "adaLN_modulation.1",
+    "attn1.to_out.0": "attn.proj",
+    "ff.net.0.proj": "mlp.fc1",
+    "ff.net.2": "mlp.fc2",
+    "proj_out_1": "final_layer.adaLN_modulation.1",
+    "proj_out_2": "final_layer.linear",
+}
+
+
+def as_original(state, depth):
+    """The tensors with the names of the original code, which has one embedding and joins q, k and v."""
+    kept = {name: leaf for name, leaf in state.items() if ".emb." not in name or "blocks.0.norm1" in name}
+    for i in range(depth):
+        for kind in ("weight", "bias"):
+            names = [f"transformer_blocks.{i}.attn1.to_{part}.{kind}" for part in "qkv"]
+            kept[f"transformer_blocks.{i}.attn.qkv.{kind}"] = torch.cat([kept.pop(name) for name in names])
+    found = {"pos_embed": torch.zeros(1, 16, 8)}
+    for name, leaf in kept.items():
+        for old, new in ORIGINAL.items():
+            name = name.replace(old, new)
+        found[name] = leaf.contiguous()
+    return found
+
+
+@pytest.fixture(scope="module")
+def pipeline(tmp_path_factory):
+    """A small DiTPipeline, and its folder."""
+    torch.manual_seed(0)
+    transformer = diffusers.DiTTransformer2DModel(
+        num_attention_heads=2,
+        attention_head_dim=8,
+        in_channels=4,
+        out_channels=8,
+        num_layers=2,
+        sample_size=8,
+        num_embeds_ada_norm=3,
+        norm_num_groups=4,
+        norm_eps=1e-6,
+    ).eval()
+    for leaf in transformer.parameters():
+        torch.nn.init.normal_(leaf, std=0.25)
+    copies = transformer.transformer_blocks[0].norm1.emb.state_dict()
+    transformer.transformer_blocks[1].norm1.emb.load_state_dict(copies)
+    vae = diffusers.AutoencoderKL(block_out_channels=(4, 4), norm_num_groups=2, scaling_factor=0.25, **BLOCKS)
+    scheduler = diffusers.DDIMScheduler(clip_sample=False, timestep_spacing="trailing")
+    made = diffusers.DiTPipeline(transformer, vae.eval(), scheduler)
+    folder = tmp_path_factory.mktemp("pipeline")
+    made.save_pretrained(folder)
+    index = json.loads((folder / "model_index.json").read_text())
+    names = {"0": "tench, Tinca tinca", "1": "goldfish", "2": "crane"}  # as published
+    (folder / "model_index.json").write_text(json.dumps(index | {"id2label": names}))
+    made.set_progress_bar_config(disable=True)
+    return made, folder
+
+
+BLOCKS = {"down_block_types": ["DownEncoderBlock2D"] * 2, "up_block_types": ["UpDecoderBlock2D"] * 2}
+
+
+def test_the_whole_pipeline_draws_the_same_images(pipeline):
+    """The same noise, ten steps of DDIM, w = 4: its images, decoded, within 1e-3."""
+    theirs, folder = pipeline
+    model = jaxflow.load(folder)
+    assert model.classes == ("tench", "goldfish", "crane")
+    assert model.space.image_shape == (16, 16, 3)
+    assert model.space.deviation == (4.0,) * 4
+    labels = [2, 0]
+    options = {"guidance_scale": 4.0, "num_inference_steps": 10, "output_type": "np"}
+    images = theirs(labels, generator=torch.Generator().manual_seed(1), **options).images
+    noise = torch.randn((2, 4, 8, 8), generator=torch.Generator().manual_seed(1))
+    noise = jnp.asarray(noise.permute(0, 2, 3, 1).numpy())
+    field = guidance.classifier_free(model.field, model.encode(labels), model.null, 4.0)
+
+    @jax.jit
+    def sample(noise):
+        keys = jax.random.split(jax.random.key(0), 2)
+        # Their times; the last step ends at the data.
+        events = sampling.sample_ddpm(keys, field, model.path, noise, times.uniform(10), eta=0.0)
+        network = model.space.autoencoder.network
+        return network.apply({"params": model.space.autoencoder.params}, 4 * events, method="decode")
+
+    decoded = jnp.clip(sample(noise) / 2 + 0.5, 0, 1)
+    assert_close(decoded, images, 1e-3)
+    drawn = model.sample(0, ["crane", 0, None], w=4.0, rule="projected", steps=2)
+    assert (drawn.shape, drawn.dtype) == ((3, 16, 16, 3), np.uint8)
+
+
+def test_the_network_is_that_of_diffusers_and_of_the_original_code(pipeline, tmp_path):
+    theirs, folder = pipeline
+    network, params, classes = dit.read(tensors.find_tensors(folder / "transformer"), 2)
+    assert (classes, network.depth, network.patch, network.learned_variance) == (3, 2, 2, True)
+    random = np.random.default_rng(0)
+    x, steps = random.standard_normal((3, 8, 8, 4)).astype(np.float32), np.array([0, 500, 999])
+    y = np.array([0, 3, 2])
+    with torch.no_grad():
+        arguments = torch.from_numpy(x).permute(0, 3, 1, 2), torch.from_numpy(steps), torch.from_numpy(y)
+        expected = theirs.transformer(*arguments).sample[:, :4].permute(0, 2, 3, 1).numpy()
+    at = jnp.asarray(steps / 1000, jnp.float32)
+    found = jax.jit(network.apply)({"params": params}, x, at, y)
+    assert_close(found / np.abs(expected).max(), expected / np.abs(expected).max(), 1e-4)
+    state = as_original(theirs.transformer.state_dict(), 2)
+    safetensors.save_file(state, tmp_path / "model.safetensors")
+    same = dit.read(tensors.find_tensors(tmp_path), 2)
+    jax.tree.map(lambda a, b: assert_close(a, b, 0), same.params, params)
+    assert same.network.period == 1e4
+
+
+def test_a_copy_that_differs_is_rejected(pipeline, tmp_path):
+    state = dict(pipeline[0].transformer.state_dict())
+    name = "transformer_blocks.1.norm1.emb.timestep_embedder.linear_1.bias"
+    state[name] = state[name] + 1
+    safetensors.save_file(state, tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match=r"linear_1\.bias' is no copy of"):
+        dit.read(tensors.find_tensors(tmp_path), 2)
+    with pytest.raises(ValueError, match="no published DiT has 16 channels"):
+        dit.read(tensors.find_tensors(tmp_path))
+
+
+def test_every_tensor_of_the_published_size_is_read(monkeypatch):
+    """DiT-XL/2, by the names and shapes of diffusers and of the original code, without the numbers."""
+    with torch.device("meta"):
+        model = diffusers.DiTTransformer2DModel(
+            num_attention_heads=16, attention_head_dim=72, in_channels=4, out_channels=8, num_layers=28
+        )
+    state = model.state_dict()
+    for names in (state, as_original(state, 28)):
+        shapes = {name: tuple(leaf.shape) for name, leaf in names.items()}
+        monkeypatch.setattr(dit, "convolution_of", lambda _, name, shapes=shapes: shapes[name][:3])
+        monkeypatch.setattr(dit, "matrix_of", lambda _, name, shapes=shapes: shapes[name])
+        monkeypatch.setattr(dit, "same", lambda *_: True)
+        asked = {}
+
+        def reading(left, like, name, blocks, asked=asked, shapes=shapes):
+            for path, leaf in jax.tree_util.tree_leaves_with_path(like):
+                found = name(tuple(part.key for part in path))
+                key = found if isinstance(found, str) else found.key
+                asked[key] = asked.get(key, 0) + leaf.size
+            assert asked == {name: int(np.prod(shapes[name])) for name in left}
+
+        monkeypatch.setattr(dit, "read_params", reading)
+        network = dit.read(dict.fromkeys(shapes, tensors.Path())).network
+        own = published("XL", 2, network.encode, period=network.period)
+        assert network == own
+
+
+def test_another_pipeline_is_rejected(tmp_path):
+    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "FluxPipeline"}))
+    with pytest.raises(ValueError, match="is a pipeline 'FluxPipeline': must be one of DiTPipeline"):
+        jaxflow.load(tmp_path)
