@@ -155,7 +155,10 @@ def sampler(run: Run, placement: Placement, images: int, steps: int, **options: 
         steps: of the solver.
         options: of the compiler.
     """
-    generator = Generator(run.model(placement.shard(run.shapes)), Sampler(steps=steps), placement.examples)
+    model = run.model(placement.shard(run.shapes))
+    events: Any = run.space.event_shape
+    model = replace(model, space=Pixels(events))  # which its program ends at
+    generator = Generator(model, Sampler(steps=steps), placement.examples)
     at = partial(jax.ShapeDtypeStruct, sharding=placement.examples)
     everywhere = partial(jax.ShapeDtypeStruct, sharding=mesh.replicated(placement.examples))
     y = jax.tree.map(lambda leaf: at((images, *np.shape(leaf)), leaf.dtype), run.codec.null)
