@@ -1,6 +1,6 @@
 """MNIST in latents: the second of two stages, see docs/results.md.
 
-python -m experiments.train autoencoder --dataset mnist --out AUTOENCODER
+python -m experiments.train autoencoder --dataset mnist --steps 1000 --out AUTOENCODER
 python -m experiments.train mnist_latent --autoencoder AUTOENCODER --out DIR
 """
 
@@ -16,7 +16,7 @@ def experiment() -> Experiment:
         path=paths.Linear(),
         autoencoder="",
         time_distribution="logit_normal",
-        steps=2200,
+        steps=1050,
         batch_size=64,
         learning_rate=2e-3,
         warmup=100,

@@ -1,6 +1,6 @@
 """Text to image in latents: `shapes` as the second of two stages, see docs/results.md.
 
-python -m experiments.train autoencoder --dataset shapes --out AUTOENCODER
+python -m experiments.train autoencoder --dataset shapes --steps 600 --out AUTOENCODER
 python -m experiments.train shapes_latent --autoencoder AUTOENCODER --out DIR
 """
 

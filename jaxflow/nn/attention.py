@@ -107,6 +107,7 @@ class Attention(linen.Module):
         out_init: initialiser of the output layer.
         dtype: compute type, float32 or bfloat16.
         implementation: of `attend`.
+        use_bias: whether queries, keys and values have a bias.
     """
 
     heads: int
@@ -114,6 +115,7 @@ class Attention(linen.Module):
     out_init: linen.initializers.Initializer = linen.initializers.xavier_uniform()
     dtype: Dtype = "float32"
     implementation: str = "auto"
+    use_bias: bool = True
 
     @linen.compact
     def __call__(
@@ -124,7 +126,9 @@ class Attention(linen.Module):
         rotate: Rotation | None = None,
     ) -> Float[Array, "b n c"]:
         channels = tokens.shape[-1]
-        project = partial(project_heads, heads=self.heads, channels=channels, dtype=self.dtype)
+        project = partial(
+            project_heads, heads=self.heads, channels=channels, use_bias=self.use_bias, dtype=self.dtype
+        )
         query = project(tokens, "query", norm=self.qk_norm)
         others = tokens if others is None else others
         key, value = project(others, "key", norm=self.qk_norm), project(others, "value")
@@ -142,6 +146,7 @@ def project_heads(
     heads: int,
     channels: int,
     norm: bool = False,
+    use_bias: bool = True,
     dtype: Dtype = "float32",
 ) -> Heads:
     """Project tokens (b, n, c) to heads (b, n, heads, d), by a layer `name` of the calling module.
@@ -154,7 +159,7 @@ def project_heads(
     if channels % heads:
         raise ValueError(f"heads = {heads} does not divide the {channels} channels")
     init = linen.initializers.xavier_uniform()
-    projected = Dense(channels, kernel_init=init, dtype=dtype, name=name)(tokens)
+    projected = Dense(channels, kernel_init=init, dtype=dtype, use_bias=use_bias, name=name)(tokens)
     split = projected.reshape(*tokens.shape[:2], heads, channels // heads)
     if not norm:
         return split

@@ -21,18 +21,21 @@ class Dense(linen.Module):
         dtype: compute type, float32 or bfloat16.
         small_input: the input is smaller than the kernel, as a vector per example is: over several devices it
             is gathered instead of the kernel.
+        use_bias: whether a bias is added.
     """
 
     features: int
     kernel_init: linen.initializers.Initializer = linen.initializers.lecun_normal()
     dtype: Dtype = "float32"
     small_input: bool = False
+    use_bias: bool = True
 
     @linen.compact
     def __call__(self, x: Float[Array, "*n c"]) -> Float[Array, "*n features"]:
         kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features))
-        bias = self.param("bias", linen.initializers.zeros, (self.features,))
         x = mesh.replicate(x) if self.small_input else x
-        flat, kernel, bias = (a.astype(self.dtype) for a in (x.reshape(-1, x.shape[-1]), kernel, bias))
-        y = (flat @ kernel + bias[None]).reshape(*x.shape[:-1], self.features)
+        y = x.reshape(-1, x.shape[-1]).astype(self.dtype) @ kernel.astype(self.dtype)
+        if self.use_bias:
+            y = y + self.param("bias", linen.initializers.zeros, (self.features,)).astype(self.dtype)[None]
+        y = y.reshape(*x.shape[:-1], self.features)
         return mesh.shard_examples(mesh.shard_features(y) if self.small_input else y)

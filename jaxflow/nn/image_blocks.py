@@ -7,6 +7,7 @@ Modulation, by the vector e of time and condition, is one of
 
     scale_shift       (1 + scale(e)) norm(h) + shift(e), with scale and shift linear in silu(e)
     pointwise         norm(h + MLP(e)), the same for all pixels
+    linear            norm(h + linear(silu(e))), as in Stable Diffusion
 
 A block that keeps the number of channels is the identity at initialisation. Norms and modulation are float32
 in every compute type.
@@ -41,6 +42,7 @@ class GroupNorm(linen.Module):
     """
 
     groups: int | None = None
+    epsilon: float = 1e-6
 
     @linen.compact
     def __call__(self, x: Image) -> Image:
@@ -48,16 +50,16 @@ class GroupNorm(linen.Module):
         size = gcd(16, c) if self.groups is None else c // self.groups
         scale = self.param("scale", linen.initializers.ones, (c,))[None, None, None]
         bias = self.param("bias", linen.initializers.zeros, (c,))[None, None, None]
-        return _normalised(size, x, scale, bias)
+        return _normalised(size, self.epsilon, x, scale, bias)
 
 
-@partial(jax.checkpoint, static_argnums=0)
-def _normalised(size: int, x: Image, scale: Array, bias: Array) -> Image:
+@partial(jax.checkpoint, static_argnums=(0, 1))
+def _normalised(size: int, epsilon: float, x: Image, scale: Array, bias: Array) -> Image:
     """Rematerialised, which keeps XLA from recomputing the gradients of all later blocks here."""
     x = x.astype(jnp.float32)
     mean = _group_mean(x, size)
     variance = jnp.maximum(_group_mean(x**2, size) - mean**2, 0)
-    factor = jax.lax.rsqrt(variance + 1e-6) * scale
+    factor = jax.lax.rsqrt(variance + epsilon) * scale
     return x * factor + (bias - mean * factor)
 
 
@@ -73,11 +75,12 @@ class ResidualBlock(linen.Module):
 
     Attributes:
         channels: output channels.
-        modulation: scale_shift or pointwise.
+        modulation: scale_shift, pointwise or linear.
         dropout: dropout rate before the second convolution.
         dtype: compute type.
         train: whether dropout is active.
         groups: of the group norms; if None, of up to 16 channels.
+        epsilon: of the group norms.
     """
 
     channels: int
@@ -86,11 +89,12 @@ class ResidualBlock(linen.Module):
     dtype: Dtype = "float32"
     train: bool = False
     groups: int | None = None
+    epsilon: float = 1e-6
 
     @linen.compact
     def __call__(self, x: Image, vector: Float[Array, "b d"] | None = None) -> Image:
         conv = partial(Convolution, self.channels, dtype=self.dtype)
-        h = conv(name="conv1")(linen.silu(GroupNorm(self.groups, name="norm1")(x)))
+        h = conv(name="conv1")(linen.silu(GroupNorm(self.groups, self.epsilon, name="norm1")(x)))
         h = linen.silu(self._modulated(h, vector))
         h = linen.Dropout(self.dropout, deterministic=not self.train, name="dropout")(h)
         h = conv(kernel_init=linen.initializers.zeros, name="conv2")(h)
@@ -99,12 +103,15 @@ class ResidualBlock(linen.Module):
         return h + x
 
     def _modulated(self, h: Image, vector: Array | None) -> Image:
-        norm = GroupNorm(self.groups, name="norm2")
+        norm = GroupNorm(self.groups, self.epsilon, name="norm2")
         if vector is None:
             return norm(h)
         if self.modulation == "pointwise":
             hidden = linen.silu(linen.Dense(self.channels, name="modulation_hidden")(vector))
             added = linen.Dense(self.channels, name="modulation_out")(hidden)[:, None, None]
+            return norm(h.astype(jnp.float32) + added)
+        if self.modulation == "linear":
+            added = linen.Dense(self.channels, name="modulation")(linen.silu(vector))[:, None, None]
             return norm(h.astype(jnp.float32) + added)
         parts = linen.Dense(2 * self.channels, name="modulation")(linen.silu(vector))[:, None, None]
         scale, shift = jnp.split(parts, 2, axis=-1)
@@ -173,7 +180,14 @@ class UNetBlock(linen.Module):
 
 
 class Down(linen.Module):
-    """Downsample by 2: a strided convolution to `channels`, or average or max pooling of 2 x 2 pixels."""
+    """Downsample by 2.
+
+    Attributes:
+        channels: output channels of a convolution.
+        method: strided, a convolution that pads on the right and below only; centred, one that pads on all
+            sides; average or max, pooling of 2 x 2 pixels.
+        dtype: compute type.
+    """
 
     channels: int
     method: str
@@ -183,6 +197,8 @@ class Down(linen.Module):
     def __call__(self, x: Image) -> Image:
         if self.method == "strided":
             return Convolution(self.channels, stride=2, dtype=self.dtype, name="conv")(x)
+        if self.method == "centred":
+            return linen.Conv(self.channels, (3, 3), strides=2, padding=1, dtype=self.dtype, name="conv")(x)
         b, h, w, c = x.shape
         pool = jnp.mean if self.method == "average" else jnp.max
         return pool(x.reshape(b, h // 2, 2, w // 2, 2, c), axis=(2, 4))

@@ -1,25 +1,26 @@
 """A pipeline of diffusers as a model like any other: every rule, solver and sweep works on it.
 
-DiTPipeline    DiT: classes of ImageNet, in the latents of Stable Diffusion
+DiTPipeline                DiT: classes of ImageNet, in the latents of Stable Diffusion
+StableDiffusionPipeline    Stable Diffusion 1 and 2: prompts; null is the empty one
 """
 
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from jaxflow.data.codecs import Classes
-from jaxflow.pretrained import autoencoders, dit, schedulers
+from jaxflow.data.codecs import Classes, Codec
+from jaxflow.fields import Apply
+from jaxflow.pretrained import autoencoders, dit, schedulers, stable_unet
 from jaxflow.pretrained.folders import read_json
 from jaxflow.pretrained.tensors import find_tensors
 from jaxflow.ranges import quoted
+from jaxflow.runs.frozen_text import FrozenText
 from jaxflow.runs.model import Model
 from jaxflow.spaces import Latents
+from jaxflow.training.step import Params
 
 INDEX = "model_index.json"
 """Of a folder that is a pipeline."""
-KINDS = ("DiTPipeline",)
-DEFAULT_SIDE = 32
-"""Of the latents of 256 x 256 pixels."""
 
 
 def load(folder: Path) -> Model:
@@ -30,50 +31,71 @@ def load(folder: Path) -> Model:
         ValueError: it is another pipeline, or a file is damaged; the message names it.
     """
     index = read_json(folder / INDEX)
-    if index.get("_class_name") not in KINDS:
-        raise ValueError(
-            f"{folder} is a pipeline {quoted(index.get('_class_name'))}: must be one of {', '.join(KINDS)}"
-        )
-    config = read_json(folder / "transformer" / "config.json")
-    network, params, classes = dit.read(
-        find_tensors(folder / "transformer"), config.get("num_attention_heads")
-    )
+    kind = index.get("_class_name")
+    if kind not in KINDS:
+        raise ValueError(f"{folder} is a pipeline {quoted(kind)}: must be one of {', '.join(KINDS)}")
     schedule = schedulers.read(folder / "scheduler")
-    return Model(
-        network=at_steps(network, schedule.steps),
-        params=params,
-        path=schedule.path,
-        prediction=schedule.prediction,
-        codec=Classes(names_of(index, classes)),
-        space=space_of(folder, config.get("sample_size", DEFAULT_SIDE)),
-    )
+    parts = KINDS[kind](folder, index)
+
+    def network(params: Params, x: Any, t: Any, y: Any) -> Any:
+        # At timestep k, which is our t = 1 - (k + 1) / steps.
+        return parts.network(params, x, (schedule.steps * (1 - t) - 1) / 1000, y)
+
+    space = space_of(folder, parts.file)
+    return Model(network, parts.params, schedule.path, schedule.prediction, parts.codec, space)
 
 
-def at_steps(network: Any, steps: int) -> Any:
-    """The network as a function of our t, which is 1 - (k + 1) / steps at its timestep k."""
+class Parts(NamedTuple):
+    """What each kind of pipeline has of its own."""
 
-    def apply(params: Any, x: Any, t: Any, y: Any) -> Any:
-        return network.apply({"params": params}, x, (steps * (1 - t) - 1) / 1000, y)
+    file: Path
+    """The network's config.json."""
+    network: Apply
+    params: Params
+    codec: Codec
 
-    return apply
+
+def of_dit(folder: Path, index: dict[str, Any]) -> Parts:
+    """Of a DiTPipeline."""
+    file = folder / "transformer" / "config.json"
+    heads = read_json(file).get("num_attention_heads")
+    network, params, classes = dit.read(find_tensors(file.parent), heads)
+
+    def apply(params: Params, x: Any, t: Any, y: Any) -> Any:
+        return network.apply({"params": params}, x, t, y)
+
+    return Parts(file, apply, params, Classes(names_of(index, classes)))
 
 
-def space_of(folder: Path, side: int) -> Latents:
-    """The latents of the pipeline's autoencoder, as published with it.
+def of_stable_diffusion(folder: Path, index: dict[str, Any]) -> Parts:
+    """Of a StableDiffusionPipeline, whose U-Net attends to all tokens of a prompt, the padding too."""
+    file = folder / "unet" / "config.json"
+    network, params = stable_unet.read(find_tensors(file.parent), file, read_json(file))
+
+    def apply(params: Params, x: Any, t: Any, y: Any) -> Any:
+        return network.apply({"params": params}, x, t, y.tokens)
+
+    return Parts(file, apply, params, FrozenText(str(folder)))
+
+
+KINDS = {"DiTPipeline": of_dit, "StableDiffusionPipeline": of_stable_diffusion}
+"""By the class in the index."""
+
+
+def space_of(folder: Path, file: Path) -> Latents:
+    """The latents of the pipeline's autoencoder, scaled as published, of the size in the network's file.
 
     Raises:
-        ValueError: its configuration has no scale.
+        ValueError: a configuration has no scale, or no size.
     """
-    autoencoder = autoencoders.load(folder)
+    autoencoder, side = autoencoders.load(folder), read_json(file).get("sample_size")
+    network = autoencoder.network
     if autoencoder.published is None:
         raise ValueError(f"{folder / 'vae' / 'config.json'} has no scaling_factor: it must have one")
     if type(side) is not int or side < 1:
-        raise ValueError(
-            f"{folder / 'transformer' / 'config.json'}: sample_size = {quoted(side)}: expected a number"
-        )
-    pixels, network = side * autoencoder.network.factor, autoencoder.network
+        raise ValueError(f"{file}: sample_size = {quoted(side)}: expected a number")
     mean, deviation = ((number,) * network.latent_channels for number in autoencoder.published)
-    shape = (pixels, pixels, network.image_channels)
+    shape = (side * network.factor, side * network.factor, network.image_channels)
     return Latents(shape, autoencoder, mean, deviation, autoencoder.digest)
 
 

@@ -170,5 +170,7 @@ def test_every_tensor_of_the_published_size_is_read(monkeypatch):
 
 def test_another_pipeline_is_rejected(tmp_path):
     (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "FluxPipeline"}))
-    with pytest.raises(ValueError, match="is a pipeline 'FluxPipeline': must be one of DiTPipeline"):
+    with pytest.raises(
+        ValueError, match="is a pipeline 'FluxPipeline': must be one of DiTPipeline, StableDiffusionPipeline"
+    ):
         jaxflow.load(tmp_path)
