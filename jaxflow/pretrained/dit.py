@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxflow.nn.attributes import Dtype
 from jaxflow.nn.conditioning import ClassTable
 from jaxflow.nn.dit import SIZES, DiT
 from jaxflow.pretrained.tensors import Name, Part, convolution_of, matrix_of, read_params, same
@@ -66,12 +67,13 @@ class Published(NamedTuple):
     classes: int
 
 
-def read(tensors: Mapping[str, Path], heads: int | None = None) -> Published:
+def read(tensors: Mapping[str, Path], heads: int | None = None, dtype: Dtype = "float32") -> Published:
     """The network whose tensors are in these files.
 
     Args:
         tensors: from `find_tensors`.
         heads: attention heads; None for those of the published size of this width.
+        dtype: of the parameters and the computation.
 
     Raises:
         ValueError: a tensor is missing, unused or of the wrong shape, or the number of heads is not known;
@@ -99,6 +101,7 @@ def read(tensors: Mapping[str, Path], heads: int | None = None) -> Published:
         frequencies=FREQUENCIES,
         period=1e4 ** (128 / 127) if of_diffusers else 1e4,
         learned_variance=outputs == 2 * channels * patch**2,
+        dtype=dtype,
     )
     x = jax.ShapeDtypeStruct((1, 8 * patch, 8 * patch, channels), jnp.float32)
     t, y = (jax.ShapeDtypeStruct((1,), kind) for kind in (jnp.float32, jnp.int32))
@@ -110,7 +113,8 @@ def read(tensors: Mapping[str, Path], heads: int | None = None) -> Published:
             return found
         return Part(found, PROJECTIONS.index(path[-2]), 3)
 
-    return Published(network, read_params(_without_copies(tensors), shapes, named, ""), rows - 1)
+    params = read_params(_without_copies(tensors), shapes, named, "", dtype)
+    return Published(network, params, rows - 1)
 
 
 def _rewritten(name: str, names: Mapping[str, str]) -> str:

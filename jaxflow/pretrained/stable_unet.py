@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxflow.nn.attributes import Dtype
 from jaxflow.nn.stable_unet import StableUNet
 from jaxflow.pretrained.tensors import matrix_of, read_params
 from jaxflow.ranges import quoted
@@ -88,19 +89,22 @@ def network_of(file: Path, config: Mapping[str, Any]) -> StableUNet:
     )
 
 
-def read(tensors: Mapping[str, Path], file: Path, config: Mapping[str, Any]) -> tuple[StableUNet, Any]:
+def read(
+    tensors: Mapping[str, Path], file: Path, config: Mapping[str, Any], dtype: Dtype = "float32"
+) -> tuple[StableUNet, Any]:
     """The network and its parameters.
 
     Args:
         tensors: from `find_tensors`.
         file: the config.json, for messages.
         config: its content.
+        dtype: of the parameters and the computation.
 
     Raises:
         ValueError: it is another network, or a tensor is missing, unused or of the wrong shape; the message
             names it.
     """
-    network, (_, context) = network_of(file, config), matrix_of(tensors, CONTEXT)
+    network, (_, context) = network_of(file, config).clone(dtype=dtype), matrix_of(tensors, CONTEXT)
     side = 2 ** (len(network.channels) - 1)
     x = jax.ShapeDtypeStruct((1, side, side, config.get("in_channels", 4)), jnp.float32)
     t, tokens = (jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((1,), (1, 1, context)))
@@ -108,7 +112,7 @@ def read(tensors: Mapping[str, Path], file: Path, config: Mapping[str, Any]) -> 
         shapes = jax.eval_shape(network.init, jax.eval_shape(jax.random.key, 0), x, t, tokens)["params"]
     except Exception as error:  # whatever a module raises on attributes that do not fit together
         raise ValueError(f"{file}: its network cannot be built: {error}") from None
-    return network, read_params(tensors, shapes, name_of, "")
+    return network, read_params(tensors, shapes, name_of, "", dtype)
 
 
 def name_of(path: tuple[str, ...]) -> str:

@@ -9,8 +9,7 @@ where the axes of Flax's `kernel` are in a different order:
     convolution in one axis       (w, in, out)      (out, in, w)
     convolution in two axes       (h, w, in, out)   (out, in, h, w)
 
-Transposed convolutions, which torch stores as (in, out, h, w), are not supported. Everything is converted to
-float32.
+Transposed convolutions, which torch stores as (in, out, h, w), are not supported.
 
 Source: the safetensors format, https://huggingface.co/docs/safetensors.
 """
@@ -21,10 +20,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
 
+from jaxflow.nn.attributes import Dtype
 from jaxflow.pretrained.folders import read_json
 
 FILES = (
@@ -108,7 +109,11 @@ def name_of(path: tuple[str, ...], names: Mapping[str, str]) -> str:
 
 
 def read_params(
-    tensors: Mapping[str, Path], shapes: Any, name: Callable[[tuple[str, ...]], Name], blocks: str
+    tensors: Mapping[str, Path],
+    shapes: Any,
+    name: Callable[[tuple[str, ...]], Name],
+    blocks: str,
+    dtype: Dtype = "float32",
 ) -> Any:
     """The parameters of a module, on the default device.
 
@@ -117,6 +122,7 @@ def read_params(
         shapes: shapes of the parameters, from `jax.eval_shape`.
         name: the tensor's name for the path of a parameter in the module, as by `name_of`.
         blocks: prefix of the names of the blocks' tensors, all of which must be used.
+        dtype: of the parameters, to which each tensor is converted as soon as it is read.
 
     Raises:
         ValueError: a tensor is missing, unused, of the wrong shape, or not a float.
@@ -132,7 +138,7 @@ def read_params(
     if unused:
         raise ValueError(f"{tensors[unused[0]]} has the tensor {unused[0]!r}, which the network lacks")
     arrays = [
-        _read(tensors[part.key], part, leaf.shape, _axes(path, leaf.ndim))
+        _read(tensors[part.key], part, leaf.shape, _axes(path, leaf.ndim), jnp.dtype(dtype))
         for part, path, (_, leaf) in zip(parts, paths, leaves, strict=True)
     ]
     return jax.device_put(jax.tree.unflatten(tree, arrays))
@@ -191,7 +197,9 @@ def _axes(path: tuple[str, ...], ndim: int) -> tuple[int, ...]:
     return KERNEL_AXES[ndim]
 
 
-def _read(file: Path, part: Part, shape: tuple[int, ...], axes: tuple[int, ...]) -> Float[np.ndarray, "..."]:
+def _read(
+    file: Path, part: Part, shape: tuple[int, ...], axes: tuple[int, ...], dtype: np.dtype
+) -> Float[np.ndarray, "..."]:
     rows, *rest = (shape[axes.index(i)] for i in range(len(shape)))
     key, expected = part.key, (part.of * rows, *rest)
     with _open(file) as opened:
@@ -208,5 +216,5 @@ def _read(file: Path, part: Part, shape: tuple[int, ...], axes: tuple[int, ...])
             raise ValueError(
                 f"{file}: tensor {key!r} is {found.get_dtype()}: must be one of {', '.join(FLOATS)}"
             )
-        array = np.asarray(found[part.number * rows : (part.number + 1) * rows]).astype(np.float32)
+        array = np.asarray(found[part.number * rows : (part.number + 1) * rows]).astype(dtype)
     return array.transpose(KERNEL_AXES[4]).reshape(shape) if of_patches else array.transpose(axes)

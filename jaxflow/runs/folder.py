@@ -29,6 +29,7 @@ import numpy as np
 
 from jaxflow import nn, places
 from jaxflow.data.walk import is_run
+from jaxflow.nn.attributes import Dtype
 from jaxflow.places import Place, bucket_errors, filesystem
 from jaxflow.pretrained import autoencoders as world
 from jaxflow.ranges import COUNT, quoted
@@ -44,21 +45,27 @@ from jaxflow.training.files import atomic_write
 from jaxflow.training.step import Params
 
 
-def load(place: str | os.PathLike, classes: Iterable[type] = ()) -> Model:
+def load(place: str | os.PathLike, classes: Iterable[type] = (), dtype: Dtype | None = None) -> Model:
     """The model of a run folder, of an exported file, or of a published pipeline, on one device.
 
     Args:
         place: the run folder or the file, either of which may be in a bucket, gs://bucket/run; or a folder of
             diffusers, see `runs.published`.
         classes: networks, encoders and paths that are not jaxflow's own, as a tuple; no others are built.
+        dtype: of a published network, float32 or bfloat16, which needs half the memory; a run has its own.
 
     Raises:
         FileNotFoundError: it does not exist, is not a run, or has no checkpoint yet.
-        ValueError: it is damaged, or needs an unknown class, which the message names; or as `places.place`.
+        ValueError: it is damaged, or needs an unknown class, which the message names; a dtype is given for
+            a run; or as `places.place`.
     """
     place, classes = places.place(place, "place"), (classes,) if isinstance(classes, type) else tuple(classes)
     if isinstance(place, Path) and (place / published.INDEX).is_file():
-        return published.load(place)
+        return published.load(place, "float32" if dtype is None else dtype)
+    if dtype is not None:
+        raise ValueError(
+            f"dtype = {dtype}: {place} is a run, which has its own: set network.dtype in training"
+        )
     run = open_run(place, classes)
     step, params = newest_params(place, run)
     return run.model(params, step)

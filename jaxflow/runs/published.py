@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from jaxflow.data.codecs import Classes, Codec
 from jaxflow.fields import Apply
+from jaxflow.nn.attributes import Dtype
 from jaxflow.pretrained import autoencoders, dit, schedulers, stable_unet
 from jaxflow.pretrained.folders import read_json
 from jaxflow.pretrained.tensors import find_tensors
@@ -23,8 +24,12 @@ INDEX = "model_index.json"
 """Of a folder that is a pipeline."""
 
 
-def load(folder: Path) -> Model:
+def load(folder: Path, dtype: Dtype = "float32") -> Model:
     """The model of a pipeline, on one device.
+
+    Args:
+        folder: of the pipeline.
+        dtype: of the network's parameters and computation; text encoder and autoencoder are float32.
 
     Raises:
         FileNotFoundError: a file is missing.
@@ -35,7 +40,7 @@ def load(folder: Path) -> Model:
     if kind not in KINDS:
         raise ValueError(f"{folder} is a pipeline {quoted(kind)}: must be one of {', '.join(KINDS)}")
     schedule = schedulers.read(folder / "scheduler")
-    parts = KINDS[kind](folder, index)
+    parts = KINDS[kind](folder, index, dtype)
 
     def network(params: Params, x: Any, t: Any, y: Any) -> Any:
         # At timestep k, which is our t = 1 - (k + 1) / steps.
@@ -55,11 +60,11 @@ class Parts(NamedTuple):
     codec: Codec
 
 
-def of_dit(folder: Path, index: dict[str, Any]) -> Parts:
+def of_dit(folder: Path, index: dict[str, Any], dtype: Dtype) -> Parts:
     """Of a DiTPipeline."""
     file = folder / "transformer" / "config.json"
     heads = read_json(file).get("num_attention_heads")
-    network, params, classes = dit.read(find_tensors(file.parent), heads)
+    network, params, classes = dit.read(find_tensors(file.parent), heads, dtype)
 
     def apply(params: Params, x: Any, t: Any, y: Any) -> Any:
         return network.apply({"params": params}, x, t, y)
@@ -67,10 +72,10 @@ def of_dit(folder: Path, index: dict[str, Any]) -> Parts:
     return Parts(file, apply, params, Classes(names_of(index, classes)))
 
 
-def of_stable_diffusion(folder: Path, index: dict[str, Any]) -> Parts:
+def of_stable_diffusion(folder: Path, index: dict[str, Any], dtype: Dtype) -> Parts:
     """Of a StableDiffusionPipeline, whose U-Net attends to all tokens of a prompt, the padding too."""
     file = folder / "unet" / "config.json"
-    network, params = stable_unet.read(find_tensors(file.parent), file, read_json(file))
+    network, params = stable_unet.read(find_tensors(file.parent), file, read_json(file), dtype)
 
     def apply(params: Params, x: Any, t: Any, y: Any) -> Any:
         return network.apply({"params": params}, x, t, y.tokens)

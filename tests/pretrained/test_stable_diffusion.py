@@ -86,8 +86,17 @@ def test_the_whole_pipeline_draws_the_same_latents(pipeline):
     found = sample(jnp.asarray(noise.permute(0, 2, 3, 1).numpy()))
     assert np.isfinite(latents).all()
     assert_close(found / np.abs(latents).max(), latents / np.abs(latents).max(), 1e-3)
-    images = model.sample(0, ["the cat", None], w=3.0, steps=2)
+
+
+@pytest.mark.parametrize("pipeline", ["1"], indirect=True)
+def test_it_is_a_model_like_any_other(pipeline):
+    """In 16 bits on request."""
+    model = jaxflow.load(pipeline[1], dtype="bfloat16")
+    assert {leaf.dtype for leaf in jax.tree.leaves(model.params)} == {jnp.dtype("bfloat16")}
+    images = model.sample(0, ["the cat", None], steps=2)
     assert (images.shape, images.dtype) == ((2, 16, 16, 3), np.uint8)
+    with pytest.raises(ValueError, match="w = inf: the guidance scale must be finite"):
+        model.sample(0, ["the cat"], w=np.inf)
 
 
 PUBLISHED = {
