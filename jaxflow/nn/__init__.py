@@ -19,6 +19,7 @@ from jaxflow.nn.conditioning import (
 from jaxflow.nn.discriminator import Discriminator
 from jaxflow.nn.dit import DiT, published
 from jaxflow.nn.lab_unet import LabUNet
+from jaxflow.nn.stable_unet import StableUNet
 from jaxflow.nn.text import TextEncoder
 from jaxflow.nn.unet import UNet, unet_32, unet_64, unet_256
 
@@ -33,6 +34,7 @@ __all__ = [
     "LabUNet",
     "NoisyClassifier",
     "OptionalVector",
+    "StableUNet",
     "TextEncoder",
     "TokenProjection",
     "TokenSequence",

@@ -27,12 +27,16 @@ from safetensors import SafetensorError, safe_open
 
 from jaxflow.nn.attributes import Dtype
 from jaxflow.pretrained.folders import read_json
+from jaxflow.ranges import quoted
 
 FILES = (
     *("model.safetensors", "model.fp16.safetensors"),
     *("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.fp16.safetensors", "ae.safetensors"),
 )
-INDICES = ("model.safetensors.index.json", "model.safetensors.index.fp16.json")
+INDICES = (
+    *("model.safetensors.index.json", "model.safetensors.index.fp16.json"),
+    "diffusion_pytorch_model.safetensors.index.json",
+)
 FLOATS = ("F64", "F32", "F16", "BF16")
 KERNEL_AXES = {2: (1, 0), 3: (2, 1, 0), 4: (2, 3, 1, 0)}
 """The axis of torch's kernel for each axis of Flax's, by the number of axes."""
@@ -77,6 +81,9 @@ def _sharded(index: Path) -> dict[str, Path]:
     names = read_json(index).get("weight_map")
     if not isinstance(names, dict):
         raise ValueError(f"{index} has no weight_map: expected a map from tensor names to files")
+    for name in names.values():
+        if not isinstance(name, str) or Path(name).name != name:
+            raise ValueError(f"{index} names the file {quoted(name)}: expected one in its folder")
     missing = sorted({name for name in names.values() if not (index.parent / name).is_file()})
     if missing:
         raise FileNotFoundError(f"{index.parent / missing[0]} does not exist: {index.name} lists it")

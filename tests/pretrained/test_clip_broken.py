@@ -51,6 +51,12 @@ def empty_index(path):
     (path / "model.safetensors.index.json").write_text(json.dumps(index))
 
 
+def outward_index(path):
+    index = {"weight_map": {"nothing": f"../{path.name}/model.safetensors"}}
+    (path / "model.safetensors").rename(path / "other.safetensors")
+    (path / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
 QUERY = "text_model.encoder.layers.1.self_attn.q_proj.weight"
 BROKEN = {
     "no_config": (
@@ -80,6 +86,7 @@ BROKEN = {
         "has no tensor 'text_projection.weight'",
     ),
     "empty_index": (empty_index, ValueError, "00001.safetensors has no tensor '"),
+    "outward_index": (outward_index, ValueError, r"names the file '\.\./.*': expected one in its folder"),
     "shape": (
         edit_weights(lambda t: t.update({QUERY: torch.zeros(32, 31)})),
         ValueError,
