@@ -17,6 +17,7 @@ def experiment() -> Experiment:
         shapes.experiment(),
         network=nn.DiT(encode=None, patch=2, width=192, depth=6, heads=3, qk_norm=True),
         autoencoder="",
+        steps=1300,
         batch_size=64,
         optimizer="adamw",
         learning_rate=1e-3,
