@@ -16,14 +16,23 @@ from jaxflow.runs.configuration import Experiment, check, differences, fitted
 from jaxflow.runs.objective import objective
 from jaxflow.runs.run import Run
 
+LATENT = {"emoji", "emoji_128", "imagenet256", "mnist_latent", "shapes_latent"}
+
 
 def preset(name) -> Experiment:
-    return presets.load(name).experiment
+    experiment = presets.load(name).experiment
+    return dataclasses.replace(experiment, autoencoder=".") if name in LATENT else experiment
 
 
 def test_there_are_the_presets():
-    flows = {"digits", "emoji", "folder", "mnist", "shapes", "shapes_dit"}
-    assert set(presets.names()) == flows | {"autoencoder"}
+    pixels = {"digits", "folder", "mnist", "shapes", "shapes_dit"}
+    assert set(presets.names()) == pixels | LATENT | {"autoencoder"}
+
+
+@pytest.mark.parametrize("name", sorted(LATENT))
+def test_a_preset_in_latents_needs_an_autoencoder(name):
+    with pytest.raises(ValueError, match="autoencoder is missing: the preset needs an autoencoder, --auto"):
+        check(presets.load(name).experiment)
 
 
 @pytest.mark.parametrize("name", presets.names())
@@ -45,6 +54,10 @@ CLASSES, CAPTIONS = Classes(("a", "b")), Captions(("red", "circle"), 4)
         ("shapes", (32, 32, 3), CAPTIONS),
         ("shapes_dit", (32, 32, 3), CAPTIONS),
         ("emoji", (8, 8, 32), CAPTIONS),
+        ("emoji_128", (16, 16, 32), CAPTIONS),
+        ("imagenet256", (32, 32, 4), CLASSES),
+        ("mnist_latent", (7, 7, 4), CLASSES),
+        ("shapes_latent", (8, 8, 4), CAPTIONS),
         ("folder", (64, 64, 3), CLASSES),
         ("folder", (64, 64, 3), CAPTIONS),
     ],
