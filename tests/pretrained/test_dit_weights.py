@@ -155,7 +155,7 @@ def test_every_tensor_of_the_published_size_is_read(monkeypatch):
         monkeypatch.setattr(dit, "same", lambda *_: True)
         asked = {}
 
-        def reading(left, like, name, blocks, asked=asked, shapes=shapes):
+        def reading(left, like, name, blocks, dtype, asked=asked, shapes=shapes):
             for path, leaf in jax.tree_util.tree_leaves_with_path(like):
                 found = name(tuple(part.key for part in path))
                 key = found if isinstance(found, str) else found.key

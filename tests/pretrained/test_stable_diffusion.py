@@ -54,7 +54,7 @@ def pipeline(request, tmp_path_factory):
             beta_start=0.00085,
             beta_end=0.012,
             clip_sample=False,
-            set_alpha_to_one=True,
+            steps_offset=1,
             timestep_spacing="trailing",
             prediction_type=prediction,
         ),
@@ -124,7 +124,7 @@ def test_every_tensor_of_the_published_size_is_read(name, monkeypatch, tmp_path)
     monkeypatch.setattr(stable_unet, "matrix_of", lambda _, name: shapes[name])
     asked = {}
 
-    def reading(_, like, name, blocks):
+    def reading(_, like, name, blocks, dtype):
         for path, leaf in jax.tree_util.tree_leaves_with_path(like):
             asked[name(tuple(part.key for part in path))] = leaf.size
 
