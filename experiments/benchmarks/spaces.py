@@ -95,7 +95,8 @@ def training(opened: Opened) -> tuple[dict[str, float], Callable[[], Any]]:
         "y": jax.tree.map(lambda leaf: jnp.tile(leaf, (batch_size, *[1] * np.ndim(leaf))), run.codec.null),
         "number": jnp.arange(batch_size, dtype=jnp.int32),
     }
-    state = [initial_state(opened.model.params, optimizer_of(run.experiment))]
+    params = jax.tree.map(jnp.copy, opened.model.params)  # which the step donates
+    state = [initial_state(params, optimizer_of(run.experiment))]
 
     def call() -> None:
         state[0], _ = jax.block_until_ready(step(state[0], jax.random.key(0), batch))
