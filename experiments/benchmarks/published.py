@@ -31,7 +31,10 @@ from jaxflow.runs.requests import Request
 from jaxflow.runs.sampler import Sampler
 from jaxflow.spaces import Autoencoder, Latents
 
-SCALED_LINEAR = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
+SCHEDULES: dict[str, dict[str, Any]] = {
+    "stable_diffusion": {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012},
+    "dit": {"beta_schedule": "linear"},
+}
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ def model_of(name: str, dtype: Dtype) -> tuple[Model, Any]:
     side = 64 if name == "stable_diffusion" else 32
     space = Latents((8 * side, 8 * side, 3), autoencoder, (0.0,) * 4, (1 / 0.18215,) * 4, "")
     x, t = jnp.zeros((1, side, side, 4)), jnp.zeros(1)
-    betas = schedulers.noise_rates(SCALED_LINEAR if name == "stable_diffusion" else {}, 1000)
+    betas = schedulers.noise_rates(SCHEDULES[name], 1000)
     path = paths.DDPM(jnp.asarray(betas, jnp.float32))
     if name == "dit":
         network: Any = nn.published("XL", 2, nn.ClassTable(1000), dtype=dtype)

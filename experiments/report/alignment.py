@@ -12,11 +12,11 @@ import numpy as np
 from jaxtyping import UInt8
 
 from experiments.report.plots import alignment_over_w, scale_name
+from experiments.report.prompts import Prompts
 from experiments.report.tables import print_table, write_json
 from jaxflow.data.dataset import Dataset
 from jaxflow.devices import processes
 from jaxflow.places import Place
-from jaxflow.runs.requests import request
 from jaxflow.shapes.alignment import CLAIMS, alignment
 
 SPLITS = {"test": "seen", "held_out": "held out"}
@@ -24,20 +24,6 @@ SPLITS = {"test": "seen", "held_out": "held out"}
 Images = UInt8[np.ndarray, "n h w c"]
 Shares = dict[str, float]
 """Share of captions that are true of their images, for each kind of claim."""
-
-
-class Captioned:
-    """The first n captions of a split and their real images."""
-
-    def __init__(self, dataset: Dataset, n: int):
-        examples = dataset.examples(range(min(n, len(dataset))))
-        self.captions = [example["caption"] for example in examples]
-        self.wanted = request(dataset.codec, self.captions, [dataset.codec.of(e) for e in examples])
-        self.images = np.stack([example["image"] for example in examples])
-
-    def __call__(self, images: Images) -> Shares:
-        """The shares of images, one for each caption."""
-        return alignment(images, self.captions)
 
 
 def report(
@@ -49,15 +35,21 @@ def report(
     decode: Callable[[Images], Images] | None,
 ) -> Callable[[Callable[..., Images]], None]:
     """Read the captions of a run; the returned function measures its images and writes the tables."""
-    splits = {name: Captioned(split(part), n) for part, name in SPLITS.items()}
-    counts = {name: len(split.captions) for name, split in splits.items()}
+    datasets = {name: split(part) for part, name in SPLITS.items()}
+    splits = {name: Prompts(each, range(min(n, len(each)))) for name, each in datasets.items()}
+    counts = {name: len(each.captions) for name, each in splits.items()}
 
     def report(generate: Callable[..., Images]) -> None:
-        table = {name: [each(generate(each.wanted, w)) for w in scales] for name, each in splits.items()}
-        references = {"real": {name: each(each.images) for name, each in splits.items()}}
-        if decode is not None:
-            decoded = {name: each(decode(each.images)) for name, each in splits.items()}
-            references = {"decoded": decoded} | references
+        table = {
+            name: [alignment(generate(each.wanted, w), each.captions) for w in scales]
+            for name, each in splits.items()
+        }
+        real = {name: each.images for name, each in splits.items()}
+        decoded = {} if decode is None else {"decoded": {name: decode(each) for name, each in real.items()}}
+        references = {
+            row: {name: alignment(each, splits[name].captions) for name, each in images.items()}
+            for row, images in (decoded | {"real": real}).items()
+        }
         write(out, scales, table, references, counts, made)
 
     return report

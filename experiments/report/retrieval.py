@@ -17,6 +17,7 @@ from jax.sharding import NamedSharding
 from jaxtyping import Float, UInt8
 
 from experiments.report.plots import alignment_over_w, scale_name
+from experiments.report.prompts import Prompts
 from experiments.report.tables import print_table, write_json
 from jaxflow.data.batches import load
 from jaxflow.data.dataset import Dataset
@@ -25,7 +26,6 @@ from jaxflow.devices.blocks import in_blocks
 from jaxflow.emoji.names import figure_and_tone
 from jaxflow.evaluation.retrieval import nearest
 from jaxflow.places import Place
-from jaxflow.runs.requests import Request, request
 from jaxflow.runs.run import Run
 
 Images = UInt8[np.ndarray, "n h w c"]
@@ -87,15 +87,9 @@ def shares(names: Sequence[str], found: Sequence[Sequence[str]]) -> dict[str, fl
     }
 
 
-class Prompts:
-    """Some pictures of a split, whose names are prompts."""
-
-    def __init__(self, dataset: Dataset, n: int):
-        order = np.random.default_rng(5).permutation(len(dataset))[:n]
-        examples = dataset.examples(np.sort(order).tolist())
-        self.names = [example["caption"] for example in examples]
-        self.images = np.stack([example["image"] for example in examples])
-        self.wanted: Request = request(dataset.codec, self.names, [dataset.codec.of(e) for e in examples])
+def some(dataset: Dataset, n: int) -> list[int]:
+    """Positions of n examples, drawn at random; of all, if there are fewer."""
+    return np.sort(np.random.default_rng(5).permutation(len(dataset))[:n]).tolist()
 
 
 def report(
@@ -110,19 +104,19 @@ def report(
 ) -> Callable[[Callable[..., Images]], None]:
     """Read the pictures of a run; the returned function measures its images and writes the tables."""
     datasets = {name: split(part) for part, name in SPLITS.items()}
-    prompts = {name: Prompts(dataset, n) for name, dataset in datasets.items()}
+    prompts = {name: Prompts(dataset, some(dataset, n)) for name, dataset in datasets.items()}
 
     def report(generate: Callable[..., Images]) -> None:
         gallery = Gallery(list(datasets.values()), run, sharding)
         table = {
-            name: [gallery(generate(each.wanted, w), each.names) for w in scales]
+            name: [gallery(generate(each.wanted, w), each.captions) for w in scales]
             for name, each in prompts.items()
         }
         references = {}
         if decode is not None:
-            decoded = {name: gallery(decode(each.images), each.names) for name, each in prompts.items()}
+            decoded = {name: gallery(decode(each.images), each.captions) for name, each in prompts.items()}
             references = {"decoded": decoded}
-        counts = {name: len(each.names) for name, each in prompts.items()}
+        counts = {name: len(each.captions) for name, each in prompts.items()}
         if processes.is_first():
             write(out, scales, table, references, counts, len(gallery.names), made)
 

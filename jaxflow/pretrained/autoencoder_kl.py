@@ -9,16 +9,13 @@ All sizes follow from the tensors, but for the groups of the norms.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from itertools import count, takewhile
 from pathlib import Path
 
 from jaxflow.nn.autoencoder_kl import AutoencoderKL
-from jaxflow.pretrained.tensors import convolution_of, read_params
+from jaxflow.pretrained.tensors import Rewrites, convolution_of, read_params, rewritten
 from jaxflow.spaces import Autoencoder
-
-Rewrites = Mapping[str, str | Callable[[re.Match], str]]
-"""Patterns in the names of the module -> what the file has instead, applied in order."""
 
 DIFFUSERS: Rewrites = {
     r"encoder\.block_(\d+)_(\d+)": r"encoder.down_blocks.\1.resnets.\2",
@@ -87,10 +84,5 @@ def read(tensors: Mapping[str, Path], groups: int) -> Autoencoder:
     if any(".query." in name for name in attention):
         rewrites = OLDER
 
-    def named(path: tuple[str, ...]) -> str:
-        name = ".".join(path)
-        for pattern, new in rewrites.items():
-            name = re.sub(pattern, new, name)
-        return name
-
-    return Autoencoder(network, read_params(tensors, Autoencoder(network).shapes, named, ""))
+    name = lambda path: rewritten(".".join(path), rewrites)  # noqa: E731
+    return Autoencoder(network, read_params(tensors, Autoencoder(network).shapes, name, ""))

@@ -18,10 +18,19 @@ import jax.numpy as jnp
 from jaxflow.nn.attributes import Dtype
 from jaxflow.nn.conditioning import ClassTable
 from jaxflow.nn.dit import SIZES, DiT
-from jaxflow.pretrained.tensors import Name, Part, convolution_of, matrix_of, read_params, same
+from jaxflow.pretrained.tensors import (
+    Name,
+    Part,
+    Rewrites,
+    convolution_of,
+    matrix_of,
+    read_params,
+    rewritten,
+    same,
+)
 
 FREQUENCIES = 256
-ORIGINAL: dict[str, str] = {
+ORIGINAL: Rewrites = {
     r"^encode\.table\.embedding": "y_embedder.embedding_table.weight",
     r"^time_embedding\.hidden": "t_embedder.mlp.0",
     r"^time_embedding\.out": "t_embedder.mlp.2",
@@ -36,7 +45,7 @@ ORIGINAL: dict[str, str] = {
     r"mlp\.down": "mlp.fc2",
     r"kernel$": "weight",
 }
-DIFFUSERS: dict[str, str] = {
+DIFFUSERS: Rewrites = {
     r"^encode\.table\.embedding": "transformer_blocks.0.norm1.emb.class_embedder.embedding_table.weight",
     r"^time_embedding\.hidden": "transformer_blocks.0.norm1.emb.timestep_embedder.linear_1",
     r"^time_embedding\.out": "transformer_blocks.0.norm1.emb.timestep_embedder.linear_2",
@@ -53,7 +62,6 @@ DIFFUSERS: dict[str, str] = {
     r"mlp\.down": "ff.net.2",
     r"kernel$": "weight",
 }
-"""Patterns in the names of the module -> what the file has instead, applied in order."""
 PROJECTIONS = ("query", "key", "value")
 POSITIONS = "pos_embed"
 """A buffer of the original code, which is computed here."""
@@ -81,7 +89,7 @@ def read(tensors: Mapping[str, Path], heads: int | None = None, dtype: Dtype = "
     """
     of_diffusers = "pos_embed.proj.weight" in tensors
     names = DIFFUSERS if of_diffusers else ORIGINAL
-    key = lambda name: _rewritten(name, names)  # noqa: E731
+    key = lambda name: rewritten(name, names)  # noqa: E731
     width, channels, patch = convolution_of(tensors, key("patch_embedding.kernel"))
     rows, _ = matrix_of(tensors, key("encode.table.embedding"))
     outputs, _ = matrix_of(tensors, key("final.kernel"))
@@ -115,12 +123,6 @@ def read(tensors: Mapping[str, Path], heads: int | None = None, dtype: Dtype = "
 
     params = read_params(_without_copies(tensors), shapes, named, "", dtype)
     return Published(network, params, rows - 1)
-
-
-def _rewritten(name: str, names: Mapping[str, str]) -> str:
-    for pattern, new in names.items():
-        name = re.sub(pattern, new, name)
-    return name
 
 
 def _without_copies(tensors: Mapping[str, Path]) -> dict[str, Path]:

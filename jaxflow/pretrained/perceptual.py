@@ -9,17 +9,15 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from safetensors.numpy import load_file
 
 from jaxflow.nn.vgg import CHANNELS, VGG16
 from jaxflow.perceptual import SMALLEST, Perceptual
 from jaxflow.places import place
-from jaxflow.pretrained.tensors import find_tensors, name_of, read_params
+from jaxflow.pretrained.tensors import find_tensors, name_of, read_params, tensors_of
 
 NAMES = {"layer_": "features.", "kernel": "weight"}
 """Names in the module -> names in the file."""
-WEIGHTS, KEY = "lpips.safetensors", "lin{}.model.1.weight"
+WEIGHTS = "lpips.safetensors"
 
 
 def load(folder: str | os.PathLike) -> Perceptual:
@@ -27,20 +25,19 @@ def load(folder: str | os.PathLike) -> Perceptual:
 
     Raises:
         FileNotFoundError: the folder has no weights.
-        ValueError: they are not those of VGG16; the message names the file.
+        ValueError: they are not those of VGG16, or of LPIPS; the message names the file.
     """
     root = place(folder, "perceptual")
     images = jax.ShapeDtypeStruct((1, SMALLEST, SMALLEST, 3), jnp.float32)
     shapes = jax.eval_shape(VGG16().init, jax.eval_shape(jax.random.key, 0), images)["params"]
     params = read_params(find_tensors(root), shapes, partial(name_of, names=NAMES), "features.")
-    widths = [channels[-1] for channels in CHANNELS]
-    if not (root / WEIGHTS).is_file():
-        return Perceptual(params, tuple(jnp.ones(width) for width in widths))
-    tensors = load_file(root / WEIGHTS)
-    weights = []
-    for i, width in enumerate(widths):
-        found = tensors.get(KEY.format(i), np.zeros(0))
-        if found.size != width:
-            raise ValueError(f"{root / WEIGHTS}: {KEY.format(i)} has {found.size} numbers, expected {width}")
-        weights.append(jnp.asarray(found.ravel(), jnp.float32))
-    return Perceptual(params, tuple(weights))
+    kernels = {
+        f"lin{i}": {"kernel": jax.ShapeDtypeStruct((channels[-1], 1), jnp.float32)}
+        for i, channels in enumerate(CHANNELS)
+    }
+    if (root / WEIGHTS).is_file():
+        name = lambda path: f"{path[0]}.model.1.weight"  # noqa: E731
+        kernels = read_params(tensors_of(root / WEIGHTS), kernels, name, "lin")
+    else:
+        kernels = jax.tree.map(lambda leaf: jnp.ones(leaf.shape), kernels)
+    return Perceptual(params, tuple(each["kernel"][:, 0] for each in kernels.values()))

@@ -1,9 +1,7 @@
-"""The path of a published model, from its scheduler's configuration.
+"""The path of a published diffusion model, from its scheduler's configuration.
 
-    DDPM and relatives    a table of noise rates: linear, scaled_linear, squaredcos_cap_v2, or its own numbers
-    flow matching         the straight path
-
-Which solver the configuration names does not matter: any solver here runs on any path.
+That is a table of noise rates: linear, scaled_linear, squaredcos_cap_v2, or its own numbers. Which solver the
+configuration names does not matter: any solver here runs on any path.
 """
 
 import math
@@ -18,14 +16,8 @@ from jaxflow import paths
 from jaxflow.predictions import Prediction
 from jaxflow.pretrained.folders import read_json
 from jaxflow.ranges import quoted
-from jaxflow.typing import GaussianPath
 
-PREDICTIONS: dict[str, Prediction] = {
-    "epsilon": "noise",
-    "v_prediction": "v",
-    "sample": "data",
-    "flow_prediction": "velocity",
-}
+PREDICTIONS: dict[str, Prediction] = {"epsilon": "noise", "v_prediction": "v", "sample": "data"}
 MOST = 100_000
 """Steps of a table."""
 
@@ -33,12 +25,10 @@ MOST = 100_000
 class Schedule(NamedTuple):
     """What a network was trained on."""
 
-    path: GaussianPath
+    path: paths.DDPM
     prediction: Prediction
     steps: int
     """Number of its timesteps."""
-    shift: float | int
-    """Of the time grid towards the noise."""
 
 
 def read(folder: Path) -> Schedule:
@@ -54,15 +44,13 @@ def read(folder: Path) -> Schedule:
         steps = _number(config, "num_train_timesteps", 1000)
         if steps != int(steps) or not 1 <= steps <= MOST:
             raise ValueError(f"num_train_timesteps = {quoted(steps)}: must be from 1 to {MOST}")
-        if "FlowMatch" in str(config.get("_class_name")):
-            return Schedule(paths.Linear(), "velocity", int(steps), _number(config, "shift", 1.0))
         kind = config.get("prediction_type", "epsilon")
         if kind not in PREDICTIONS:
             raise ValueError(f"prediction_type = {quoted(kind)}: must be one of {', '.join(PREDICTIONS)}")
         betas = noise_rates(config, int(steps))
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from None
-    return Schedule(paths.DDPM(jnp.asarray(betas, jnp.float32)), PREDICTIONS[kind], int(steps), 1.0)
+    return Schedule(paths.DDPM(jnp.asarray(betas, jnp.float32)), PREDICTIONS[kind], len(betas))
 
 
 def noise_rates(config: dict[str, Any], steps: int) -> Float[np.ndarray, " n"]:
@@ -71,7 +59,7 @@ def noise_rates(config: dict[str, Any], steps: int) -> Float[np.ndarray, " n"]:
     Raises:
         ValueError: its kind is unknown, or a number is not one.
     """
-    kind = config.get("beta_schedule", "linear")
+    kind = config.get("beta_schedule")
     first, last = _number(config, "beta_start", 1e-4), _number(config, "beta_end", 0.02)
     if config.get("trained_betas") is not None:
         betas = np.asarray(config["trained_betas"], np.float64)

@@ -1,6 +1,5 @@
 """The U-Net of Stable Diffusion 1 and 2, from files with the names of diffusers."""
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,10 +9,10 @@ import jax.numpy as jnp
 
 from jaxflow.nn.attributes import Dtype
 from jaxflow.nn.stable_unet import StableUNet
-from jaxflow.pretrained.tensors import matrix_of, read_params
+from jaxflow.pretrained.tensors import Rewrites, matrix_of, read_params, rewritten
 from jaxflow.ranges import quoted
 
-NAMES = {
+NAMES: Rewrites = {
     r"^time_embedding\.hidden": "time_embedding.linear_1",
     r"^time_embedding\.out": "time_embedding.linear_2",
     r"^(down|up)_(\d+)_residual_(\d+)": r"\1_blocks.\2.resnets.\3",
@@ -35,7 +34,6 @@ NAMES = {
     r"^norm_out": "conv_norm_out",
     r"(kernel|scale)$": "weight",
 }
-"""Patterns in the names of the module -> what the file has instead, applied in order."""
 FIXED = {
     "center_input_sample": False,
     "flip_sin_to_cos": True,
@@ -121,7 +119,4 @@ def name_of(path: tuple[str, ...]) -> str:
     >>> name_of(("up_1_attention_0", "block_0", "cross_attention", "query", "kernel"))
     'up_blocks.1.attentions.0.transformer_blocks.0.attn2.to_q.weight'
     """
-    name = ".".join(path)
-    for pattern, new in NAMES.items():
-        name = re.sub(pattern, new, name)
-    return name
+    return rewritten(".".join(path), NAMES)

@@ -15,6 +15,7 @@ Source: the safetensors format, https://huggingface.co/docs/safetensors.
 """
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -52,6 +53,18 @@ class Part(NamedTuple):
 
 Name = str | Part
 """Of a tensor, or of a part of one."""
+Rewrites = Mapping[str, str | Callable[[re.Match], str]]
+"""Patterns in the names of a module, joined by dots -> what the file has instead."""
+
+
+def tensors_of(file: Path) -> dict[str, Path]:
+    """The file, by the name of each tensor in it.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    with _open(file) as opened:
+        return dict.fromkeys(opened.keys(), file)
 
 
 def find_tensors(folder: Path) -> dict[str, Path]:
@@ -63,8 +76,7 @@ def find_tensors(folder: Path) -> dict[str, Path]:
     """
     for name in FILES:
         if (folder / name).is_file():
-            with _open(folder / name) as file:
-                return dict.fromkeys(file.keys(), folder / name)
+            return tensors_of(folder / name)
     for name in INDICES:
         if (folder / name).is_file():
             return _sharded(folder / name)
@@ -113,6 +125,17 @@ def name_of(path: tuple[str, ...], names: Mapping[str, str]) -> str:
         return names.get(part, part) if prefix is None else names[prefix] + part.removeprefix(prefix)
 
     return ".".join(map(mapped, path))
+
+
+def rewritten(name: str, rewrites: Rewrites) -> str:
+    """The name after all replacements, in order.
+
+    >>> rewritten("block_3.up.kernel", {r"block_(\\d+)": r"layers.\\1", "kernel$": "weight"})
+    'layers.3.up.weight'
+    """
+    for pattern, new in rewrites.items():
+        name = re.sub(pattern, new, name)
+    return name
 
 
 def read_params(

@@ -105,15 +105,13 @@ def space_of(images: Dataset, autoencoder: Autoencoder, scale: Scale = "measured
     Raises:
         ValueError: nothing was published; or as `with_moments`.
     """
-    of = partial(Latents, images.image_shape, autoencoder, digest=autoencoder.digest)
-    if scale == "measured":
-        return of(*measured(with_moments(images, autoencoder), autoencoder))
-    if autoencoder.published is None:
-        raise ValueError(
-            "latent_scale = published: the autoencoder's folder has no config.json with scaling_factor; take"
-            " --latent-scale measured"
-        )
-    return of(*((number,) * autoencoder.network.latent_channels for number in autoencoder.published))
+    if scale == "published":
+        try:
+            return Latents.as_published(images.image_shape, autoencoder)
+        except ValueError as error:
+            raise ValueError(f"latent_scale = published: {error}; take --latent-scale measured") from None
+    numbers = measured(with_moments(images, autoencoder), autoencoder)
+    return Latents(images.image_shape, autoencoder, *numbers, autoencoder.digest)
 
 
 def measured(dataset: Dataset, autoencoder: Autoencoder) -> tuple[tuple[float, ...], tuple[float, ...]]:

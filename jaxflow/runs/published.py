@@ -80,7 +80,9 @@ def of_stable_diffusion(folder: Path, index: dict[str, Any], dtype: Dtype) -> Pa
     def apply(params: Params, x: Any, t: Any, y: Any) -> Any:
         return network.apply({"params": params}, x, t, y.tokens)
 
-    return Parts(file, apply, params, FrozenText(str(folder)))
+    codec = FrozenText(str(folder.absolute()))
+    _ = codec.encoder  # a missing file shows now
+    return Parts(file, apply, params, codec)
 
 
 KINDS = {"DiTPipeline": of_dit, "StableDiffusionPipeline": of_stable_diffusion}
@@ -94,14 +96,10 @@ def space_of(folder: Path, file: Path) -> Latents:
         ValueError: a configuration has no scale, or no size.
     """
     autoencoder, side = autoencoders.load(folder), read_json(file).get("sample_size")
-    network = autoencoder.network
-    if autoencoder.published is None:
-        raise ValueError(f"{folder / 'vae' / 'config.json'} has no scaling_factor: it must have one")
     if type(side) is not int or side < 1:
         raise ValueError(f"{file}: sample_size = {quoted(side)}: expected a number")
-    mean, deviation = ((number,) * network.latent_channels for number in autoencoder.published)
-    shape = (side * network.factor, side * network.factor, network.image_channels)
-    return Latents(shape, autoencoder, mean, deviation, autoencoder.digest)
+    pixels = side * autoencoder.network.factor
+    return Latents.as_published((pixels, pixels, autoencoder.network.image_channels), autoencoder)
 
 
 def names_of(index: dict[str, Any], classes: int) -> tuple[str, ...]:

@@ -46,6 +46,20 @@ class Latents:
             if len(numbers) != k:
                 raise ValueError(f"{name} has {len(numbers)} numbers: expected one for each of {k} channels")
 
+    @classmethod
+    def as_published(cls, image_shape: tuple[int, int, int], autoencoder: Autoencoder) -> "Latents":
+        """Latents scaled by the numbers that were published with the autoencoder.
+
+        Raises:
+            ValueError: there are none.
+        """
+        if autoencoder.published is None:
+            raise ValueError("autoencoder: its folder has no config.json with scaling_factor")
+        mean, deviation = (
+            (number,) * autoencoder.network.latent_channels for number in autoencoder.published
+        )
+        return cls(image_shape, autoencoder, mean, deviation, autoencoder.digest)
+
     @property
     def event_shape(self) -> tuple[int, int, int]:
         """(h / f, w / f, k)."""
