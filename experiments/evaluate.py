@@ -55,7 +55,7 @@ class Arguments:
     split."""
     rule: str = "classifier_free"
     """Guidance rule: classifier_free, interval, increasing, rescaled, projected, zero_star, rectified,
-    classifier or autoguidance."""
+    three_channels, classifier or autoguidance."""
     sigma: float = 0.0
     """Diffusion coefficient of the SDE; 0 is the ODE."""
     sampler: Annotated[Sampler, tyro.conf.arg(name="")] = field(default_factory=Sampler)

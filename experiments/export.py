@@ -5,11 +5,13 @@
 
 The file has the moving average of the parameters at the newest intact checkpoint, its step and the run's
 configuration, as safetensors with a checksum (`jaxflow/runs/exported.py`). It omits the data folder; of a
-frozen text encoder it has only the folder's name.
+frozen text encoder it has only the folder's name. Of a fine-tuning the file is the adapter, with the names of
+diffusers, for `sample MODEL --adapters FILE` and other programs.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import tyro
 
@@ -42,13 +44,14 @@ def main(argv: list[str] | None = None) -> None:
         out = None if arguments.out is None else place(arguments.out, "out")
         file = directory / "model.safetensors" if out is None else out
         classes = () if arguments.preset is None else presets.load(arguments.preset).classes
-        run = folder.open_run(directory, classes)
+        tuned = folder.is_fine_tuning(directory)
+        run: Any = (folder.open_fine_tuning if tuned else folder.open_run)(directory, classes)
         check_out(file)
         step, params = folder.newest_params(directory, run)
         if not processes.is_first():
             return
         try:
-            folder.export(file, run, params, step)
+            (folder.export_adapter if tuned else folder.export)(file, run, params, step)
         except OSError as error:
             raise OSError(f"out = {file}: {error.strerror or error}: choose another --out") from error
     print(f"{file}: step {step}, {size(file):,} bytes")

@@ -11,37 +11,34 @@ from jaxflow.data.names import shown
 from jaxflow.runs import rules
 from jaxflow.runs.model import Model
 from jaxflow.runs.requests import ClassOrPrompt
-from jaxflow.runs.run import Run
 from jaxflow.runs.sampler import Sampler
 
 WIDTH = 80
 """Columns of a terminal."""
 
 
-def summary(run: Run, model: Model) -> str:
+def summary(title: str, model: Model) -> str:
     """The model in one line.
 
     A long list of classes is cut; `description` has all of them.
     """
-    shape, said = " x ".join(map(str, model.space.image_shape)), _conditions(run)
+    shape, said = " x ".join(map(str, model.space.image_shape)), _conditions(model.codec)
     if isinstance(model.codec, Classes):
         said = textwrap.shorten(f"{said}: {', '.join(map(shown, model.classes))}", 38, placeholder=" ...")
-    return f"{run.experiment.dataset}, step {model.step:,}, {shape}, {said}"
+    return f"{title}, {shape}, {said}"
 
 
-def description(run: Run, model: Model, sampler: Sampler, sigma: float) -> str:
+def description(origin: dict[str, str], model: Model, sampler: Sampler, sigma: float) -> str:
     """The model in full, with all its classes or words."""
-    experiment = run.experiment
     size = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(model.params))
-    lines = {
-        "data": experiment.dataset,
-        "step": f"{model.step:,}",
+    network = f"{origin['network']}, " if "network" in origin else ""
+    lines = origin | {
         "images": " x ".join(map(str, model.space.image_shape)),
-        "network": f"{type(experiment.network).__name__}, {size:,} parameters",
+        "network": f"{network}{size:,} parameters",
         "predicts": f"{model.prediction}, on the path {type(model.path).__name__}",
         "sampler": f"{sampler.solver_name(model.prediction, sigma)}, {sampler.steps} steps",
         "rules": ", ".join(rules.RULES),
-        "conditions": _conditions(run),
+        "conditions": _conditions(model.codec),
     }
     text = [_wrapped(f"{name:12}{value}", 12) for name, value in lines.items()]
     if isinstance(model.codec, Classes):
@@ -87,13 +84,12 @@ def without_effect(
         yield f"--negative {shown(name, 20)} is also a row, whose images do not depend on w"
 
 
-def _conditions(run: Run) -> str:
-    codec = run.codec
+def _conditions(codec: Codec) -> str:
     if isinstance(codec, Classes):
         return f"{len(codec.names)} class{'es' if len(codec.names) > 1 else ''}"
     if isinstance(codec, Captions):
         return f"captions of up to {codec.length} of {len(codec.words)} words"
-    return f"captions, read by {run.experiment.text_encoder or type(codec).__name__}"
+    return f"prompts, read by {getattr(codec, 'folder', type(codec).__name__)}"
 
 
 def _wrapped(text: str, indent: int) -> str:

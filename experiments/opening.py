@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Annotated, Any
 
 import jax
@@ -15,11 +16,13 @@ from jaxflow import ranges
 from jaxflow.data.batches import load
 from jaxflow.data.codecs import Classes
 from jaxflow.data.dataset import Dataset
+from jaxflow.data.names import shown
 from jaxflow.devices.blocks import in_blocks
 from jaxflow.devices.parallel import Devices, Placement
 from jaxflow.guidance import LogProb
+from jaxflow.nn.attributes import Dtype
 from jaxflow.places import Place, place
-from jaxflow.runs import folder, rules
+from jaxflow.runs import folder, published, rules
 from jaxflow.runs.generation import Generator, check_scale
 from jaxflow.runs.model import Model
 from jaxflow.runs.run import Run
@@ -45,7 +48,26 @@ class Source:
     """A less trained run on the same data, for autoguidance."""
     classifier_steps: int = 1500
     """Training steps of the classifier of noisy images, for classifier guidance."""
+    dtype: Dtype | None = None
+    """Of a published network, float32 or bfloat16, which needs half the memory."""
+    size: tuple[int, int] | None = None
+    """Height and width of the images, where the network can have others than in training."""
+    adapters: tuple[str, ...] = ()
+    """Files of low-rank adapters (LoRA) of a published network."""
+    adapter_scales: tuple[float, ...] = ()
+    """Scale of each; 1 if omitted."""
     devices: Annotated[Devices, tyro.conf.arg(name="")] = field(default_factory=Devices)
+
+    def scaled_adapters(self) -> dict[str, float]:
+        """The scale of each adapter.
+
+        Raises:
+            ValueError: there are other numbers of them.
+        """
+        n, scales = len(self.adapters), self.adapter_scales or (1.0,) * len(self.adapters)
+        if len(scales) != n:
+            raise ValueError(f"adapter_scales: {len(scales)} numbers for {n} adapters: expected one for each")
+        return dict(zip(self.adapters, scales, strict=True))
 
     def without_effect(self, rule: str) -> Iterator[str]:
         """A line for each option of a rule that was not chosen."""
@@ -59,10 +81,11 @@ class Source:
 
 @dataclass(frozen=True)
 class Opened:
-    """A run and its model, placed on devices; and a worse model, if there is one."""
+    """A model placed on devices; and a worse one, if there is one."""
 
     place: Place
-    run: Run
+    trained: Run | None
+    """The run; None if the model is a published or fine-tuned one."""
     model: Model
     placement: Placement
     source: Source
@@ -70,6 +93,17 @@ class Opened:
     worse_run: Run | None
     worse: Model | None
     own_dataset: Callable[[str], Dataset] | None
+
+    @property
+    def run(self) -> Run:
+        """The run.
+
+        Raises:
+            ValueError: the model is a published or fine-tuned one.
+        """
+        if self.trained is None:
+            raise ValueError(f"{self.place}: published and fine-tuned models have no data to compare with")
+        return self.trained
 
     def split(self, name: str) -> Dataset:
         """A split of the run's data."""
@@ -86,7 +120,7 @@ class Opened:
     @property
     def decode(self) -> Callable[[Images], Images] | None:
         """Images -> the same as they come back from the space of the flow; None if it loses nothing."""
-        space, sharding = self.run.space, self.placement.examples
+        space, sharding = self.model.space, self.placement.examples
         if isinstance(space, Pixels):
             return None
         through = lambda block: space.decode(space.encode(block))  # noqa: E731
@@ -95,7 +129,12 @@ class Opened:
     def described(self, sampler: Sampler, rule: str, sigma: float, seed: int) -> dict[str, Any]:
         """How images were sampled, to be stored with their metrics."""
         solver = sampler.solver_name(self.model.prediction, sigma)
-        return {**asdict(sampler), "solver": solver, "rule": rule, "sigma": sigma, "seed": seed}
+        named = {"solver": solver, "shift": self.shift(sampler), "rule": rule, "sigma": sigma, "seed": seed}
+        return asdict(sampler) | named
+
+    def shift(self, sampler: Sampler) -> float:
+        """Of the time grid."""
+        return self.model.shift if sampler.shift is None else sampler.shift
 
     def check(self, sampler: Sampler, rule: str, sigma: float, scales: Sequence[float]) -> None:
         """Raise a ValueError that names an option with which the model cannot be sampled."""
@@ -112,14 +151,57 @@ class Opened:
             ValueError: no checkpoint is intact.
             FileNotFoundError: there is none yet.
         """
-        worse = None
-        if self.worse is not None and self.worse_run is not None and self.worse_place is not None:
-            worse = _read(self.worse_place, self.worse_run, self.worse)
-        return replace(self, model=_read(self.place, self.run, self.model), worse=worse)
+        worse = self.worse
+        if worse is not None and self.worse_run is not None and self.worse_place is not None:
+            worse = _read(self.worse_place, self.worse_run, worse)
+        model = self.model if self.trained is None else _read(self.place, self.trained, self.model)
+        return replace(self, model=model, worse=worse)
 
     def generator(self, sampler: Sampler, rule: str, sigma: float, log_prob: LogProb | None) -> Generator:
         """The generator of the model's images."""
-        return Generator(self.model, sampler, self.placement.examples, rule, sigma, self.worse, log_prob)
+        guides: dict[str, Any] = {
+            "worse": self.worse,
+            "log_prob": log_prob,
+            "show_steps": self._shows_steps,
+        }
+        return Generator(self.model, sampler, self.placement.examples, rule, sigma, **guides)
+
+    def class_of(self, option: str, label: str) -> int:
+        """The number of a class by its name, or else by its number; `option` is where it was given."""
+        codec = self.model.codec
+        try:
+            return int(codec.encode(label))
+        except ValueError as error:
+            digits = label.removeprefix("-")
+            if not (digits.isascii() and digits.isdigit() and len(digits) < 10):
+                raise ValueError(f"{option}: {error}") from None
+        try:
+            return int(codec.encode(int(label)))
+        except ValueError as error:
+            raise ValueError(f"{option}: {error}") from None
+
+    @property
+    def title(self) -> str:
+        """What it is, in a few words."""
+        if self.trained is None:
+            return shown(self.place.name)
+        return f"{self.run.experiment.dataset}, step {self.model.step:,}"
+
+    @property
+    def origin(self) -> dict[str, str]:
+        """Where it comes from, by name."""
+        if self.trained is not None:
+            name = type(self.run.experiment.network).__name__
+            return {"data": self.run.experiment.dataset, "step": f"{self.model.step:,}", "network": name}
+        if folder.is_fine_tuning(self.place):
+            return {"tuned": f"{self.model.step:,} steps"}
+        return {"pipeline": published.kind(Path(self.place))}
+
+    @property
+    def _shows_steps(self) -> bool:
+        """Whether the bar counts steps, for networks that are slow."""
+        # Over several CPUs a callback in the loop and its collectives may wait for each other (JAX 0.10.2).
+        return self.trained is None and self.placement.examples.mesh.size == 1
 
     def classifier(self, rule: str, seed: int) -> LogProb | None:
         """A classifier of noisy events, trained now, if the rule needs one."""
@@ -138,7 +220,7 @@ class Opened:
 
 
 def open_model(model: Place, source: Source) -> Opened:
-    """The model of a run folder or an exported file, with shapes as parameters until `read`.
+    """A published model; or that of a run folder or an exported file, with shapes as parameters until `read`.
 
     Raises:
         ValueError: it cannot be read, or the worse model was trained on other data.
@@ -149,6 +231,13 @@ def open_model(model: Place, source: Source) -> Opened:
     worse_place = None if source.worse is None else place(source.worse, "worse")
     preset = None if source.preset is None else presets.load(source.preset)
     classes = () if preset is None else preset.classes
+    own_dataset = None if preset is None else preset.dataset
+    if folder.is_published(model) or folder.is_fine_tuning(model):
+        return _open_loaded(model, source, worse_place, own_dataset)
+    if source.dtype is not None:
+        raise ValueError(f"dtype = {source.dtype}: {model} is a run, which has its own")
+    if source.adapters:
+        raise ValueError(f"adapters: {model} is a run; adapters in files are those of published models")
     run = folder.open_run(model, classes)
     placement = source.devices.placement(run.shapes)
     worse_run = None if worse_place is None else folder.open_run(worse_place, classes)
@@ -159,21 +248,61 @@ def open_model(model: Place, source: Source) -> Opened:
         )
     return Opened(
         place=model,
-        run=run,
-        model=_abstract(run, placement),
+        trained=run,
+        model=_abstract(run, placement, source),
         placement=placement,
         source=source,
         worse_place=worse_place,
         worse_run=worse_run,
-        worse=None if worse_run is None else _abstract(worse_run, placement),
-        own_dataset=None if preset is None else preset.dataset,
+        worse=None if worse_run is None else _abstract(worse_run, placement, source),
+        own_dataset=own_dataset,
     )
 
 
-def _abstract(run: Run, placement: Placement) -> Model:
-    return run.model(placement.shard(run.shapes))
+def _open_loaded(
+    where: Place, source: Source, worse_place: Place | None, own_dataset: Callable[[str], Dataset] | None
+) -> Opened:
+    options: dict[str, Any] = {"dtype": source.dtype, "size": source.size}
+    model = folder.load(where, adapters=source.scaled_adapters(), **options)
+    worse = None if worse_place is None else folder.load(worse_place, **options)
+    if worse is not None and not _alike(model, worse):
+        raise ValueError(
+            f"worse = {source.worse}: it must have the image size and the kind of conditions of the model"
+        )
+    placement = source.devices.placement(model.params)
+
+    def placed(model: Model) -> Model:
+        shardings = jax.tree.map(lambda leaf: leaf.sharding, placement.shard(_shapes(model.params)))
+        return model.at(jax.device_put(model.params, shardings))
+
+    return Opened(
+        place=where,
+        trained=None,
+        model=placed(model),
+        placement=placement,
+        source=source,
+        worse_place=worse_place,
+        worse_run=None,
+        worse=None if worse is None else placed(worse),
+        own_dataset=own_dataset,
+    )
+
+
+def _alike(model: Model, worse: Model) -> bool:
+    """Whether the same noise and conditions go into both."""
+    conditions = (jax.tree.map(np.shape, one.null) for one in (model, worse))
+    return model.space.image_shape == worse.space.image_shape and next(conditions) == next(conditions)
+
+
+def _shapes(params: Any) -> Any:
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), params)
+
+
+def _abstract(run: Run, placement: Placement, source: Source) -> Model:
+    model = run.model(placement.shard(run.shapes))
+    return model if source.size is None else model.resized(*source.size)
 
 
 def _read(where: Place, run: Run, model: Model) -> Model:
     step, params = folder.newest_params(where, run, model.params)
-    return run.model(params, step)
+    return replace(model, params=params, step=step)

@@ -1,17 +1,20 @@
-"""Guided images of a trained run: the chapter's figure, and the images as arrays.
+"""Guided images of a trained run, or of a published model: the chapter's figure, and the images as arrays.
 
     python -m experiments.sample MODEL --w 0 1 2 4 [--labels ...] [--steps N] [--rule NAME] [--solver NAME]
     python -m experiments.sample MODEL --w 1 3 6 --prompt "a red circle" "a blue square" [--negative "..."]
+    python -m experiments.sample MODEL --prompt "..." --from PICTURE [--strength 0.6 | --mask PICTURE]
     python -m experiments.sample MODEL --describe
 
 Writes to MODEL/samples a grid.png, with a panel per w, in each a row per label or prompt and an unconditional
-row, and a file w=W.npz per w with `images` uint8 (n, h, w, c) and `labels` (n,) or `prompts` (n,). MODEL is a
-run folder, or a file NAME.safetensors from `export`, which needs no other file; its samples go to
-NAME-results/samples.
+row, and a file w=W.npz per w with `images` uint8 (n, h, w, c) and `labels` (n,) or `prompts` (n,). Images of
+128 pixels or more are also written one by one, as w=W-ROW-NUMBER.png. MODEL is a run folder, or a file
+NAME.safetensors from `export`, which needs no other file, or the folder NAME of a pipeline of diffusers; the
+samples of the last two go to NAME-results/samples.
 """
 
 import math
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, NamedTuple
@@ -19,10 +22,12 @@ from typing import Annotated, Any, NamedTuple
 import jax
 import numpy as np
 import tyro
+from PIL import Image
 
 from experiments import notes
 from experiments.cli import refusing, script
 from experiments.opening import Opened, Source, open_model
+from experiments.pictures import Picture
 from experiments.report.plots import check_page, guidance_grid, scale_name
 from jaxflow import ranges
 from jaxflow.data.codecs import Classes
@@ -34,6 +39,8 @@ from jaxflow.runs.requests import ClassOrPrompt, Request, encode, request
 from jaxflow.runs.sampler import Sampler
 from jaxflow.training.files import atomic_write
 
+LARGE = 128
+"""Pixels on a side from which an image is worth a file of its own."""
 MOST_SCALES, MOST_ROWS = 100, 1000
 """Panels of a page, and their rows without the unconditional one."""
 OVERHEAD = 100
@@ -45,20 +52,21 @@ class Arguments:
     """Command line of the script."""
 
     model: tyro.conf.Positional[str]
-    """The run folder, or a file from experiments.export."""
+    """The run folder, or a file from experiments.export, or the folder of a published pipeline."""
     w: tuple[float, ...] = (0.0, 1.0, 2.0, 4.0)
-    """Guidance scales."""
+    """Guidance scales; if omitted 5 alone for a published model, whose images may take minutes."""
     labels: tuple[str, ...] | None = None
-    """Classes by name or number; if omitted, all."""
+    """Classes by name or number; if omitted, all, and of a published model the first."""
     prompt: tuple[str, ...] = ()
     """Prompts, for a run trained on captions."""
     negative: str | None = None
     """A class or prompt to guide away from, instead of null."""
     per_label: int = 10
-    """Images per label or prompt."""
+    """Images per label or prompt; if omitted 1 for a published model."""
+    start: Annotated[Picture, tyro.conf.arg(name="")] = field(default_factory=Picture)
     rule: str = "classifier_free"
     """Guidance rule: classifier_free, interval, increasing, rescaled, projected, zero_star, rectified,
-    classifier or autoguidance."""
+    three_channels, classifier or autoguidance."""
     sigma: float = 0.0
     """Diffusion coefficient of the SDE; 0 is the ODE."""
     sampler: Annotated[Sampler, tyro.conf.arg(name="")] = field(default_factory=Sampler)
@@ -71,8 +79,13 @@ class Arguments:
     """Print a description of the model with all its classes or words, without sampling."""
 
 
+PROGRAM = "python -m experiments.sample"
+OF_PUBLISHED = Arguments(model="", w=(5.0,), per_label=1)
+"""Defaults for published models."""
+
+
 class Rows(NamedTuple):
-    """The rows of images, one per label or prompt."""
+    """The rows of images, one per label or prompt, and an unconditional one where images are cheap."""
 
     said: Sequence[ClassOrPrompt]
     names: Sequence[str]
@@ -80,22 +93,33 @@ class Rows(NamedTuple):
     """Name of the array of conditions in the files."""
     values: np.ndarray
     """The condition of each row in the files."""
+    unconditional: bool = True
+
+    @property
+    def all(self) -> tuple[ClassOrPrompt, ...]:
+        """The rows as drawn."""
+        return (*self.said, *([None] if self.unconditional else []))
 
 
 def main(argv: list[str] | None = None) -> None:
     """Run the script."""
-    arguments = tyro.cli(Arguments, args=argv, prog="python -m experiments.sample")
+    arguments = tyro.cli(Arguments, args=argv, prog=PROGRAM)
     with refusing():
-        check(arguments)
         model = place(arguments.model, "MODEL")
+        if folder.is_published(model) or folder.is_fine_tuning(model):
+            arguments = tyro.cli(Arguments, args=argv, prog=PROGRAM, default=OF_PUBLISHED)
+        check(arguments)
         opened = open_model(model, arguments.source)
         how = (arguments.sampler, arguments.rule, arguments.sigma)
         opened.check(*how, arguments.w)
         if arguments.describe:
-            described = opened.run, opened.read().model, arguments.sampler, arguments.sigma
-            print(notes.description(*described))
+            opened = opened.read()
+            print(notes.description(opened.origin, opened.model, arguments.sampler, arguments.sigma))
             return
-        rows, negative = rows_of(opened.model, arguments), negative_of(opened.model, arguments.negative)
+        rows, negative = rows_of(opened, arguments), negative_of(opened, arguments.negative)
+        edit = arguments.start.read(opened.model.space)
+        if edit is not None:
+            arguments.sampler.check_edit(opened.model.prediction, arguments.sigma)
         wanted = wanted_of(opened.model, rows, arguments)
         away = None if negative is None else encode(opened.model.codec, negative)
         default = folder.results(model) / "samples"
@@ -104,9 +128,13 @@ def main(argv: list[str] | None = None) -> None:
         folder.make(out)
         generate = opened.generator(*how, opened.classifier(arguments.rule, arguments.seed))
     say(opened, rows, arguments, negative)
-    panels = {w: generate(wanted, w, seed=arguments.seed, negative=away) for w in arguments.w}
+    begin = time.perf_counter()
+    panels = {w: generate(wanted, w, seed=arguments.seed, negative=away, edit=edit) for w in arguments.w}
     if processes.is_first():
         write(out, panels, rows, arguments.per_label)
+        if opened.trained is None:
+            n = len(arguments.w) * len(wanted.number)
+            print(f"{(time.perf_counter() - begin) / n:.1f} s per image, with compilation")
 
 
 def check(arguments: Arguments) -> None:
@@ -129,7 +157,7 @@ def say(opened: Opened, rows: Rows, arguments: Arguments, negative: ClassOrPromp
     """Print what is sampled, and on standard error which options have no effect."""
     if not processes.is_first():
         return
-    print(notes.summary(opened.run, opened.model))
+    print(notes.summary(opened.title, opened.model))
     asked = rows.said if arguments.labels or arguments.prompt else ()
     codec, sampler, rule = opened.model.codec, arguments.sampler, arguments.rule
     effects = notes.without_effect(codec, sampler, rule, arguments.w, asked, negative)
@@ -138,74 +166,69 @@ def say(opened: Opened, rows: Rows, arguments: Arguments, negative: ClassOrPromp
 
 
 def wanted_of(model: Model, rows: Rows, arguments: Arguments) -> Request:
-    """The request for all rows and an unconditional one, if the images fit into memory and onto a page."""
+    """The request for all rows, if the images fit into memory and onto a page."""
     if len(rows.said) > MOST_ROWS:
         raise ValueError(
             f"{rows.key}: {len(rows.said)} rows, must be at most {MOST_ROWS}: choose by --labels or --prompt,"
             " and sample them in parts"
         )
     condition = sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(model.null))
-    image = len(arguments.w) * math.prod(model.space.image_shape)
+    per_label, scales = arguments.per_label, len(arguments.w)
+    image = scales * math.prod(model.space.image_shape)
     each = image + condition + rows.values.itemsize + OVERHEAD
-    limits.check_images(each, rows=len(rows.said) + 1, per_label=arguments.per_label)
-    check_page(len(rows.said) + 1, arguments.per_label, len(arguments.w))
-    return request(model.codec, [one for one in (*rows.said, None) for _ in range(arguments.per_label)])
+    limits.check_images(each, rows=len(rows.all), per_label=per_label)
+    check_page(len(rows.all), per_label, scales)
+    return request(model.codec, [one for one in rows.all for _ in range(per_label)])
 
 
 def write(out: Place, panels: dict[float, np.ndarray], rows: Rows, n: int) -> None:
-    """The images of each w as arrays, and all of them as a figure."""
+    """The images of each w as arrays, large ones also as pictures, and all of them as a figure."""
     values = np.repeat(rows.values, n)
     for w, images in panels.items():
-        arrays: dict[str, Any] = {"images": images[:-n], rows.key: values}
-        with atomic_write(out / f"w={scale_name(w + 0.0)}.npz") as stream:  # 0.0 also for -0.0
+        name = f"w={scale_name(w + 0.0)}"  # 0.0 also for -0.0
+        arrays: dict[str, Any] = {"images": images[: len(values)], rows.key: values}
+        with atomic_write(out / f"{name}.npz") as stream:
             np.savez_compressed(stream, **arrays)
-    guidance_grid(panels, [*rows.names, "unconditional"], out / "grid.png")
+        if min(images.shape[1:3]) >= LARGE:
+            for i, image in enumerate(images[: len(values)]):
+                with atomic_write(out / f"{name}-{i // n}-{i % n}.png") as stream:
+                    Image.fromarray(image.squeeze()).save(stream, "PNG")
+    names = [*rows.names, *(["unconditional"] if rows.unconditional else [])]
+    guidance_grid(panels, names, out / "grid.png")
     print(f"{out / 'grid.png'}\n{out}/w=*.npz: {n * len(rows.names)} images for each of {len(panels)} w")
 
 
-def rows_of(model: Model, arguments: Arguments) -> Rows:
+def rows_of(opened: Opened, arguments: Arguments) -> Rows:
     """A row for each class or prompt."""
+    model, is_run = opened.model, opened.trained is not None
     if not isinstance(model.codec, Classes):
-        return prompts_of(arguments)
+        return prompts_of(arguments, is_run)
     if arguments.prompt:
         raise ValueError(
             f"prompt: the model was trained on {len(model.classes)} classes; choose by --labels;"
             " --describe lists them"
         )
-    asked: Sequence[str] = arguments.labels or [str(i) for i in range(len(model.classes))]
     every = arguments.labels is None
-    labels = [i if every else class_of(model, f"labels[{i}]", label) for i, label in enumerate(asked)]
-    return Rows(labels, [model.classes[label] for label in labels], "labels", np.array(labels, np.int32))
+    asked: Sequence[str] = arguments.labels or [str(i) for i in range(len(model.classes) if is_run else 1)]
+    labels = [i if every else opened.class_of(f"labels[{i}]", label) for i, label in enumerate(asked)]
+    values = np.array(labels, np.int32)
+    return Rows(labels, [model.classes[label] for label in labels], "labels", values, is_run)
 
 
-def class_of(model: Model, name: str, label: str) -> int:
-    """The number of a class by its name, or else by its number."""
-    try:
-        return int(model.codec.encode(label))
-    except ValueError as error:
-        digits = label.removeprefix("-")
-        if not (digits.isascii() and digits.isdigit() and len(digits) < 10):
-            raise ValueError(f"{name}: {error}") from None
-    try:
-        return int(model.codec.encode(int(label)))
-    except ValueError as error:
-        raise ValueError(f"{name}: {error}") from None
-
-
-def negative_of(model: Model, said: str | None) -> ClassOrPrompt:
+def negative_of(opened: Opened, said: str | None) -> ClassOrPrompt:
     """The class or prompt to guide away from."""
-    if said is None or not isinstance(model.codec, Classes):
+    if said is None or not isinstance(opened.model.codec, Classes):
         return said
-    return class_of(model, "negative", said)
+    return opened.class_of("negative", said)
 
 
-def prompts_of(arguments: Arguments) -> Rows:
+def prompts_of(arguments: Arguments, unconditional: bool) -> Rows:
     """A row for each prompt."""
     if arguments.labels is not None:
         raise ValueError("labels: the model was trained on captions; choose by --prompt")
     if not arguments.prompt:
         raise ValueError('prompt is missing: the model was trained on captions, give --prompt "..." "..."')
-    return Rows(arguments.prompt, arguments.prompt, "prompts", np.array(arguments.prompt))
+    return Rows(arguments.prompt, arguments.prompt, "prompts", np.array(arguments.prompt), unconditional)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,9 @@ All settings start from the same noise and get the figures of `experiments/repor
 those of `jaxflow/runs/rules.py`: `autoguidance` needs --worse, a less trained run on the same data;
 `classifier` first trains its classifier of noisy images. With a --sigma other than 0 the SDE is sampled.
 
-Writes sweep.json, all settings, and sweep.png, curves over w; prints the command that samples the best.
+Writes sweep.json, all settings, and sweep.png, curves over w; prints the command that samples the best. Of a
+model of prompts, or a published one, sweep.png has the images instead: a panel per rule, in each a row per
+--prompt or --labels and a column per w and sigma.
 """
 
 import math
@@ -17,21 +19,23 @@ from typing import Annotated
 
 import numpy as np
 import tyro
-from jaxtyping import Int
+from jaxtyping import Int, UInt8
 
 from experiments.cli import refusing, script
 from experiments.opening import Opened, Source, open_model
 from experiments.report import quality
-from experiments.report.plots import rules_over_w, scale_name
+from experiments.report.plots import check_page, grid, rules_over_w, scale_name
 from experiments.report.tables import print_table, write_json
 from jaxflow import ranges
+from jaxflow.data.codecs import Classes
 from jaxflow.devices import processes
 from jaxflow.places import Place, place
 from jaxflow.runs import folder, limits
-from jaxflow.runs.requests import request
+from jaxflow.runs.requests import ClassOrPrompt, Request, request
 from jaxflow.runs.rules import RULES
 from jaxflow.runs.sampler import Sampler
 
+Swept = UInt8[np.ndarray, "scales sigmas n h w c"]
 MOST_VALUES = 100
 """Values of an option."""
 MOST_STEPS = 1_000_000
@@ -43,13 +47,17 @@ class Arguments:
     """Command line of the script."""
 
     model: tyro.conf.Positional[str]
-    """The run folder, or a file from experiments.export."""
+    """The run folder, or a file from experiments.export, or the folder of a published pipeline."""
+    prompt: tuple[str, ...] = ()
+    """Prompts, for a model of prompts."""
+    labels: tuple[str, ...] = ()
+    """Classes by name or number, for a published model of classes."""
     w: tuple[float, ...] = (1.0, 1.25, 1.5, 2.0, 3.0, 5.0, 8.0, 12.0)
     """Guidance scales."""
     sigma: tuple[float, ...] = (0.0,)
     """Diffusion coefficients; 0 alone is the ODE. With any other, all settings are sampled as an SDE."""
     rules: tuple[str, ...] | None = None
-    """Guidance rules by name; if omitted, all that can run."""
+    """Guidance rules by name; if omitted, all that can run but three_channels."""
     per_label: int = 100
     """Images per class on average; classes have the frequencies of the held-out images."""
     sampler: Annotated[Sampler, tyro.conf.arg(name="")] = field(default_factory=Sampler)
@@ -71,9 +79,24 @@ def main(argv: list[str] | None = None) -> None:
         check(arguments)
         model = place(arguments.model, "MODEL")
         opened = open_model(model, arguments.source)
-        classes, names = len(opened.model.classes), rules_of(arguments, opened)
+        said, names = shown_of(arguments, opened), rules_of(arguments, opened)
         for name in names:
             opened.check(arguments.sampler, name, max(arguments.sigma), arguments.w)
+        if said:
+            out = folder.results(model) if arguments.out is None else place(arguments.out, "out")
+            wanted = request(opened.model.codec, said)
+            each = len(names) * math.prod(opened.model.space.image_shape)
+            limits.check_images(each, rows=len(said), w=len(arguments.w), sigma=len(arguments.sigma))
+            check_page(len(said), len(arguments.w) * len(arguments.sigma), len(names))
+            opened = opened.read()
+            folder.make(out)
+    if said:
+        panels = {name: sampled(arguments, opened, name, wanted) for name in names}
+        if processes.is_first():
+            draw(out / "sweep.png", panels, said, arguments)
+        return
+    with refusing():
+        classes = len(opened.model.classes)
         check_images(arguments, opened)
         real = quality.read(opened.split, held_out=opened.run.experiment.hold_out > 0)
         labels = quality.labels_of(real, classes, arguments.per_label)
@@ -87,11 +110,7 @@ def main(argv: list[str] | None = None) -> None:
     wanted = request(opened.model.codec, labels.tolist())
     rows = []
     for name in names:
-        log_prob = opened.classifier(name, arguments.seed)
-        generate = opened.generator(arguments.sampler, name, max(arguments.sigma), log_prob)
-        images = generate.sweep(
-            wanted, arguments.w, arguments.sigma, seed=arguments.seed, chunk=arguments.chunk
-        )
+        images = sampled(arguments, opened, name, wanted)
         for i, w in enumerate(arguments.w):
             for j, sigma in enumerate(arguments.sigma):
                 rows.append({"rule": name, "w": w, "sigma": sigma} | measure(images[i, j]))
@@ -99,6 +118,48 @@ def main(argv: list[str] | None = None) -> None:
                 print(f"{setting(rows[-1])}  {'  '.join(figures)}")
     if processes.is_first():
         write(out, rows, measure, labels, arguments, opened)
+
+
+def shown_of(arguments: Arguments, opened: Opened) -> tuple[ClassOrPrompt, ...]:
+    """The rows of a page of pictures; none if figures are measured instead.
+
+    Raises:
+        ValueError: there is nothing to draw, or the option for it is another.
+    """
+    if not isinstance(opened.model.codec, Classes):
+        if arguments.labels or not arguments.prompt:
+            raise ValueError('prompt is missing: the model has prompts, give --prompt "..." "..."')
+        return arguments.prompt
+    if arguments.prompt:
+        raise ValueError("prompt: the model has classes; choose by --labels")
+    if opened.trained is None and not arguments.labels:
+        raise ValueError(
+            "labels is missing: give --labels; `experiments.sample --describe` lists the classes"
+        )
+    if opened.trained is not None and arguments.labels:
+        raise ValueError("labels has no effect: figures are measured on all classes of a run")
+    return tuple(opened.class_of(f"labels[{i}]", one) for i, one in enumerate(arguments.labels))
+
+
+def sampled(arguments: Arguments, opened: Opened, rule: str, wanted: Request) -> Swept:
+    """The images of a rule at all w and sigma."""
+    log_prob = opened.classifier(rule, arguments.seed)
+    generate = opened.generator(arguments.sampler, rule, max(arguments.sigma), log_prob)
+    return generate.sweep(wanted, arguments.w, arguments.sigma, seed=arguments.seed, chunk=arguments.chunk)
+
+
+def draw(file: Place, panels: dict[str, Swept], said: Sequence[ClassOrPrompt], arguments: Arguments) -> None:
+    """The page of pictures."""
+    in_rows = {
+        name: np.moveaxis(images, 2, 0).reshape(-1, *images.shape[3:]) for name, images in panels.items()
+    }
+    scales = ", ".join(scale_name(w) for w in arguments.w)
+    grid(
+        {f"{name}\nw = {scales}": images for name, images in in_rows.items()},
+        [str(one) for one in said],
+        file,
+    )
+    print(file)
 
 
 def check(arguments: Arguments) -> None:
@@ -134,7 +195,9 @@ def setting(row: dict) -> str:
 
 def rules_of(arguments: Arguments, opened: Opened) -> tuple[str, ...]:
     """The chosen rules, each once, or all that can run."""
-    every = (name for name in RULES if opened.worse or name != "autoguidance")
+    has_classifier = opened.trained is not None and isinstance(opened.model.codec, Classes)
+    can = {"three_channels": False, "autoguidance": opened.worse is not None, "classifier": has_classifier}
+    every = (name for name in RULES if can.get(name, True))
     return tuple(dict.fromkeys(arguments.rules or every))
 
 
@@ -144,7 +207,7 @@ def command(arguments: Arguments, opened: Opened, row: dict, per_label: int) -> 
     solver = sampler.solver_name(opened.model.prediction, max(arguments.sigma))
     options = {
         **{"w": repr(row["w"]), "rule": row["rule"], "solver": solver, "sigma": repr(row["sigma"])},
-        **{"steps": sampler.steps, "grid": sampler.grid, "shift": repr(sampler.shift)},
+        **{"steps": sampler.steps, "grid": sampler.grid, "shift": opened.shift(sampler)},
         **{"seed": arguments.seed, "per-label": per_label},
         **{"preset": source.preset, "data-dir": source.data_dir},
         "worse": source.worse if row["rule"] == "autoguidance" else None,

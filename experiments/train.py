@@ -32,7 +32,17 @@ from jaxflow.devices.parallel import Devices, Placement
 from jaxflow.places import Place, place
 from jaxflow.runs import folder, limits, origin
 from jaxflow.runs.autoencoder_run import AutoencoderRun, new_autoencoder_run
-from jaxflow.runs.configuration import FOLDERS, Autoencoding, Experiment, Recipe, check, described, fitted
+from jaxflow.runs.configuration import (
+    FOLDERS,
+    Autoencoding,
+    Experiment,
+    FineTuning,
+    Recipe,
+    check,
+    described,
+    fitted,
+)
+from jaxflow.runs.fine_tuning import FineTuningRun, new_fine_tuning_run, open_pictures
 from jaxflow.runs.folder import load_autoencoder, open_before
 from jaxflow.runs.objective import objective, optimizer_of, schedule_of
 from jaxflow.runs.run import Run, new_run, open_data
@@ -41,6 +51,9 @@ from jaxflow.training.checkpoint import check_path
 from jaxflow.training.lock import Lock
 from jaxflow.training.loop import Pictures, Training
 from jaxflow.training.step import initial_state
+
+AnyRun = Run | AutoencoderRun | FineTuningRun
+KINDS: dict[type, Any] = {Experiment: Run, Autoencoding: AutoencoderRun, FineTuning: FineTuningRun}
 
 
 @dataclass(frozen=True)
@@ -61,10 +74,10 @@ class Options:
 class Setting:
     """What a training starts from."""
 
-    run: Run | AutoencoderRun
+    run: AnyRun
     dataset: Dataset
     out: Place
-    before: Run | AutoencoderRun | None
+    before: AnyRun | None
     """The run in the folder, if there is one."""
 
 
@@ -113,7 +126,7 @@ def begin(setting: Setting, options: Options, held: ExitStack) -> Training:
         found = stream(start=start, sharding=placement.examples)
         return run.warmed(found, start) if isinstance(run, AutoencoderRun) else found
 
-    loss = objective(run)
+    loss, base = objective(run), run.model.params if isinstance(run, FineTuningRun) else None
     describe(setting, placement, sum(leaf.size for leaf in jax.tree.leaves(shapes.params)))
     processes.together(lambda: claim(setting, held) if processes.is_first() else None)
     training = Training(
@@ -129,6 +142,7 @@ def begin(setting: Setting, options: Options, held: ExitStack) -> Training:
         checkpoint_every=experiment.checkpoint_every,
         log_every=experiment.log_every,
         placement=placement,
+        base=base,
         pictures=previews(run, placement, setting.dataset, out / "samples"),
         profile=options.profile,
     )
@@ -137,14 +151,14 @@ def begin(setting: Setting, options: Options, held: ExitStack) -> Training:
     return held.enter_context(training)
 
 
-def previews(run: Run | AutoencoderRun, *arguments: Any) -> Pictures:
+def previews(run: AnyRun, *arguments: Any) -> Pictures:
     """Samples of a flow, or reconstructions."""
     if isinstance(run, AutoencoderRun):
         return Reconstructions(run, *arguments)
     return Previews(run, *arguments)
 
 
-def read(preset: Preset, experiment: Experiment | Autoencoding, options: Options) -> Setting:
+def read(preset: Preset, experiment: Experiment | Autoencoding | FineTuning, options: Options) -> Setting:
     """The run, its data and its folder; nothing is written.
 
     Raises:
@@ -152,7 +166,7 @@ def read(preset: Preset, experiment: Experiment | Autoencoding, options: Options
         OSError: the data do not exist.
     """
     check(experiment)
-    limits.check_blocks(experiment.network)
+    limits.check_blocks(getattr(experiment, "network", None))
     out, data_dir = place(options.out, "out"), options.data_dir
     check_path(out / "checkpoints")
     if data_dir is not None:
@@ -164,7 +178,9 @@ def read(preset: Preset, experiment: Experiment | Autoencoding, options: Options
         check_apart(out, place(data_dir, "data_dir"))
         side = experiment.image_size or DEFAULT_SIZE
         limits.check_batch(experiment, (side, side, 3))
-    before = open_before(out, Run if isinstance(experiment, Experiment) else AutoencoderRun, preset.classes)
+    before = open_before(out, KINDS[type(experiment)], preset.classes)
+    if isinstance(experiment, FineTuning):
+        return fine_tuning(preset, experiment, data_dir, out, before)
     if preset.dataset is None:
         dataset = open_data(experiment, "train", data_dir)
         dataset = replace(dataset, notes=dataset.notes or (counted(dataset, experiment, data_dir),))
@@ -178,6 +194,28 @@ def read(preset: Preset, experiment: Experiment | Autoencoding, options: Options
         dataset = dataset.recode(before.codec)  # captions may have been corrected, or classes removed
     space = space_or_autoencoder(experiment, dataset, before)
     return Setting(new_run(fitted(experiment, dataset.codec), dataset, data_dir, space), dataset, out, before)
+
+
+def fine_tuning(
+    preset: Preset, experiment: FineTuning, data_dir: str | None, out: Place, before: FineTuningRun | None
+) -> Setting:
+    """The same for the further training of a model.
+
+    Raises:
+        ValueError: the data do not suit the model.
+        OSError: model or data do not exist.
+    """
+    if preset.dataset is not None:
+        raise ValueError("dataset: a preset that fine-tunes a model names its data, and brings none")
+    if not experiment.model:
+        raise ValueError("model is missing: --model RUN, or the folder of a published pipeline")
+    where = place(experiment.model, "model")
+    experiment = replace(experiment, model=str(where.absolute()))
+    model = folder.load(where, preset.classes)
+    dataset = open_pictures(experiment, model, data_dir)
+    limits.check_batch(experiment, dataset.image_shape)
+    order(len(dataset), experiment.seed, experiment.batch_size)
+    return Setting(new_fine_tuning_run(experiment, model, data_dir), dataset, out, before)
 
 
 def space_or_autoencoder(
@@ -223,11 +261,16 @@ def describe(setting: Setting, placement: Placement, parameters: int) -> None:
         print(f"data: {note}")
     devices = placement.examples.mesh.devices
     kind = f"{devices.size} {devices.flat[0].platform.upper()} device{'s' * (devices.size > 1)}"
-    print(
-        f"network: {type(experiment.network).__name__}, {parameters:,} parameters; {kind}, {placement.kind}"
-    )
+    print(f"network: {network_name(experiment)}, {parameters:,} parameters; {kind}, {placement.kind}")
     if experiment.warmup > experiment.steps // 10:
         print(f"warm-up: {experiment.steps // 10} steps, not {experiment.warmup}: a tenth of the run at most")
+
+
+def network_name(experiment: Recipe) -> str:
+    """What is trained."""
+    if not isinstance(experiment, FineTuning):
+        return type(getattr(experiment, "network", None)).__name__
+    return "the whole model" if experiment.rank is None else f"adapter of rank {experiment.rank}"
 
 
 def announce(before: Recipe, now: Recipe, start: int) -> None:
@@ -256,7 +299,7 @@ def claim(setting: Setting, held: ExitStack) -> None:
         print(f"{out / 'data.png'}: the images as read")
 
 
-def parse(argv: list[str]) -> tuple[Preset, Experiment | Autoencoding, Options]:
+def parse(argv: list[str]) -> tuple[Preset, Experiment | Autoencoding | FineTuning, Options]:
     """The preset by its name or file, the experiment with the given options, and the other options."""
     if not argv:
         raise ValueError(

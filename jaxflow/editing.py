@@ -67,6 +67,7 @@ def inpaint(
     times: Grid,
     *,
     repeats: int = 1,
+    same_noise: bool = False,
     solver: Solver | None = None,
 ) -> Float[Array, "b *event"]:
     """Samples whose known part is that of `data`.
@@ -79,6 +80,8 @@ def inpaint(
         known: where the data are given; broadcasts against them.
         times: increasing grid from 0 to 1, or a number of equal steps.
         repeats: how often each step is made; more let the parts agree better.
+        same_noise: whether the known part has the noise of the start at every step, as in diffusers, and not
+            new noise.
         solver: deterministic method from `jaxflow.solvers`; midpoint by default.
 
     Raises:
@@ -96,7 +99,7 @@ def inpaint(
         t, t_next = steps[n // repeats], steps[n // repeats + 1]
         now, then, own = at(t), at(t_next), per_example.fold_in(keys, n)
         expand = lambda value: per_example.expand(value, x)  # noqa: E731
-        given = expand(now.alpha) * data + expand(now.beta) * draw(own)
+        given = expand(now.alpha) * data + expand(now.beta) * (noise if same_noise else draw(own))
         x_next = sample_ode(field, jnp.where(known, given, x), jnp.stack([t, t_next]), solver=solver)
         back = now.alpha / then.alpha
         spread = jnp.sqrt(jnp.maximum(now.beta**2 - (back * then.beta) ** 2, 0))

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import flax.linen as linen
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Key
 
@@ -143,6 +144,24 @@ def change_path(field: AnyField, trained: GaussianPath, sampled: GaussianPath) -
         return velocity(sampled, parts(trained, scaled, s, value), t).astype(x.dtype), memory
 
     return _transformed(on_other_path, field)
+
+
+def observe(field: AnyField, seen: Callable[[Any], None]) -> AnyField:
+    """The same field; each evaluation calls `seen` on the host with the time of the first example.
+
+    >>> times = []
+    >>> observed = observe(lambda x, t: -x, lambda t: times.append(float(t)))
+    >>> _ = observed(jnp.ones((1, 1)), jnp.array([0.5]))
+    >>> jax.effects_barrier()
+    >>> times
+    [0.5]
+    """
+
+    def watched(evaluate: _Evaluate, x: Array, t: Array) -> tuple[Array, Any]:
+        jax.debug.callback(seen, t[0])
+        return evaluate(x, t)
+
+    return _transformed(watched, field)
 
 
 _Evaluate = Callable[[Array, Array], tuple[Array, Any]]

@@ -3,6 +3,7 @@
 Everything goes to standard error. With several processes only one reports; the others call `silence`.
 """
 
+import bisect
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sized
@@ -131,6 +132,37 @@ class Progress:
             self._bar.close()
         if self._lines and self._leave and self.done:
             self._print()
+
+
+class Steps:
+    """A bar over the steps of a compiled loop, which reports its time by `at`.
+
+    Args:
+        grid: increasing times of the steps, (n + 1,).
+    """
+
+    def __init__(self, grid: Iterable[Any]):
+        self._grid, self._block, self._step = [float(t) for t in grid], 0, 0
+        self._bar: Progress | None = None
+
+    @contextmanager
+    def shown(self, name: str, blocks: int, visible: bool) -> Iterator[None]:
+        """Show the bar, for a number of runs of the loop."""
+        steps = len(self._grid) - 1
+        with Progress(blocks * steps, name, unit="step", leave=False, silent=not visible) as self._bar:
+            self._block = self._step = 0
+            yield
+        self._bar = None
+
+    def at(self, t: Any) -> None:
+        """The loop has come to t."""
+        step = min(bisect.bisect_right(self._grid, float(t) + 1e-6) - 1, len(self._grid) - 2)
+        if step < self._step:  # the next block
+            self._block += 1
+        self._step = step
+        now = self._block * (len(self._grid) - 1) + step
+        if self._bar is not None and now > self._bar.done:
+            self._bar.advance(now - self._bar.done)
 
 
 def _is_terminal(stream: Any) -> bool:

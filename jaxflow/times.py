@@ -122,7 +122,7 @@ def karras(
 ) -> Float[Array, " steps"]:
     """Grid of n steps with sigma^(1 / rho) uniform, sigma = beta / alpha the noise-to-data ratio, (n + 1,).
 
-    The first time is 0, not that of sigma_max, and the last is 1.
+    The first time is 0, not that of sigma_max, which is at most the path's largest ratio, and the last is 1.
 
     Source: Karras et al. 2206.00364, equation 5.
 
@@ -145,6 +145,8 @@ def karras(
     with jax.ensure_compile_time_eval():
         ends = uniform(n)
         lowest, highest, rho = (jnp.asarray(number, ends.dtype) for number in (sigma_min, sigma_max, rho))
+        alpha, beta = path.alpha(ends[0]), path.beta(ends[0])
+        highest = jnp.where(highest * alpha > beta, beta / alpha, highest)  # a path may begin with less noise
         i = uniform(n - 1) if n > 1 else ends[:1]
         sigma = ((1 - i) * highest ** (1 / rho) + i * lowest ** (1 / rho)) ** rho
         inner = time_of(path, jnp.ones_like(sigma), sigma)

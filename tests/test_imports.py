@@ -15,7 +15,7 @@ LEVELS = {
     for level, names in enumerate(
         (
             ("typing", "ranges", "progress", "places", "digests"),
-            ("per_example", "devices", "shapes", "emoji"),
+            ("per_example", "adapters", "devices", "shapes", "emoji"),
             ("paths", "nn", "data", "spaces"),
             ("times", "mixtures", "perceptual"),
             ("predictions",),
@@ -28,7 +28,7 @@ LEVELS = {
     for name in names
 }
 ONLY_IN = {
-    "flax": {"nn", "fields", "pretrained", "runs"},
+    "flax": {"nn", "adapters", "fields", "pretrained", "runs"},
     "optax": {"training", "evaluation", "runs"},
     "orbax": {"training"},
     "tensorflow_datasets": {"data", "shapes", "emoji"},

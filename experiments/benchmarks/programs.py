@@ -100,7 +100,8 @@ def space(preset: str, experiment: Experiment, image_shape: tuple[int, int, int]
     """The space of a preset, of latents that are neither centred nor scaled."""
     if experiment.autoencoder is None:
         return Pixels(image_shape)
-    own: Any = presets.load("autoencoder").experiment.network
+    made: Any = presets.load("autoencoder").experiment
+    own = made.network
     network: Any = PUBLISHED.get(preset, own.clone(image_channels=image_shape[-1]))
     zeros, ones = ((number,) * network.latent_channels for number in (0.0, 1.0))
     return Latents(image_shape, Autoencoder(network), zeros, ones, "")

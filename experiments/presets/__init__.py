@@ -19,13 +19,13 @@ from typing import Any, NamedTuple
 from jaxflow.data.dataset import Dataset
 from jaxflow.places import place
 from jaxflow.runs import schema
-from jaxflow.runs.configuration import Autoencoding, Experiment
+from jaxflow.runs.configuration import Autoencoding, Experiment, FineTuning
 
 
 class Preset(NamedTuple):
     """What the module of a preset defines."""
 
-    experiment: Experiment | Autoencoding
+    experiment: Experiment | Autoencoding | FineTuning
     dataset: Callable[[str], Dataset] | None = None
     """Opens a split by name, if the experiment's data set is not one of TFDS."""
     source: str = ""
@@ -59,7 +59,7 @@ def load(name: str) -> Preset:
     module = _from_file(file)
     experiment, dataset = (getattr(module, each, None) for each in ("experiment", "dataset"))
     made = _called(name, experiment) if callable(experiment) else None
-    if not isinstance(made, Experiment | Autoencoding):
+    if not isinstance(made, Experiment | Autoencoding | FineTuning):
         raise ValueError(f"PRESET = {name!r}: expected a function experiment() that returns an Experiment")
     opened = partial(_dataset, name, dataset) if callable(dataset) else None
     return Preset(made, opened, hashlib.sha256(file.read_bytes()).hexdigest())

@@ -11,6 +11,7 @@ from jaxflow.data.codecs import Classes
 from jaxflow.data.dataset import Dataset
 from jaxflow.devices import processes
 from jaxflow.devices.parallel import Placement
+from jaxflow.runs.fine_tuning import FineTuningRun
 from jaxflow.runs.generation import Generator
 from jaxflow.runs.requests import ClassOrPrompt, request
 from jaxflow.runs.run import Run
@@ -33,8 +34,9 @@ class Previews:
         out: folder of the figures, `step=N.png`.
     """
 
-    def __init__(self, run: Run, placement: Placement, dataset: Dataset, out: Path):
-        experiment, codec = run.experiment, run.codec
+    def __init__(self, run: Run | FineTuningRun, placement: Placement, dataset: Dataset, out: Path):
+        model = run.model(run.shapes) if isinstance(run, Run) else run.whole
+        experiment, codec = run.experiment, model.codec
         self._due, self._seed = Due(experiment.sample_every, experiment.steps, out), experiment.seed
         # If the condition is always or never dropped, there is only one field.
         self._scale = {0.0: 1.0, 1.0: 0.0}.get(experiment.condition_dropout, SCALE)
@@ -48,7 +50,7 @@ class Previews:
         said: list[ClassOrPrompt] = [name for name in (*self._names, None) for _ in range(COLUMNS)]
         y = [condition for condition in (*conditions, codec.null) for _ in range(COLUMNS)]
         self._wanted = request(codec, said, y)
-        self._generator = Generator(run.model(run.shapes), Sampler(), placement.examples)
+        self._generator = Generator(model, Sampler(), placement.examples)
 
     def are_due(self, n: int) -> bool:
         """Whether samples are due after step n."""

@@ -1,8 +1,8 @@
-"""An image file of any common format as a square array.
+"""An image file of any common format as an array.
 
 It is decoded as a viewer would show it: rotated by its EXIF orientation, on a white background, in 8-bit RGB
-(colour profiles are ignored), the first frame of an animation; then center-cropped to a square and resized to
-size x size with antialiasing (Lanczos).
+(colour profiles are ignored), the first frame of an animation; then center-cropped to the proportions wanted
+and resized with antialiasing (Lanczos).
 """
 
 import numpy as np
@@ -18,17 +18,19 @@ MOST_SHOWN = 120
 """Most characters of a path, and of a decoder's error, in a message."""
 
 
-def read_picture(file: Place, size: int) -> tuple[UInt8[np.ndarray, "size size 3"], bool]:
-    """Decode an image, and say whether it was smaller than size and had to be enlarged.
+def read_picture(file: Place, height: int, width: int) -> tuple[UInt8[np.ndarray, "h w 3"], bool]:
+    """Decode an image, and say whether it was smaller than that and had to be enlarged.
 
     Raises:
         ValueError: it cannot be decoded; the message names it.
     """
     try:
+        side = max(height, width)
         with file.open("rb") as stream, Image.open(stream, formats=FORMATS) as picture:
-            small = min(picture.size) < size
-            picture.draft(None, (2 * size, 2 * size))  # JPEGs can be decoded at 1/2, 1/4 or 1/8 of their size
-            return np.asarray(_square(_to_rgb(ImageOps.exif_transpose(picture)), size)), small
+            small = picture.width < width or picture.height < height
+            picture.draft(None, (2 * side, 2 * side))  # JPEGs can be decoded at 1/2, 1/4 or 1/8 of their size
+            upright = _to_rgb(ImageOps.exif_transpose(picture))
+            return np.asarray(_fitted(upright, height, width)), small
     except UnidentifiedImageError:
         raise _unreadable(file, f"it is none of {', '.join(FORMATS)}") from None
     except Exception as error:  # decoders raise all kinds of exceptions, SyntaxError too
@@ -54,8 +56,10 @@ def _to_rgb(picture: Image.Image) -> Image.Image:
     return picture.convert("RGB")
 
 
-def _square(picture: Image.Image, size: int) -> Image.Image:
-    side = min(picture.size)
-    left, top = ((length - side) / 2 for length in picture.size)
-    box = (left, top, left + side, top + side)
-    return picture.resize((size, size), Image.Resampling.LANCZOS, box, reducing_gap=3.0)
+def _fitted(picture: Image.Image, height: int, width: int) -> Image.Image:
+    """The largest part around the centre that has these proportions, resized."""
+    scale = min(picture.width / width, picture.height / height)
+    columns, rows = min(scale * width, picture.width), min(scale * height, picture.height)
+    left, top = (picture.width - columns) / 2, (picture.height - rows) / 2
+    box = (left, top, left + columns, top + rows)
+    return picture.resize((width, height), Image.Resampling.LANCZOS, box, reducing_gap=3.0)

@@ -39,7 +39,7 @@ class Pictures:
     def __getitem__(self, position: int) -> dict[str, Any]:
         if self.pixels is not None:
             return {"image": self.pixels[position], **self.said[position]}
-        return {"image": read_picture(self.files[position], self.size)[0], **self.said[position]}
+        return {"image": read_picture(self.files[position], self.size, self.size)[0], **self.said[position]}
 
     def __getitems__(self, positions: Sequence[int]) -> list[dict[str, Any]]:
         if self.pixels is not None:
@@ -89,7 +89,7 @@ def read_all(files: Sequence[Place], size: int) -> Read:
 def _attempt(file: Place, size: int, keep: bool) -> tuple[np.ndarray | None, bool, str] | ValueError:
     """The image, released at once unless it is kept: results may have to wait for earlier ones."""
     try:
-        image, small = read_picture(file, size)
+        image, small = read_picture(file, size, size)
     except ValueError as error:
         return error
     with file.open("rb") as stream:  # still in the page cache

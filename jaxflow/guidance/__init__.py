@@ -23,6 +23,7 @@ variance V^(1 - w) v^w.
     projected             the difference loses its part along the prediction; norm limit, momentum
     zero_star             the projection of u(x | y) on u(x) replaces u(x); zero velocity at first
     rectified             the difference is evaluated half a step ahead, by a second call
+    on_channels           the rule itself in the first channels, u(x | y) in the others
 
 A rule is a function (field, y, null, w) -> field. `classifier_free` is one; the others are functions of their
 options that return one, as in `rescaled(phi=0.5)(field, y, null, w)`. `several` takes several conditions
@@ -49,6 +50,7 @@ from jaxflow.guidance.affine import both as both
 from jaxflow.guidance.affine import cheapest as cheapest
 from jaxflow.guidance.affine import null_at as null_at
 from jaxflow.guidance.autoguidance import autoguidance as autoguidance
+from jaxflow.guidance.channels import on_channels as on_channels
 from jaxflow.guidance.classifier import LogProb as LogProb
 from jaxflow.guidance.classifier import by_classifier as by_classifier
 from jaxflow.guidance.classifier import classifier as classifier

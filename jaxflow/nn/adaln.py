@@ -137,6 +137,7 @@ class MMDiTBlock(linen.Module):
 
     Attributes are those of `DiTBlock`, and:
         last: whether this is the last block, after which the text stream is unused.
+        dual: whether image tokens also attend among themselves, by an attention of their own.
     """
 
     heads: int
@@ -150,13 +151,14 @@ class MMDiTBlock(linen.Module):
     implementation: str = "auto"
     train: bool = False
     last: bool = False
+    dual: bool = False
 
     @linen.compact
     def __call__(
         self, x: Tokens, embedding: Embedding, others: Float[Array, "b m c"], mask: Bool[Array, "b m"] | None
     ) -> tuple[Tokens, Float[Array, "b m c"]]:
         n, c = x.shape[1:]
-        image = Modulation(6, c, name="image_modulation")(embedding)
+        image = Modulation(9 if self.dual else 6, c, name="image_modulation")(embedding)
         text = Modulation(2 if self.last else 6, c, name="text_modulation")(embedding)
         if self.depthwise:
             x = DepthwiseConvolution(self.grid, name="depthwise")(x)
@@ -174,7 +176,18 @@ class MMDiTBlock(linen.Module):
             mask,
             implementation=self.implementation,
         ).reshape(x.shape[0], -1, c)
-        x = self._finish("image", x, mixed[:, :n], image[2:])
+        if self.dual:
+            shift, scale, gate = image[6:]
+            attention = Attention(
+                self.heads,
+                self.qk_norm,
+                dtype=self.dtype,
+                implementation=self.implementation,
+                name="attention",
+            )
+            turn = partial(_rotate, self.grid) if self.rotary else None
+            x = _add(x, gate, attention(modulate(x, shift, scale), rotate=turn))
+        x = self._finish("image", x, mixed[:, :n], image[2:6])
         return x, others if self.last else self._finish("text", others, mixed[:, n:], text[2:])
 
     def _project(self, stream: str, x: Tokens, queries: bool = True) -> tuple[Any, Heads, Heads]:

@@ -3,9 +3,9 @@
     encode    images (b, h, w, c) in [-1, 1] -> moments of the latents (b, h / f, w / f, 2 k)
     decode    latents (b, h / f, w / f, k) -> images (b, h, w, c), to be clipped to [-1, 1]
 
-with f = patch * 2^(resolutions - 1). The moments are the mean and the log variance of each latent. A plain
-autoencoder, `variational = False`, has no variance: its encoder returns the latents. Resolution is halved by
-convolutions that pad on the right and below only.
+with f = patch * 2^(resolutions - 1) * fold. The moments are the mean and the log variance of each latent. A
+plain autoencoder, `variational = False`, has no variance: its encoder returns the latents. Resolution is
+halved by convolutions that pad on the right and below only.
 
 Source: Rombach et al. 2112.10752, appendix E.1; Esser et al. 2012.09841.
 """
@@ -18,7 +18,7 @@ from jaxtyping import Array, Float
 from jaxflow.nn.attributes import Depth, Dtype, Patch, Width, Widths, check
 from jaxflow.nn.convolution import Convolution
 from jaxflow.nn.image_blocks import AttentionBlock, Down, GroupNorm, Image, ResidualBlock, Up
-from jaxflow.nn.patches import from_patches, to_patches
+from jaxflow.nn.patches import from_channels, from_patches, to_channels, to_patches
 
 
 class AutoencoderKL(linen.Module):
@@ -34,6 +34,7 @@ class AutoencoderKL(linen.Module):
         quant: whether a 1 x 1 convolution follows the encoder and another one precedes the decoder.
         variational: whether the encoder returns moments.
         patch: side of the patches that the first layer sees as one pixel; 1 in Stable Diffusion.
+        fold: side of the squares of the last layer's pixels that become one latent; 2 in FLUX.2.
         dtype: compute type.
     """
 
@@ -46,24 +47,30 @@ class AutoencoderKL(linen.Module):
     quant: bool = True
     variational: bool = True
     patch: Patch = 1
+    fold: Patch = 1
     dtype: Dtype = "float32"
 
     @property
     def factor(self) -> int:
         """Pixels to a latent, along each side."""
-        return self.patch * 2 ** (len(self.channels) - 1)
+        return self.patch * 2 ** (len(self.channels) - 1) * self.fold
 
     def setup(self) -> None:
         check(self)
         odd = next((width for width in self.channels if width % self.groups), None)
         if odd is not None:
             raise ValueError(f"groups = {self.groups}: must divide the channels, and {odd} is no multiple")
-        moments = self.latent_channels * (2 if self.variational else 1)
+        inner, odd = divmod(self.latent_channels, self.fold**2)
+        if odd:
+            raise ValueError(
+                f"latent_channels = {self.latent_channels}: must be a multiple of {self.fold**2} by fold"
+            )
+        moments = inner * (2 if self.variational else 1)
         options = (self.channels, self.blocks, self.groups, self.attention, self.dtype)
         self.encoder = Encoder(moments, *options)
         self.decoder = Decoder(self.patch**2 * self.image_channels, *options)
         if self.quant:
-            self.quant_conv, self.post_quant_conv = linen.Dense(moments), linen.Dense(self.latent_channels)
+            self.quant_conv, self.post_quant_conv = linen.Dense(moments), linen.Dense(inner)
 
     def __call__(self, images: Image) -> Image:
         """The images decoded from the mean latents."""
@@ -79,10 +86,11 @@ class AutoencoderKL(linen.Module):
         if h % self.factor or w % self.factor:
             raise ValueError(f"images of {h} x {w}: both sides must be multiples of {self.factor}")
         moments = self.encoder(to_patches(images, self.patch))
-        return self.quant_conv(moments) if self.quant else moments
+        return to_channels(self.quant_conv(moments) if self.quant else moments, self.fold)
 
     def decode(self, latents: Image) -> Image:
         """(b, h / f, w / f, k) -> (b, h, w, c)."""
+        latents = from_channels(latents, self.fold)
         latents = self.post_quant_conv(latents) if self.quant else latents
         return from_patches(self.decoder(latents), self.patch)
 

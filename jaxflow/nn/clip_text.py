@@ -107,7 +107,7 @@ class CLIPText(linen.Module):
         init = linen.initializers.normal(0.02)
         positions = self.param("position_embedding", init, (self.positions, self.width))
         x = linen.Embed(self.vocabulary, self.width, embedding_init=init, name="token_embedding")(ids)
-        x = x + positions[None, :n]
+        x = x.astype(jnp.float32) + positions[None, :n].astype(jnp.float32)
         mask = jnp.tril(jnp.ones((1, n, n), bool))
         tokens = x
         for i in range(self.depth):

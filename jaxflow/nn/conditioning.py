@@ -100,6 +100,18 @@ class TokenProjection(linen.Module):
         return Encoded(vector, *NullToken(name="null_token")(tokens, y.mask))
 
 
+class PooledMLP(linen.Module):
+    """y: `TokenSequence`. The tokens as they are, padding too; a two-layer MLP of the pooled vector.
+
+    As in Stable Diffusion 3, whose null is the encoding of the empty prompt.
+    """
+
+    @linen.compact
+    def __call__(self, y: TokenSequence, width: int) -> Encoded:
+        hidden = linen.silu(linen.Dense(width, name="hidden")(y.pooled))
+        return Encoded(linen.Dense(width, name="out")(hidden), y.tokens)
+
+
 class NullToken(linen.Module):
     """Puts a learned token in the first place of each sequence that is masked entirely."""
 

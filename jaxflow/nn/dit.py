@@ -6,12 +6,13 @@ enter by cross-attention, or by joint attention with the image.
 Source: "Building an Image Generator", section on diffusion transformers; Peebles and Xie 2212.09748.
 """
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any, Literal
 
 import flax.linen as linen
-from annotated_types import Gt, MultipleOf
+from annotated_types import Gt, Interval, MultipleOf
 from jaxtyping import Array, Float
 
 from jaxflow.nn.adaln import DiTBlock, MMDiTBlock, Modulation, Tokens, modulate
@@ -37,7 +38,10 @@ class DiT(linen.Module):
         dropout: dropout rate in the MLPs.
         cross_attention: whether image tokens cross-attend to the encoder's tokens in each block.
         joint_attention: whether image and text tokens attend jointly, in two streams (MM-DiT).
-        positions: position embedding of the patches: sinusoidal, learned (for one image size), or rotary.
+        dual_blocks: number of first blocks of an MM-DiT with a second attention, among image tokens only.
+        positions: position embedding of the patches: sinusoidal, learned, or rotary.
+        position_grid: side of the learned table, from whose centre an image takes its positions; 0 for a
+            table of the image's own size, which then is the only one.
         depthwise: start each block with a depthwise 3 x 3 convolution; small models learn faster with it.
         qk_norm: normalise queries and keys.
         time: sinusoidal or learned Fourier features of t.
@@ -59,7 +63,9 @@ class DiT(linen.Module):
     dropout: Rate = 0.0
     cross_attention: bool = False
     joint_attention: bool = False
+    dual_blocks: Annotated[int, Interval(ge=0, le=512)] = 0
     positions: Literal["sinusoidal", "learned", "rotary"] = "sinusoidal"
+    position_grid: Annotated[int, Interval(ge=0, le=4096)] = 0
     depthwise: bool = False
     qk_norm: bool = False
     time: TimeFeatures = "sinusoidal"
@@ -99,11 +105,23 @@ class DiT(linen.Module):
         if self.positions == "rotary":
             return tokens
         if self.positions == "learned":
-            init = linen.initializers.normal(0.02)
-            positions = self.param("position_embedding", init, (rows * columns, self.width))
+            positions = self._learned_positions(rows, columns)
         else:
-            positions = grid_positions(rows, columns, self.width)
-        return tokens + positions[None].astype(tokens.dtype)
+            positions = grid_positions(rows, columns, self.width)[None]
+        return tokens + positions.astype(tokens.dtype)
+
+    def _learned_positions(self, rows: int, columns: int) -> Float[Array, "1 n c"]:
+        side = self.position_grid
+        if side and max(rows, columns) > side:
+            raise ValueError(
+                f"image of {rows} x {columns} patches: the table has positions for {side} x {side}"
+            )
+        table = (side, side) if side else (rows, columns)
+        init = linen.initializers.normal(0.02)
+        positions = self.param("position_embedding", init, (1, math.prod(table), self.width))
+        top, left = (table[0] - rows) // 2, (table[1] - columns) // 2
+        cropped = positions.reshape(*table, self.width)[top : top + rows, left : left + columns]
+        return cropped.reshape(1, rows * columns, self.width)
 
     def _blocks(
         self, tokens: Tokens, embedding: Array, encoded: Encoded, grid: tuple[int, int], train: bool
@@ -127,10 +145,14 @@ class DiT(linen.Module):
         if self.joint_attention:
             embed: Any = Dense(self.width, dtype=self.dtype, name="text_embedding")
             both = lambda block, streams: block(streams[0], embedding, streams[1], encoded.mask)  # noqa: E731
-            streams = self._repeat(block, both, (tokens, embed(encoded.tokens)), self.depth - 1)
-            return both(block(last=True, name=f"block_{self.depth - 1}"), streams)[0]
+            streams, first = (tokens, embed(encoded.tokens)), min(self.dual_blocks, self.depth - 1)
+            dual = partial(block, dual=True)
+            streams = self._repeat(dual, both, streams, range(first), "dual_blocks")
+            streams = self._repeat(block, both, streams, range(first, self.depth - 1))
+            final = dual if self.dual_blocks >= self.depth else block
+            return both(final(last=True, name=f"block_{self.depth - 1}"), streams)[0]
         seen = (encoded.tokens, encoded.mask) if self.cross_attention else ()
-        return self._repeat(block, lambda block, x: block(x, embedding, *seen), tokens, self.depth)
+        return self._repeat(block, lambda block, x: block(x, embedding, *seen), tokens, range(self.depth))
 
     def _check_tokens(self, encoded: Encoded) -> None:
         if self.cross_attention and self.joint_attention:
@@ -140,17 +162,24 @@ class DiT(linen.Module):
                 encoder = type(self.encode).__name__
                 raise ValueError(f"{name} = True: expected an encoder with tokens, got {encoder}")
 
-    def _repeat(self, block: Any, apply: Callable[[linen.Module, Any], Any], x: Any, times: int) -> Any:
-        """Apply `times` blocks, unrolled or as a scan over one compiled block."""
-        if self.scan and times:
+    def _repeat(
+        self,
+        block: Any,
+        apply: Callable[[linen.Module, Any], Any],
+        x: Any,
+        numbers: range,
+        name: str = "blocks",
+    ) -> Any:
+        """Apply the blocks of these numbers, unrolled or as a scan over one compiled block of this name."""
+        if self.scan and numbers:
             body = linen.scan(
                 lambda block, x, _: (apply(block, x), None),
                 variable_axes={"params": 0},
                 split_rngs={"params": True, "dropout": True},
-                length=times,
+                length=len(numbers),
             )
-            return body(block(name="blocks"), x, None)[0]
-        for i in range(times):
+            return body(block(name=name), x, None)[0]
+        for i in numbers:
             x = apply(block(name=f"block_{i}"), x)
         return x
 

@@ -1,9 +1,9 @@
-"""The U-Net of Stable Diffusion 1 and 2: residual blocks, and transformers that attend to the prompt.
+"""The U-Net of Stable Diffusion 1, 2 and XL: residual blocks, and transformers that attend to the prompt.
 
 It has the layers of `UNet2DConditionModel` in diffusers. Unlike `UNet` it has several residual blocks and
 transformers per resolution, each with a skip connection of its own, and the decoder has one more of each.
 
-Source: Rombach et al. 2112.10752, section 3.3 and appendix E.
+Source: Rombach et al. 2112.10752, section 3.3 and appendix E; Podell et al. 2307.01952, section 2.
 """
 
 from functools import partial
@@ -25,19 +25,22 @@ from jaxflow.typing import Time
 
 Tokens = Float[Array, "b m d"]
 HeadCounts = Annotated[tuple[HeadCount, ...], Len(1, 16)]
+Depths = Annotated[tuple[Depth, ...], Len(1, 16)]
 EPSILON = 1e-5
 """Of the norms, but for that before a transformer."""
 
 
 class StableUNet(linen.Module):
-    """(x, t, tokens) -> array of x's shape; the attributes' defaults are those of Stable Diffusion 1.
+    """(x, t, tokens, vector) -> array of x's shape; the attributes' defaults are those of Stable Diffusion 1.
+
+    XL has the vector, of the prompt and the size of the image: an MLP of it is added to the time's embedding.
 
     Attributes:
         channels: per resolution, from the highest down.
         attention: whether a resolution has transformers.
         heads: attention heads per resolution.
         blocks: residual blocks per resolution in the encoder; the decoder has one more.
-        depth: blocks of a transformer.
+        depths: blocks of a transformer per resolution.
         groups: of the group norms; must divide the channels.
         dtype: compute type.
     """
@@ -46,46 +49,74 @@ class StableUNet(linen.Module):
     attention: Switches = (True, True, True, False)
     heads: HeadCounts = (8, 8, 8, 8)
     blocks: Depth = 2
-    depth: Depth = 1
+    depths: Depths = (1, 1, 1, 1)
     groups: Width = 32
     dtype: Dtype = "float32"
 
     @linen.compact
     def __call__(
-        self, x: Float[Array, "b h w c"], t: Time, tokens: Tokens, *, train: bool = False
+        self,
+        x: Float[Array, "b h w c"],
+        t: Time,
+        tokens: Tokens,
+        vector: Float[Array, "b v"] | None = None,
+        *,
+        train: bool = False,
     ) -> Float[Array, "b h w c"]:
         check(self)
+        self._check_lengths()
         width, n = self.channels[0], len(self.channels)
-        vector = TimeEmbedding(4 * width, width, name="time_embedding")(t)
+        embedding = TimeEmbedding(4 * width, width, name="time_embedding")(t)
+        if vector is not None:
+            embedding = embedding + VectorEmbedding(4 * width, name="vector_embedding")(vector)
         residual = partial(
             ResidualBlock, modulation="linear", dtype=self.dtype, groups=self.groups, epsilon=EPSILON
         )
-        attend = partial(SpatialTransformer, depth=self.depth, groups=self.groups, dtype=self.dtype)
+        kind = partial(SpatialTransformer, groups=self.groups, dtype=self.dtype)
+        attend = lambda level, name: kind(self.heads[level], self.depths[level], name=name)  # noqa: E731
         h = Convolution(width, dtype=self.dtype, name="conv_in")(x)
         skips = [h]
         for i, width in enumerate(self.channels):
             for j in range(self.blocks):
-                h = residual(width, name=f"down_{i}_residual_{j}")(h, vector)
+                h = residual(width, name=f"down_{i}_residual_{j}")(h, embedding)
                 if self.attention[i]:
-                    h = attend(self.heads[i], name=f"down_{i}_attention_{j}")(h, tokens)
+                    h = attend(i, name=f"down_{i}_attention_{j}")(h, tokens)
                 skips.append(h)
             if i < n - 1:
                 h = Down(width, "centred", self.dtype, name=f"down_{i}_sample")(h)
                 skips.append(h)
-        h = residual(width, name="middle_residual_0")(h, vector)
-        h = attend(self.heads[-1], name="middle_attention")(h, tokens)
-        h = residual(width, name="middle_residual_1")(h, vector)
+        h = residual(width, name="middle_residual_0")(h, embedding)
+        h = attend(-1, name="middle_attention")(h, tokens)
+        h = residual(width, name="middle_residual_1")(h, embedding)
         for i, level in enumerate(reversed(range(n))):
             width = self.channels[level]
             for j in range(self.blocks + 1):
                 h = jnp.concatenate([h, skips.pop()], axis=-1)
-                h = residual(width, name=f"up_{i}_residual_{j}")(h, vector)
+                h = residual(width, name=f"up_{i}_residual_{j}")(h, embedding)
                 if self.attention[level]:
-                    h = attend(self.heads[level], name=f"up_{i}_attention_{j}")(h, tokens)
+                    h = attend(level, name=f"up_{i}_attention_{j}")(h, tokens)
             if level:
                 h = Up(width, "nearest", self.dtype, name=f"up_{i}_sample")(h)
         h = linen.silu(GroupNorm(self.groups, EPSILON, name="norm_out")(h))
         return Convolution(x.shape[-1], name="conv_out")(h).astype(x.dtype)
+
+    def _check_lengths(self) -> None:
+        for name in ("attention", "heads", "depths"):
+            given = len(getattr(self, name))
+            if given != len(self.channels):
+                raise ValueError(
+                    f"{name} has {given} entries: expected one for each of {len(self.channels)} channels"
+                )
+
+
+class VectorEmbedding(linen.Module):
+    """A two-layer MLP of a vector, computed in float32."""
+
+    width: int
+
+    @linen.compact
+    def __call__(self, vector: Float[Array, "b v"]) -> Float[Array, "b width"]:
+        return linen.Dense(self.width, name="out")(linen.silu(linen.Dense(self.width, name="hidden")(vector)))
 
 
 class SpatialTransformer(linen.Module):

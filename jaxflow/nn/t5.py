@@ -114,9 +114,10 @@ class T5Encoder(linen.Module):
             raise ValueError(f"feed_forward = {self.feed_forward!r}: must be {' or '.join(FEED_FORWARDS)}")
         init = linen.initializers.normal(1.0)
         x = linen.Embed(self.vocabulary, self.width, embedding_init=init, name="token_embedding")(ids)
+        x = x.astype(jnp.float32)
         table = linen.Embed(self.buckets, self.heads, embedding_init=init, name="relative_bias")
         buckets = relative_buckets(ids.shape[1], self.buckets, self.max_distance)
-        bias = table(jnp.asarray(buckets, jnp.int32)).transpose(2, 0, 1)
+        bias = table(jnp.asarray(buckets, jnp.int32)).transpose(2, 0, 1).astype(jnp.float32)
         for i in range(self.depth):
             block = T5Block(
                 self.heads,

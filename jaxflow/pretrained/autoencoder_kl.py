@@ -1,4 +1,4 @@
-"""The autoencoders of Stable Diffusion 1 to 3 and of FLUX.1, by the names of their published files.
+"""The autoencoders of Stable Diffusion 1 to 3 and of FLUX.1 and 2, by the names of their published files.
 
 Of each tensor there are three names:
 
@@ -12,9 +12,13 @@ import re
 from collections.abc import Mapping
 from itertools import count, takewhile
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from jaxflow.nn.autoencoder_kl import AutoencoderKL
-from jaxflow.pretrained.tensors import Rewrites, convolution_of, read_params, rewritten
+from jaxflow.pretrained.tensors import Rewrites, convolution_of, read_params, rewritten, vector_of
+from jaxflow.ranges import quoted
 from jaxflow.spaces import Autoencoder
 
 DIFFUSERS: Rewrites = {
@@ -35,6 +39,10 @@ OLDER: Rewrites = {
     r"\battention\.out": "proj_attn",
     r"\battention\.(query|key|value)": r"\1",
 } | {pattern: new for pattern, new in DIFFUSERS.items() if not pattern.startswith(r"\battention")}
+
+
+MEAN, VARIANCE = "bn.running_mean", "bn.running_var"
+"""Of FLUX.2's latents, whose squares of 2 x 2 are channels."""
 
 
 def original(resolutions: int) -> Rewrites:
@@ -70,19 +78,39 @@ def read(tensors: Mapping[str, Path], groups: int) -> Autoencoder:
     channels = tuple(
         convolution_of(tensors, first(i))[0] for i in takewhile(lambda i: first(i) in tensors, count())
     )
+    fold = 2 if MEAN in tensors else 1
     attention = [name for name in tensors if re.match(r"encoder\.mid.*att", name)]
     network = AutoencoderKL(
         image_channels=convolution_of(tensors, "encoder.conv_in.weight")[1],
-        latent_channels=convolution_of(tensors, "decoder.conv_in.weight")[1],
+        latent_channels=convolution_of(tensors, "decoder.conv_in.weight")[1] * fold**2,
         channels=channels,
         blocks=len([*takewhile(lambda j: first(0, j) in tensors, count())]),
         groups=groups,
         attention=bool(attention),
         quant="quant_conv.weight" in tensors,
+        fold=fold,
     )
     rewrites = DIFFUSERS if of_diffusers else original(len(channels))
     if any(".query." in name for name in attention):
         rewrites = OLDER
 
     name = lambda path: rewritten(".".join(path), rewrites)  # noqa: E731
-    return Autoencoder(network, read_params(tensors, Autoencoder(network).shapes, name, ""))
+    of_network = {key: file for key, file in tensors.items() if not key.startswith("bn.")}
+    return Autoencoder(network, read_params(of_network, Autoencoder(network).shapes, name, ""))
+
+
+def normalisation(
+    tensors: Mapping[str, Path], file: Path, config: Mapping[str, Any]
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and deviation of each channel of FLUX.2's latents, from its batch norm.
+
+    Raises:
+        ValueError: the numbers are not finite, or those of other channels.
+    """
+    epsilon = config.get("batch_norm_eps", 1e-4)
+    mean, variance = (vector_of(tensors, key) for key in (MEAN, VARIANCE))
+    if not isinstance(epsilon, float) or not np.all(np.isfinite(mean)) or not np.all(variance + epsilon > 0):
+        raise ValueError(
+            f"{file}: batch_norm_eps = {quoted(epsilon)}: with it, {MEAN} or {VARIANCE} are no moments"
+        )
+    return tuple(mean.tolist()), tuple(np.sqrt(variance + epsilon).tolist())

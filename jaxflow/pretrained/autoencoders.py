@@ -4,6 +4,8 @@ Which one it is follows from the names of the tensors. If there is a config.json
 numbers by which the latents are scaled:
 
     event = (latent - shift_factor) scaling_factor
+
+FLUX.2 has the statistics of a batch norm instead, of each channel.
 """
 
 import math
@@ -12,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxflow.pretrained import autoencoder_kl, taesd
-from jaxflow.pretrained.folders import Folder, read_json
+from jaxflow.pretrained.folders import Folder, count, read_json
 from jaxflow.pretrained.tensors import find_tensors
 from jaxflow.ranges import quoted
 from jaxflow.spaces import Autoencoder
@@ -40,16 +42,19 @@ def load(folder: Folder) -> Autoencoder:
     if taesd.IMAGES in tensors:
         found = taesd.read(tensors)
     elif "encoder.conv_in.weight" in tensors:
-        groups = config.get("norm_num_groups", GROUPS)
-        if type(groups) is not int or groups < 1:
-            raise ValueError(f"{root / 'config.json'}: norm_num_groups = {quoted(groups)}: expected a number")
-        found = autoencoder_kl.read(tensors, groups)
+        found = autoencoder_kl.read(tensors, count(root / "config.json", config, "norm_num_groups", GROUPS))
     else:
         raise ValueError(
             f"{root} has no autoencoder: expected AutoencoderKL or a TAESD, whose tensors are named"
             f" encoder.conv_in.weight or {taesd.IMAGES}, and found {quoted(min(tensors, default=''))}"
         )
-    return replace(found, published=scaling(root / "config.json", config))
+    if autoencoder_kl.MEAN in tensors:
+        return replace(found, published=autoencoder_kl.normalisation(tensors, root / "config.json", config))
+    scale, channels = scaling(root / "config.json", config), found.network.latent_channels
+    if scale is None:
+        return found
+    mean, deviation = scale
+    return replace(found, published=((mean,) * channels, (deviation,) * channels))
 
 
 def scaling(file: Path, config: dict[str, Any]) -> tuple[float, float] | None:

@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxflow.nn.attributes import Dtype
 from jaxflow.nn.clip_text import ACTIVATIONS, CLIPText
 from jaxflow.pretrained import vocabularies
 from jaxflow.pretrained.folders import Folder, locate, read_json
@@ -64,7 +65,7 @@ def load(
     subfolder: str | None = None,
     skip: int = 0,
     final_norm: bool = True,
-    dtype: str = "float32",
+    dtype: Dtype = "float32",
 ) -> PretrainedText:
     """Read a text encoder and its tokenizer.
 
@@ -74,7 +75,7 @@ def load(
         subfolder: encoder of a pipeline, such as text_encoder_2; text_encoder by default.
         skip: number of last blocks skipped by the tokens; 1 in Stable Diffusion XL.
         final_norm: whether the tokens pass the final normalisation; False in Stable Diffusion XL.
-        dtype: compute type, float32 or bfloat16.
+        dtype: of the parameters and the computation, float32 or bfloat16.
 
     Raises:
         FileNotFoundError: a file is missing; the message names it.
@@ -99,7 +100,8 @@ def load(
     prefix = "text_model." if any(name.startswith("text_model.") for name in tensors) else ""
     ids = jax.ShapeDtypeStruct((1, max_length), jnp.int32)
     shapes = jax.eval_shape(network.init, jax.random.key(0), ids)["params"]
-    params = read_params(tensors, shapes, partial(name_of, names=_names(prefix)), prefix + "encoder.layers.")
+    name = partial(name_of, names=_names(prefix))
+    params = read_params(tensors, shapes, name, prefix + "encoder.layers.", dtype)
     return PretrainedText(network, params, words, max_length)
 
 

@@ -7,7 +7,7 @@ does.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Container, Mapping
 from itertools import count, takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -87,9 +87,8 @@ def read(tensors: Mapping[str, Path], heads: int | None = None, dtype: Dtype = "
         ValueError: a tensor is missing, unused or of the wrong shape, or the number of heads is not known;
             the message names it.
     """
-    of_diffusers = "pos_embed.proj.weight" in tensors
-    names = DIFFUSERS if of_diffusers else ORIGINAL
-    key = lambda name: rewritten(name, names)  # noqa: E731
+    of_diffusers = is_of_diffusers(tensors)
+    key = lambda name: rewritten(name, DIFFUSERS if of_diffusers else ORIGINAL)  # noqa: E731
     width, channels, patch = convolution_of(tensors, key("patch_embedding.kernel"))
     rows, _ = matrix_of(tensors, key("encode.table.embedding"))
     outputs, _ = matrix_of(tensors, key("final.kernel"))
@@ -114,15 +113,26 @@ def read(tensors: Mapping[str, Path], heads: int | None = None, dtype: Dtype = "
     x = jax.ShapeDtypeStruct((1, 8 * patch, 8 * patch, channels), jnp.float32)
     t, y = (jax.ShapeDtypeStruct((1,), kind) for kind in (jnp.float32, jnp.int32))
     shapes = jax.eval_shape(network.init, jax.eval_shape(jax.random.key, 0), x, t, y)["params"]
+    params = read_params(_without_copies(tensors), shapes, name_of(tensors), "", dtype)
+    return Published(network, params, rows - 1)
+
+
+def is_of_diffusers(tensors: Container[str]) -> bool:
+    """Whether the tensors have the names of diffusers, and not those of the original code."""
+    return "pos_embed.proj.weight" in tensors
+
+
+def name_of(tensors: Container[str]) -> Callable[[tuple[str, ...]], Name]:
+    """The path of a parameter -> its name among these tensors."""
+    of_diffusers = is_of_diffusers(tensors)
 
     def named(path: tuple[str, ...]) -> Name:
-        found = key(".".join(path))
+        found = rewritten(".".join(path), DIFFUSERS if of_diffusers else ORIGINAL)
         if of_diffusers or path[-2] not in PROJECTIONS:
             return found
         return Part(found, PROJECTIONS.index(path[-2]), 3)
 
-    params = read_params(_without_copies(tensors), shapes, named, "", dtype)
-    return Published(network, params, rows - 1)
+    return named
 
 
 def _without_copies(tensors: Mapping[str, Path]) -> dict[str, Path]:

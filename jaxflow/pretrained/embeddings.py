@@ -12,14 +12,14 @@ import numpy as np
 from jaxflow.data.cached import filled
 from jaxflow.digests import digest
 from jaxflow.pretrained.folders import Folder
-from jaxflow.pretrained.text import Embeddings, PretrainedText
+from jaxflow.pretrained.text import Embeddings, PretrainedText, TextEncoder
 
 BLOCK = 256
 DTYPES = ("float16", "float32")
 
 
 def cached(
-    text: PretrainedText, prompts: Sequence[str], folder: Folder, *, dtype: str = "float16"
+    text: TextEncoder, prompts: Sequence[str], folder: Folder, *, dtype: str = "float16"
 ) -> Embeddings:
     """`text.encode(prompts)` as memory-mapped arrays, computed by the first call.
 
@@ -36,15 +36,23 @@ def cached(
         raise ValueError(f"dtype = {dtype!r}: must be {' or '.join(DTYPES)}")
     if isinstance(prompts, str) or not prompts:
         raise ValueError(f"prompts = {prompts!r}: expected a list of at least one string")
-    parts = (repr(text.network), text.tokenizer.backend.to_str(), text.max_length, dtype, *prompts)
-    entry = filled(Path(folder) / digest(parts, text.params), partial(_write, text, prompts, dtype))
+    parts = [entry for part in text.parts for entry in _identity(part)]
+    params = [part.params for part in text.parts]
+    entry = filled(
+        Path(folder) / digest((*parts, dtype, *prompts), params), partial(_write, text, prompts, dtype)
+    )
     files = {name: entry / f"{name}.npy" for name in Embeddings._fields}
     return Embeddings(
         **{name: np.load(file, mmap_mode="r") for name, file in files.items() if file.is_file()}
     )
 
 
-def _write(text: PretrainedText, prompts: Sequence[str], dtype: str, folder: Path) -> None:
+def _identity(text: PretrainedText) -> tuple[str, ...]:
+    """What an encoder's features depend on, besides its parameters."""
+    return repr(text.network), text.tokenizer.backend.to_str(), f"{text.max_length} {text.attend_padding}"
+
+
+def _write(text: TextEncoder, prompts: Sequence[str], dtype: str, folder: Path) -> None:
     files: dict[str, np.ndarray] = {}
     for start in range(0, len(prompts), BLOCK):
         block = text.encode(prompts[start : start + BLOCK])

@@ -6,8 +6,11 @@ A pipeline has its text encoders in `text_encoder`, `text_encoder_2`, ... and th
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from jaxflow.ranges import quoted
 
 Folder = str | os.PathLike[str]
 
@@ -62,3 +65,15 @@ def read_json(file: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ValueError(f"{file} holds a {type(content).__name__}: expected an object")
     return content
+
+
+def count(file: Path, config: Mapping[str, Any], name: str, default: int | None = None) -> int:
+    """A positive whole number in a configuration.
+
+    Raises:
+        ValueError: it is missing or something else; the message names the file.
+    """
+    value = config.get(name, default)
+    if type(value) is not int or value < 1:
+        raise ValueError(f"{file}: {name} = {quoted(value)}: expected a positive whole number")
+    return value

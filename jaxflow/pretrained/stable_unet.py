@@ -1,4 +1,4 @@
-"""The U-Net of Stable Diffusion 1 and 2, from files with the names of diffusers."""
+"""The U-Net of Stable Diffusion 1, 2 and XL, from files with the names of diffusers."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,12 +9,15 @@ import jax.numpy as jnp
 
 from jaxflow.nn.attributes import Dtype
 from jaxflow.nn.stable_unet import StableUNet
-from jaxflow.pretrained.tensors import Rewrites, matrix_of, read_params, rewritten
+from jaxflow.pretrained.folders import count
+from jaxflow.pretrained.tensors import Rewrites, matrix_of, read_params, rewritten, shapes_of
 from jaxflow.ranges import quoted
 
 NAMES: Rewrites = {
     r"^time_embedding\.hidden": "time_embedding.linear_1",
     r"^time_embedding\.out": "time_embedding.linear_2",
+    r"^vector_embedding\.hidden": "add_embedding.linear_1",
+    r"^vector_embedding\.out": "add_embedding.linear_2",
     r"^(down|up)_(\d+)_residual_(\d+)": r"\1_blocks.\2.resnets.\3",
     r"^(down|up)_(\d+)_attention_(\d+)": r"\1_blocks.\2.attentions.\3",
     r"^(down|up)_(\d+)_sample": r"\1_blocks.\2.\1samplers.0",
@@ -46,9 +49,7 @@ FIXED = {
     "mid_block_type": "UNetMidBlock2DCrossAttn",
     "time_embedding_type": "positional",
     "resnet_time_scale_shift": "default",
-    "transformer_layers_per_block": 1,
     "class_embed_type": None,
-    "addition_embed_type": None,
     "encoder_hid_dim": None,
     "num_class_embeds": None,
 }
@@ -67,7 +68,7 @@ def network_of(file: Path, config: Mapping[str, Any]) -> StableUNet:
         if config.get(name, value) != value:
             raise ValueError(
                 f"{file}: {name} = {quoted(config[name])}: must be {quoted(value)}, as in"
-                " Stable Diffusion 1 and 2"
+                " Stable Diffusion 1, 2 and XL"
             )
     channels, kinds = config.get("block_out_channels"), config.get("down_block_types")
     if not isinstance(channels, list) or not isinstance(kinds, list) or not {*kinds} <= {WITH, WITHOUT}:
@@ -77,14 +78,19 @@ def network_of(file: Path, config: Mapping[str, Any]) -> StableUNet:
         )
     # `attention_head_dim` is the number of heads, whatever its name says.
     heads = config.get("num_attention_heads") or config.get("attention_head_dim", 8)
-    heads = heads if isinstance(heads, list) else [heads] * len(channels)
+    depths = config.get("transformer_layers_per_block", 1)
     return StableUNet(
         channels=tuple(channels),
         attention=tuple(kind == WITH for kind in kinds),
-        heads=tuple(heads),
+        heads=_per_resolution(heads, len(channels)),
+        depths=_per_resolution(depths, len(channels)),
         blocks=config.get("layers_per_block", 2),
         groups=config.get("norm_num_groups", 32),
     )
+
+
+def _per_resolution(value: Any, resolutions: int) -> tuple[Any, ...]:
+    return tuple(value) if isinstance(value, list) else (value,) * resolutions
 
 
 def read(
@@ -106,11 +112,24 @@ def read(
     side = 2 ** (len(network.channels) - 1)
     x = jax.ShapeDtypeStruct((1, side, side, config.get("in_channels", 4)), jnp.float32)
     t, tokens = (jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((1,), (1, 1, context)))
-    try:
-        shapes = jax.eval_shape(network.init, jax.eval_shape(jax.random.key, 0), x, t, tokens)["params"]
-    except Exception as error:  # whatever a module raises on attributes that do not fit together
-        raise ValueError(f"{file}: its network cannot be built: {error}") from None
+    size = vector_width(config, file)
+    vector = () if size is None else (jax.ShapeDtypeStruct((1, size), jnp.float32),)
+    shapes = shapes_of(file, network, x, t, tokens, *vector)
     return network, read_params(tensors, shapes, name_of, "", dtype)
+
+
+def vector_width(config: Mapping[str, Any], file: Path) -> int | None:
+    """Numbers in the vector of XL's configuration; None for other networks.
+
+    Raises:
+        ValueError: it has another embedding; the message names the entry.
+    """
+    kind = config.get("addition_embed_type")
+    if kind is None:
+        return None
+    if kind != "text_time":
+        raise ValueError(f"{file}: addition_embed_type = {quoted(kind)}: must be None or 'text_time'")
+    return count(file, config, "projection_class_embeddings_input_dim")
 
 
 def name_of(path: tuple[str, ...]) -> str:

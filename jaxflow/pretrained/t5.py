@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxflow.nn.attributes import Dtype
 from jaxflow.nn.t5 import FEED_FORWARDS, T5Encoder
 from jaxflow.pretrained import vocabularies
 from jaxflow.pretrained.folders import Folder, locate, read_json
@@ -54,7 +55,12 @@ NAMES = {
 
 
 def load(
-    folder: Folder, max_length: int, *, subfolder: str | None = None, dtype: str = "float32"
+    folder: Folder,
+    max_length: int,
+    *,
+    subfolder: str | None = None,
+    attend_padding: bool = False,
+    dtype: Dtype = "float32",
 ) -> PretrainedText:
     """Read an encoder and its tokenizer; its embeddings have no `pooled` and no `projected`.
 
@@ -62,7 +68,8 @@ def load(
         folder: folder of the encoder, or of a pipeline.
         max_length: tokens per prompt, including the end token; T5 has no limit of its own.
         subfolder: encoder of a pipeline, such as text_encoder_3; text_encoder by default.
-        dtype: compute type, float32 or bfloat16.
+        attend_padding: whether tokens attend to the padding.
+        dtype: of the parameters and the computation, float32 or bfloat16.
 
     Raises:
         FileNotFoundError: a file is missing; the message names it.
@@ -75,8 +82,9 @@ def load(
     check_fit(network, words, max_length)
     ids, mask = (jax.ShapeDtypeStruct((1, max_length), kind) for kind in (jnp.int32, jnp.bool))
     shapes = jax.eval_shape(network.init, jax.random.key(0), ids, mask)["params"]
-    params = read_params(tensors, shapes, partial(name_of, names=_names(network, tensors)), NAMES["block_"])
-    return PretrainedText(network, params, words, max_length)
+    name = partial(name_of, names=_names(network, tensors))
+    params = read_params(tensors, shapes, name, NAMES["block_"], dtype)
+    return PretrainedText(network, params, words, max_length, attend_padding)
 
 
 def network_of(file: Path) -> T5Encoder:

@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import flax.linen as linen
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -44,11 +45,14 @@ KERNEL_AXES = {2: (1, 0), 3: (2, 1, 0), 4: (2, 3, 1, 0)}
 
 
 class Part(NamedTuple):
-    """One of several equal parts of a tensor, along its first axis."""
+    """What a parameter takes of a tensor, along its first axis."""
 
     key: str
-    number: int
-    of: int
+    number: int = 0
+    """Of one of `of` equal parts."""
+    of: int = 1
+    swapped: bool = False
+    """Whether the second half comes first."""
 
 
 Name = str | Part
@@ -138,6 +142,18 @@ def rewritten(name: str, rewrites: Rewrites) -> str:
     return name
 
 
+def shapes_of(file: Path, network: linen.Module, *inputs: Any) -> Any:
+    """Shapes of the parameters of the network that a configuration describes.
+
+    Raises:
+        ValueError: it cannot be built; the message names the file.
+    """
+    try:
+        return jax.eval_shape(network.init, jax.eval_shape(jax.random.key, 0), *inputs)["params"]
+    except Exception as error:  # whatever a module raises on attributes that do not fit together
+        raise ValueError(f"{file}: its network cannot be built: {error}") from None
+
+
 def read_params(
     tensors: Mapping[str, Path],
     shapes: Any,
@@ -159,7 +175,7 @@ def read_params(
     """
     leaves, tree = jax.tree_util.tree_flatten_with_path(shapes)
     paths = [tuple(part.key for part in path) for path, _ in leaves]
-    parts = [Part(found, 0, 1) if isinstance(found, str) else found for found in map(name, paths)]
+    parts = [Part(found) if isinstance(found, str) else found for found in map(name, paths)]
     keys = [part.key for part in parts]
     missing = [key for key in keys if key not in tensors]
     if missing:
@@ -192,6 +208,17 @@ def matrix_of(tensors: Mapping[str, Path], key: str) -> tuple[int, int]:
     """
     rows, columns = _shape(tensors, key, 2, "a matrix")
     return rows, columns
+
+
+def vector_of(tensors: Mapping[str, Path], key: str) -> Float[np.ndarray, " n"]:
+    """The numbers of a vector.
+
+    Raises:
+        ValueError: there is none of that name.
+    """
+    _shape(tensors, key, 1, "a vector")
+    with _open(tensors[key]) as opened:
+        return np.asarray(opened.get_tensor(key)).astype(np.float64)
 
 
 def _shape(tensors: Mapping[str, Path], key: str, axes: int, kind: str) -> tuple[int, ...]:
@@ -247,4 +274,5 @@ def _read(
                 f"{file}: tensor {key!r} is {found.get_dtype()}: must be one of {', '.join(FLOATS)}"
             )
         array = np.asarray(found[part.number * rows : (part.number + 1) * rows]).astype(dtype)
+    array = np.roll(array, rows // 2, axis=0) if part.swapped else array
     return array.transpose(KERNEL_AXES[4]).reshape(shape) if of_patches else array.transpose(axes)

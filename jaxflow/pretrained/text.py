@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -30,21 +30,42 @@ class Embeddings(NamedTuple):
     """`pooled` in CLIP's joint space of texts and images."""
 
 
+@runtime_checkable
+class TextEncoder(Protocol):
+    """One frozen text encoder, or several that are joined."""
+
+    @property
+    def parts(self) -> "tuple[PretrainedText, ...]":
+        """The encoders."""
+        ...
+
+    def encode(self, prompts: Sequence[str]) -> Embeddings:
+        """The embeddings of prompts, float32."""
+        ...
+
+
 @dataclass(frozen=True)
 class PretrainedText:
     """A frozen text encoder.
 
     Attributes:
         network: the module.
-        params: its parameters, float32.
+        params: its parameters.
         tokenizer: prompts -> ids.
         max_length: tokens per prompt, including start and end; prompts are truncated or padded to it.
+        attend_padding: whether T5 attends to the padding, as in Stable Diffusion 3.
     """
 
     network: CLIPText | T5Encoder
     params: Any
     tokenizer: Tokenizer
     max_length: int
+    attend_padding: bool = False
+
+    @property
+    def parts(self) -> "tuple[PretrainedText, ...]":
+        """Itself."""
+        return (self,)
 
     def encode(self, prompts: Sequence[str]) -> Embeddings:
         """The embeddings of prompts, float32, in blocks of 32 on the device.
@@ -63,7 +84,8 @@ class PretrainedText:
     def _block(self, ids: Int32[np.ndarray, "b n"], mask: Bool[np.ndarray, "b n"]) -> TextFeatures:
         # Padded to a power of two with copies of the last prompt: at most six sizes are compiled.
         extra = ((0, (1 << (len(ids) - 1).bit_length()) - len(ids)), (0, 0))
-        padded = (np.pad(part, extra, mode="edge") for part in (ids, mask))
+        attended = np.ones_like(mask) if self.attend_padding else mask
+        padded = (np.pad(part, extra, mode="edge") for part in (ids, attended))
         features = _features(self.network, self.params, *padded)
         return jax.tree.map(lambda array: np.asarray(array)[: len(ids)], features)
 

@@ -11,6 +11,7 @@ import flax.linen as linen
 from annotated_types import Ge, Gt, Interval
 
 from jaxflow import nn
+from jaxflow.adapters import ATTENTION
 from jaxflow.autoencoding import Distortion
 from jaxflow.data.codecs import Captions, Classes, Codec
 from jaxflow.data.folder import HOLD_OUT, MOST_SIZE
@@ -131,6 +132,22 @@ class Autoencoding(Recipe):
     adversarial_start: Annotated[int, Interval(ge=0, le=2**24)] = 0
     """Steps before the verdict counts, in which the discriminator already learns."""
     discriminator: nn.Discriminator = field(default_factory=nn.Discriminator)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FineTuning(Recipe):
+    """The further training of a model on other pictures."""
+
+    model: str = ""
+    """The run folder, the exported file, or the folder of a published pipeline."""
+    rank: Annotated[int, Interval(ge=1, le=4096)] | None = 8
+    """Of a low-rank adapter, while the model is frozen; None to train the whole network."""
+    kernels: str = ATTENTION
+    """Regular expression in the paths of the adapted kernels."""
+    condition_dropout: Share = 0.1
+    """Probability that an example's condition is replaced by null."""
+    time_distribution: Literal["uniform", "logit_normal"] = "uniform"
+    """Distribution of t in training."""
 
 
 FOLDERS = {

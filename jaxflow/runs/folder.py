@@ -19,23 +19,27 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxflow import nn, places
+from jaxflow import nn, places, ranges
+from jaxflow.adapters import merge
 from jaxflow.data.walk import is_run
 from jaxflow.nn.attributes import Dtype
 from jaxflow.places import Place, bucket_errors, filesystem
+from jaxflow.pretrained import adapter_files
 from jaxflow.pretrained import autoencoders as world
 from jaxflow.ranges import COUNT, quoted
 from jaxflow.runs import autoencoders, exported, published, schema
 from jaxflow.runs.autoencoder_run import AutoencoderRun
-from jaxflow.runs.configuration import Autoencoding, Experiment, differences
+from jaxflow.runs.configuration import Autoencoding, Experiment, FineTuning, differences
+from jaxflow.runs.fine_tuning import FineTuningRun
 from jaxflow.runs.limits import blocks_of
 from jaxflow.runs.model import Model
 from jaxflow.runs.run import Run
@@ -45,7 +49,14 @@ from jaxflow.training.files import atomic_write
 from jaxflow.training.step import Params
 
 
-def load(place: str | os.PathLike, classes: Iterable[type] = (), dtype: Dtype | None = None) -> Model:
+def load(
+    place: str | os.PathLike,
+    classes: Iterable[type] = (),
+    *,
+    dtype: Dtype | None = None,
+    size: tuple[int, int] | None = None,
+    adapters: Mapping[str, float] = MappingProxyType({}),
+) -> Model:
     """The model of a run folder, of an exported file, or of a published pipeline, on one device.
 
     Args:
@@ -53,22 +64,79 @@ def load(place: str | os.PathLike, classes: Iterable[type] = (), dtype: Dtype | 
             diffusers, see `runs.published`.
         classes: networks, encoders and paths that are not jaxflow's own, as a tuple; no others are built.
         dtype: of a published network, float32 or bfloat16, which needs half the memory; a run has its own.
+        size: height and width of the images in pixels; by default those of the training.
+        adapters: files of low-rank adapters of a published network, and the scale of each.
 
     Raises:
         FileNotFoundError: it does not exist, is not a run, or has no checkpoint yet.
         ValueError: it is damaged, or needs an unknown class, which the message names; a dtype is given for
-            a run; or as `places.place`.
+            a run; the model cannot have this size; or as `places.place`.
     """
     place, classes = places.place(place, "place"), (classes,) if isinstance(classes, type) else tuple(classes)
-    if isinstance(place, Path) and (place / published.INDEX).is_file():
-        return published.load(place, "float32" if dtype is None else dtype)
-    if dtype is not None:
+    if is_published(place):
+        model = published.load(Path(place), "float32" if dtype is None else dtype, size)
+        return adapted(place, model, adapters)
+    tuned = is_fine_tuning(place)
+    if dtype is not None and not tuned:
         raise ValueError(
             f"dtype = {dtype}: {place} is a run, which has its own: set network.dtype in training"
         )
+    if adapters:
+        raise ValueError(f"adapters: {place} is a run; adapters in files are those of published models")
+    if tuned:
+        fine_tuning = open_fine_tuning(place, classes, dtype=dtype, size=size)
+        step, params = newest_params(place, fine_tuning)
+        return fine_tuning.tuned(params, step)
     run = open_run(place, classes)
     step, params = newest_params(place, run)
-    return run.model(params, step)
+    model = run.model(params, step)
+    return model if size is None else model.resized(*size)
+
+
+def is_published(place: Place) -> bool:
+    """Whether the folder is a pipeline of diffusers."""
+    return isinstance(place, Path) and (place / published.INDEX).is_file()
+
+
+def adapted(place: Place, model: Model, adapters: Mapping[str, float]) -> Model:
+    """A published model with low-rank adapters: their files, and the scale of each.
+
+    Raises:
+        FileNotFoundError: a file does not exist.
+        ValueError: it is of another network, or a scale is not finite.
+    """
+    if not adapters:
+        return model
+    name_of, part = published.names_of_tensors(Path(place))
+    found = []
+    for file, scale in adapters.items():
+        ranges.finite(scale=scale)
+        path = Path(places.place(file, "adapter"))
+        found.append((adapter_files.read(path, model.params, name_of, part), scale))
+    return model.at(merge(model.params, found))
+
+
+def is_fine_tuning(place: Place) -> bool:
+    """Whether the folder is the run of a fine-tuning."""
+    if place.is_file() or not has_run(place):
+        return False
+    try:
+        return "rank" in json.loads((place / "config.json").read_text()).get("experiment", {})
+    except (AttributeError, ValueError):
+        return False  # damaged, which is said when it is read
+
+
+def open_fine_tuning(place: Place, classes: Iterable[type] = (), **options: Any) -> FineTuningRun:
+    """The run of a fine-tuning, with the model from which it starts; options as of `load`.
+
+    Raises:
+        FileNotFoundError: the model is no longer there.
+        ValueError: the configuration cannot be read, or it is that of another run.
+    """
+    run = _opened(place, classes)
+    if not isinstance(run, FineTuningRun):
+        raise ValueError(f"{place} is no fine-tuning")
+    return dataclasses.replace(run, base=load(run.experiment.model, classes, **options))
 
 
 def load_autoencoder(where: str | os.PathLike, classes: Iterable[type] = ()) -> Autoencoder:
@@ -88,6 +156,8 @@ def load_autoencoder(where: str | os.PathLike, classes: Iterable[type] = ()) -> 
     if not of_run:  # published folders have a config.json too
         return world.load(directory)
     run = _opened(directory, tuple(classes))
+    if isinstance(run, FineTuningRun):
+        return load_autoencoder(run.experiment.model, classes)
     if isinstance(run, AutoencoderRun):
         return run.autoencoder(newest_params(directory, run)[1])
     if not isinstance(run.space, Latents):
@@ -132,7 +202,7 @@ def has_run(directory: Place) -> bool:
         return (directory / "config.json").exists()
 
 
-def store(directory: Place, run: Run | AutoencoderRun) -> None:
+def store(directory: Place, run: Run | AutoencoderRun | FineTuningRun) -> None:
     """Write the configuration, unless the folder holds another experiment.
 
     Raises:
@@ -155,7 +225,7 @@ def store(directory: Place, run: Run | AutoencoderRun) -> None:
     write_json(config, fields | {"sha256": _hash(fields)})
 
 
-def encoded(run: Run | AutoencoderRun) -> dict[str, Any]:
+def encoded(run: Run | AutoencoderRun | FineTuningRun) -> dict[str, Any]:
     """The fields of a run as JSON.
 
     Raises:
@@ -186,6 +256,21 @@ def export(file: Place, run: Run, params: Params, step: int) -> None:
     exported.write(file, parts, fields | {"step": step})
 
 
+def export_adapter(file: Place, run: FineTuningRun, params: Params, step: int) -> None:
+    """Write the adapter of a fine-tuning of a published model.
+
+    Raises:
+        ValueError: the whole network was trained, or the model is not a published one.
+        OSError: the file cannot be written.
+    """
+    base = places.place(run.experiment.model, "model")
+    if run.experiment.rank is None or not is_published(base):
+        raise ValueError("only the adapter of a published model can be exported; sample from the run folder")
+    name_of, part = published.names_of_tensors(Path(base))
+    with atomic_write(file) as stream:
+        stream.write(adapter_files.encoded(params, name_of, part))
+
+
 def open_run(place: Place, classes: Iterable[type] = ()) -> Run:
     """Read a run folder or an exported file; arguments as of `load`.
 
@@ -205,6 +290,8 @@ def open_run(place: Place, classes: Iterable[type] = ()) -> Run:
             raise ValueError(
                 f"{place} is the run of an autoencoder: train a flow in its latents, --autoencoder {place}"
             )
+        if isinstance(run, FineTuningRun):
+            raise ValueError(f"{place} is a fine-tuning: it can be sampled, and exported as an adapter")
         return run
     params, config = exported.read(place)
     if not isinstance(config, dict):
@@ -230,7 +317,7 @@ def open_before(directory: Place, kind: type, classes: Iterable[type] = ()) -> A
     return run
 
 
-def _opened(directory: Place, classes: Iterable[type]) -> Run | AutoencoderRun:
+def _opened(directory: Place, classes: Iterable[type]) -> Run | AutoencoderRun | FineTuningRun:
     config = directory / "config.json"
     if not has_run(directory):
         raise FileNotFoundError(
@@ -245,7 +332,7 @@ def _opened(directory: Place, classes: Iterable[type]) -> Run | AutoencoderRun:
             f"{config} is damaged, or written by another version of jaxflow: {error!r}"
         ) from None
     run = _decoded(config, fields, classes)
-    if isinstance(run, AutoencoderRun) or not isinstance(run.space, Latents):
+    if not isinstance(run, Run) or not isinstance(run.space, Latents):
         return run
     file = directory / autoencoders.FILE
     if not file.exists():
@@ -268,15 +355,20 @@ def _with_autoencoder(run: Run, file: Place, params: Params) -> Run:
 
 def _decoded(
     file: Place, fields: dict[str, Any], classes: Iterable[type], tensors: int | None = None
-) -> Run | AutoencoderRun:
+) -> Run | AutoencoderRun | FineTuningRun:
     _check_encoder(file, fields.get("codec"))
-    kind = AutoencoderRun if "image_shape" in fields else Run
+    kind: Any = AutoencoderRun if "image_shape" in fields else Run
+    if isinstance(fields.get("experiment"), dict) and "rank" in fields["experiment"]:
+        kind = FineTuningRun
     try:
-        run = schema.decode(fields | {"class": kind.__name__}, kind, (*classes, Experiment, Autoencoding))
+        allowed = (*classes, Experiment, Autoencoding, FineTuning)
+        run = schema.decode(fields | {"class": kind.__name__}, kind, allowed)
     except ValueError as error:
         raise ValueError(
             f"{file} cannot be read, or was written by another version of jaxflow: {error}"
         ) from None
+    if isinstance(run, FineTuningRun):
+        return run
     encoder = getattr(run.experiment.network, "encode", None)
     names = getattr(getattr(run, "codec", None), "names", ())
     if isinstance(encoder, nn.ClassTable) and encoder.classes < len(names):  # null would be beyond its rows
@@ -305,7 +397,9 @@ def _hash(fields: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 
-def newest_params(place: Place, run: Run | AutoencoderRun, like: Params | None = None) -> tuple[int, Params]:
+def newest_params(
+    place: Place, run: Run | AutoencoderRun | FineTuningRun, like: Params | None = None
+) -> tuple[int, Params]:
     """Step and moving average of the parameters: of a file, or of a folder's newest intact checkpoint.
 
     Args:
@@ -336,5 +430,6 @@ def _placed(leaf: np.ndarray, like: jax.ShapeDtypeStruct) -> jax.Array:
 
 
 def results(place: Place) -> Place:
-    """Where results go: the run folder, or NAME-results next to a file NAME.safetensors."""
-    return place.with_name(f"{place.stem}-results") if place.is_file() else place
+    """Where results go: the run folder, or NAME-results next to a file NAME.safetensors or a pipeline."""
+    beside = place.is_file() or is_published(place)
+    return place.with_name(f"{place.stem if place.is_file() else place.name}-results") if beside else place

@@ -17,14 +17,11 @@ from jaxflow import nn
 from jaxflow.data.codecs import MOST_PROMPT, Captions
 from jaxflow.data.dataset import Dataset
 from jaxflow.data.mapped import Mapped
-from jaxflow.pretrained import clip, t5
+from jaxflow.nn.attributes import Dtype
+from jaxflow.pretrained import joint_text
 from jaxflow.pretrained.embeddings import cached
-from jaxflow.pretrained.folders import locate, read_json
-from jaxflow.pretrained.text import Embeddings, PretrainedText
+from jaxflow.pretrained.text import Embeddings, TextEncoder
 from jaxflow.ranges import quoted
-
-T5_LENGTH = 77
-"""Tokens of a prompt for T5, which has no maximum length of its own."""
 
 
 @dataclass(frozen=True)
@@ -32,22 +29,22 @@ class FrozenText:
     """y is the caption's tokens, their mask and one vector, `nn.TokenSequence`; null is the empty caption's.
 
     Attributes:
-        folder: with the encoder's weights and tokenizer.
+        folder: with the encoder's weights and tokenizer; or a pipeline with one encoder or several.
+        dtype: of the encoder.
     """
 
     folder: str
+    dtype: Dtype = "float32"
 
     @cached_property
-    def encoder(self) -> PretrainedText:
+    def encoder(self) -> TextEncoder:
         """The encoder, loaded at the first call.
 
         Raises:
             FileNotFoundError: one of its files is missing.
             ValueError: it is not a CLIP or T5 encoder.
         """
-        config = read_json(locate(self.folder).encoder / "config.json")
-        is_t5 = config.get("model_type") == "t5"
-        return t5.load(self.folder, T5_LENGTH) if is_t5 else clip.load(self.folder)
+        return joint_text.load(self.folder, self.dtype)
 
     @cached_property
     def null(self) -> nn.TokenSequence:

@@ -15,17 +15,19 @@ import numpy as np
 from jax.sharding import NamedSharding
 from jaxtyping import Array, Bool, Float, UInt8
 
-from jaxflow import per_example, ranges, sweeps
+from jaxflow import fields, per_example, ranges, sweeps
 from jaxflow.devices import processes
 from jaxflow.devices.blocks import in_blocks
 from jaxflow.devices.memory import largest_array, memory
 from jaxflow.guidance import LogProb
 from jaxflow.predictions import Prediction
+from jaxflow.progress import Steps
 from jaxflow.runs import rules
+from jaxflow.runs.edits import Edit
 from jaxflow.runs.limits import size
 from jaxflow.runs.requests import Request, keys_of
 from jaxflow.runs.rules import Guides
-from jaxflow.runs.sampler import Sampler, check_grid, integrate
+from jaxflow.runs.sampler import ODE, Sampler, check_grid, integrate
 from jaxflow.training.step import Params
 from jaxflow.typing import Condition, GaussianPath, GuidedField, Rule, Scale
 
@@ -76,6 +78,11 @@ class Trained(Protocol):
         """Shape of one x."""
         ...
 
+    @property
+    def shift(self) -> float:
+        """Of the time grid."""
+        ...
+
     def to_images(self, events: Any) -> Any:
         """Samples as uint8 images."""
         ...
@@ -105,6 +112,8 @@ class Generator:
     """A less trained model, for autoguidance."""
     log_prob: LogProb | None = None
     """A classifier of noisy events, for classifier guidance."""
+    show_steps: bool = False
+    """Whether the progress bar counts solver steps instead of blocks: for large networks."""
 
     def __post_init__(self) -> None:
         self.sampler.check(self.model.path, self.model.prediction, self.sigma)
@@ -127,6 +136,7 @@ class Generator:
         *,
         seed: int,
         negative: Condition | None = None,
+        edit: Edit | None = None,
         params: Params | None = None,
     ) -> UInt8[np.ndarray, "n h w c"]:
         """The images of a request at one guidance scale, from the same noise for every w.
@@ -136,19 +146,22 @@ class Generator:
             w: guidance scale.
             seed: of the noise.
             negative: negative condition, which replaces null in guidance; for one image.
+            edit: picture that the images start from, or of which they keep a part.
             params: used instead of the model's, during training.
 
         Raises:
-            ValueError: the model cannot be sampled at w.
+            ValueError: the model cannot be sampled at w, or a picture cannot be edited by the solver.
             FloatingPointError: an image is not finite.
         """
+        if edit is not None:
+            self.sampler.check_edit(self.model.prediction, self.sigma)
         check_scale(self.rule, self.model.condition_dropout, w)
         program = self._programs.get(w, partial(self._any_scale, w=np.float32(w)))
         away = self.model.null if negative is None else negative
         networks = self.params if params is None else self.params | {"model": params}
 
         def draw(block: Request) -> Any:
-            events, finite = program(networks, block, away, seed=np.uint32(seed))
+            events, finite = program(networks, block, away, seed=np.uint32(seed), edit=edit)
             return self.model.to_images(events), finite
 
         images, finite = self._in_blocks(draw, wanted, f"sample w={w:.6g}", self.block_size)
@@ -192,7 +205,15 @@ class Generator:
         return {"model": self.model.params} | ({"worse": self.worse.params} if self.worse else {})
 
     def draw(
-        self, params: dict[str, Params], wanted: Request, away: Condition, *, seed: Any, w: Scale, sigma: Any
+        self,
+        params: dict[str, Params],
+        wanted: Request,
+        away: Condition,
+        *,
+        seed: Any,
+        w: Scale,
+        sigma: Any,
+        edit: Edit | None = None,
     ) -> tuple[Float[Array, "b *event"], Bool[Array, " b"]]:
         """Events, and which of them are finite: the pure function that the programs compile.
 
@@ -203,13 +224,19 @@ class Generator:
             seed: of the noise.
             w: guidance scale.
             sigma: diffusion coefficient.
+            edit: of a picture; if None, samples from noise.
         """
         model = self.model.at(params["model"])
         keys = keys_of(seed, wanted)
-        noise = per_example.normal(keys, model.event_shape)
-        field = self._rule(self._guides(params))(model.field, wanted.y, away, w)
-        walk = per_example.fold_in(keys, 1)
-        events = integrate(walk, field, model.path, noise, solver=self._solver, grid=self._grid, sigma=sigma)
+        field: Any = self._rule(self._guides(params))(model.field, wanted.y, away, w)
+        field = fields.observe(field, self._steps.at) if self.show_steps else field
+        if edit is not None:
+            solver = ODE[self._solver](model.path)
+            events = edit.sample(keys, field, model.path, len(keys), self._grid, solver)
+        else:
+            noise, walk = per_example.normal(keys, model.event_shape), per_example.fold_in(keys, 1)
+            how = {"solver": self._solver, "grid": self._grid, "sigma": sigma}
+            events = integrate(walk, field, model.path, noise, **how)
         return events, jnp.all(jnp.isfinite(events), axis=tuple(range(1, events.ndim)))
 
     def _rule(self, guides: Guides) -> Rule:
@@ -225,11 +252,19 @@ class Generator:
 
     @cached_property
     def _grid(self) -> Float[Array, " steps"]:
-        return self.sampler.times(self.model.path, self.model.prediction)
+        return self.sampler.times(self.model.path, self.model.prediction, self.model.shift)
 
     def _in_blocks(self, program: Callable[[Request], Any], wanted: Request, name: str, size: int) -> Any:
         block = lambda part: program(Request(*part))  # noqa: E731
-        return in_blocks(block, wanted, size=size, sharding=self.sharding, name=name)
+        if not self.show_steps:
+            return in_blocks(block, wanted, size=size, sharding=self.sharding, name=name)
+        blocks = -(-len(wanted.number) // size)
+        with self._steps.shown(name, blocks, processes.is_first()):
+            return in_blocks(block, wanted, size=size, sharding=self.sharding)
+
+    @cached_property
+    def _steps(self) -> Steps:
+        return Steps(np.asarray(self._grid))
 
     @cached_property
     def _programs(self) -> dict[float, Any]:

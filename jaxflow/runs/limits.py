@@ -12,6 +12,8 @@ from jaxflow.runs.configuration import Recipe
 
 MOST_BLOCKS = 256
 """Of a network that is not a loop; DiT-XL has 28."""
+LARGEST_SIDE = 16_384
+"""Of an image, in pixels."""
 COPIES = 4
 """Of a batch in float32 at least: data, noise, the point between them and the prediction."""
 

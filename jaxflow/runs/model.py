@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+import jax
 import numpy as np
 from jax.sharding import NamedSharding
 from jaxtyping import Array, Float, Int, UInt8
@@ -21,6 +22,7 @@ from jaxflow.data.codecs import Classes, Codec, stack
 from jaxflow.devices import mesh
 from jaxflow.predictions import Prediction
 from jaxflow.runs import limits
+from jaxflow.runs.edits import Edit
 from jaxflow.runs.generation import Generator, check_scale
 from jaxflow.runs.requests import ClassOrPrompt, encode, request
 from jaxflow.runs.sampler import Sampler
@@ -51,6 +53,8 @@ class Model:
     """Probability of a null condition in training; without any there is no unconditional field."""
     step: int = 0
     """Training steps taken."""
+    shift: float = 1.0
+    """Shift of the time grid that suits the model."""
 
     @property
     def field(self) -> GuidedField:
@@ -83,6 +87,26 @@ class Model:
         """The same model with other parameters."""
         return replace(self, params=params)
 
+    def resized(self, height: int, width: int) -> "Model":
+        """The same model for images of another size, in pixels; far from the trained one they get worse.
+
+        Raises:
+            ValueError: the network, or the autoencoder, cannot have this size.
+        """
+        size = f"size = {ranges.quoted(height)} x {ranges.quoted(width)}"
+        for side in (height, width):
+            if type(side) is not int or not 1 <= side <= limits.LARGEST_SIDE:
+                raise ValueError(f"{size}: must be whole numbers from 1 to {limits.LARGEST_SIDE}")
+        shape = (height, width, self.space.image_shape[2])
+        try:
+            model = replace(self, space=replace(self.space, image_shape=shape))  # type: ignore[type-var]
+            inputs = (np.zeros(model.event_shape, np.float32), np.zeros((), np.float32), self.null)
+            one = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((1, *np.shape(leaf)), leaf.dtype), inputs)
+            jax.eval_shape(lambda params, x, t, y: self.at(params).field(x, t, y), self.params, *one)
+        except Exception as error:  # whatever a network raises
+            raise ValueError(f"{size}: the model cannot have this size: {error}") from error
+        return model
+
     def sample(
         self,
         seed: int,
@@ -94,8 +118,9 @@ class Model:
         solver: str | None = None,
         sigma: float = 0.0,
         grid: str | None = None,
-        shift: float = 1.0,
+        shift: float | None = None,
         negative: ClassOrPrompt = None,
+        edit: Edit | None = None,
         block: int | None = None,
         sharding: NamedSharding | None = None,
     ) -> UInt8[np.ndarray, "n h w c"]:
@@ -114,8 +139,11 @@ class Model:
                 that suits the prediction.
             sigma: diffusion coefficient of the SDE, at most 1000; 0 is the ODE.
             grid: time grid: uniform, cosine or karras.
-            shift: shift of the grid towards the noise, 0.001 to 1000; above 1 for larger images.
+            shift: shift of the grid towards the noise, 0.001 to 1000; above 1 for larger images; if None, the
+                model's.
             negative: a class or prompt to guide away from, instead of null.
+            edit: picture to vary or to complete, from `jaxflow.runs.edit`; by default images are drawn from
+                noise.
             block: images sampled by one call of the program; if None, as many as fit into memory.
             sharding: of the images, over devices; if None, one device.
 
@@ -136,11 +164,15 @@ class Model:
             raise ValueError(f"y = {ranges.quoted(y)}: must be a list with a class or prompt for each image")
         sampler = Sampler(steps, solver, grid, shift, block)
         sampler.check(self.path, self.prediction, sigma)
+        if edit is not None:
+            sampler.check_edit(self.prediction, sigma)
         limits.check_images(math.prod(self.space.image_shape), y=len(said))
         wanted = request(self.codec, said)
         away = None if negative is None else encode(self.codec, negative)
         sharding = mesh.on_one_device() if sharding is None else sharding
-        return self._generator(sampler, sharding, rule, sigma)(wanted, float(w), seed=seed, negative=away)
+        return self._generator(sampler, sharding, rule, sigma)(
+            wanted, float(w), seed=seed, negative=away, edit=edit
+        )
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -1,21 +1,30 @@
 """The loss a run minimises, and its optimiser."""
 
+import math
+from collections.abc import Callable
 from functools import cache, partial
 from typing import Any
 
 import flax.linen as linen
 import jax
-import numpy as np
 import optax
 
 from jaxflow import autoencoding, fields, losses, per_example, times
 from jaxflow.pretrained import perceptual
 from jaxflow.runs.autoencoder_run import AutoencoderRun
-from jaxflow.runs.configuration import Experiment, Recipe, apply_of
+from jaxflow.runs.configuration import Experiment, Recipe
+from jaxflow.runs.fine_tuning import FineTuningRun
+from jaxflow.runs.model import Model
 from jaxflow.runs.run import Run
 from jaxflow.spaces import Pixels
 from jaxflow.training import optimizer
 from jaxflow.training.step import Objective, Params
+
+DISTRIBUTIONS: dict[str, Callable[[float, float], Any]] = {
+    "uniform": lambda mean, deviation: times.uniform_distribution(),
+    "logit_normal": times.logit_normal_distribution,
+}
+"""Of t, by name, from mean and deviation of its logit."""
 
 
 @cache
@@ -37,10 +46,9 @@ def schedule_of(experiment: Recipe) -> optax.Schedule:
 
 def loss_of(experiment: Experiment) -> losses.Loss:
     """The loss with its prediction, weight and time distribution."""
-    distributions = {
-        "uniform": times.uniform_distribution(),
-        "logit_normal": times.logit_normal_distribution(experiment.time_mean, experiment.time_deviation),
-    }
+    distribution = DISTRIBUTIONS[experiment.time_distribution](
+        experiment.time_mean, experiment.time_deviation
+    )
     weight = None
     if experiment.weight == "velocity":
         limit = experiment.weight_limit
@@ -49,17 +57,24 @@ def loss_of(experiment: Experiment) -> losses.Loss:
         losses.flow_matching,
         prediction=experiment.prediction,
         weight=weight,
-        time_distribution=distributions[experiment.time_distribution],
+        time_distribution=distribution,
     )
 
 
 @cache
-def objective(run: Run | AutoencoderRun) -> Objective:
+def objective(run: Run | AutoencoderRun | FineTuningRun) -> Objective:
     """(params, key, batch) -> (b,): the loss, averaged over the numbers of an event, or pixels and channels.
 
     Keys belong to examples, see `per_example`, except those of a network's dropout.
     """
-    return _of_flow(run) if isinstance(run, Run) else _of_autoencoder(run)
+    if isinstance(run, AutoencoderRun):
+        return _of_autoencoder(run)
+    if isinstance(run, FineTuningRun):
+        model, chosen = run.whole, run.experiment
+        distribution = DISTRIBUTIONS[chosen.time_distribution](0.0, 1.0)
+        loss = partial(losses.flow_matching, prediction=model.prediction, time_distribution=distribution)
+        return _of_flow(model, loss, chosen.condition_dropout)
+    return _of_flow(run.model(run.shapes), loss_of(run.experiment), run.experiment.condition_dropout)
 
 
 def _of_autoencoder(run: AutoencoderRun) -> Objective:
@@ -80,7 +95,7 @@ def _of_autoencoder(run: AutoencoderRun) -> Objective:
             distortion=experiment.distortion,
             variational=network.variational,
         )
-        value = value / np.prod(run.image_shape)
+        value = value / math.prod(run.image_shape)
         if distance is not None:
             value += experiment.perceptual_weight * distance(images, decoded)
         if "discriminator" in params:
@@ -91,10 +106,10 @@ def _of_autoencoder(run: AutoencoderRun) -> Objective:
     return of
 
 
-def _of_flow(run: Run) -> Objective:
-    """With condition dropout."""
-    experiment, space, network = run.experiment, run.space, apply_of(run.experiment.network)
-    loss = losses.classifier_free(loss_of(experiment), run.codec.null, experiment.condition_dropout)
+def _of_flow(model: Model, loss: losses.Loss, condition_dropout: float) -> Objective:
+    """Of the network of a model, at whatever parameters."""
+    space, network = model.space, model.network
+    dropped = losses.classifier_free(loss, model.null, condition_dropout)
 
     def of(params, key, batch):
         match_key, dropout_key, latent_key = jax.random.split(key, 3)
@@ -102,10 +117,10 @@ def _of_flow(run: Run) -> Objective:
         rngs = {"dropout": jax.random.fold_in(dropout_key, batch["number"][0])}
         # Without `prediction` the field is the raw output of the network.
         options: Any = {"train": True, "rngs": rngs} if isinstance(network, linen.Module) else {}
-        field = fields.from_network(network, params, experiment.path, **options)
+        field = fields.from_network(network, params, model.path, **options)
         keys, latent_keys = (per_example.numbered(key, batch["number"]) for key in (match_key, latent_key))
         data = space.events(batch[space.entry], latent_keys)
-        value = loss(keys, field, experiment.path, data, batch["y"])
-        return value / np.prod(space.event_shape)
+        value = dropped(keys, field, model.path, data, batch["y"])
+        return value / math.prod(space.event_shape)
 
     return of

@@ -1,18 +1,27 @@
 """A pipeline of diffusers as a model like any other: every rule, solver and sweep works on it.
 
-DiTPipeline                DiT: classes of ImageNet, in the latents of Stable Diffusion
-StableDiffusionPipeline    Stable Diffusion 1 and 2: prompts; null is the empty one
+DiTPipeline                 DiT: classes of ImageNet, in the latents of Stable Diffusion
+StableDiffusionPipeline     Stable Diffusion 1 and 2: prompts; null is the empty one
+StableDiffusionXLPipeline   Stable Diffusion XL
+StableDiffusion3Pipeline    Stable Diffusion 3 and 3.5
 """
 
 from collections import Counter
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import flax.linen as linen
+import jax.numpy as jnp
 
 from jaxflow.data.codecs import Classes, Codec
 from jaxflow.fields import Apply
 from jaxflow.nn.attributes import Dtype
-from jaxflow.pretrained import autoencoders, dit, schedulers, stable_unet
-from jaxflow.pretrained.folders import read_json
+from jaxflow.nn.embeddings import sinusoidal
+from jaxflow.pretrained import autoencoders, dit, schedulers, sd3, stable_unet
+from jaxflow.pretrained.adapter_files import NameOf
+from jaxflow.pretrained.folders import count, read_json
 from jaxflow.pretrained.tensors import find_tensors
 from jaxflow.ranges import quoted
 from jaxflow.runs.frozen_text import FrozenText
@@ -24,30 +33,48 @@ INDEX = "model_index.json"
 """Of a folder that is a pipeline."""
 
 
-def load(folder: Path, dtype: Dtype = "float32") -> Model:
+def load(folder: Path, dtype: Dtype = "float32", size: tuple[int, int] | None = None) -> Model:
     """The model of a pipeline, on one device.
 
     Args:
         folder: of the pipeline.
-        dtype: of the network's parameters and computation; text encoder and autoencoder are float32.
+        dtype: of network and text encoders, their parameters and computation; the autoencoder is float32.
+        size: height and width of the images in pixels; by default those of the training.
 
     Raises:
         FileNotFoundError: a file is missing.
-        ValueError: it is another pipeline, or a file is damaged; the message names it.
+        ValueError: it is another pipeline, or a file is damaged; the message names it; or it cannot have this
+            size.
     """
-    index = read_json(folder / INDEX)
-    kind = index.get("_class_name")
-    if kind not in KINDS:
-        raise ValueError(f"{folder} is a pipeline {quoted(kind)}: must be one of {', '.join(KINDS)}")
-    schedule = schedulers.read(folder / "scheduler")
-    parts = KINDS[kind](folder, index, dtype)
+    parts = KINDS[kind(folder)](folder, read_json(folder / INDEX), dtype)
+    space = space_of(folder, parts.file)
+
+    def schedule(event_shape: tuple[int, ...]) -> schedulers.Schedule:
+        rows, columns = (side // parts.patch for side in event_shape[:2])
+        return schedulers.read(folder / "scheduler", rows * columns)
+
+    path, prediction, time, sign, shift = schedule(space.event_shape)
 
     def network(params: Params, x: Any, t: Any, y: Any) -> Any:
-        # At timestep k, which is our t = 1 - (k + 1) / steps.
-        return parts.network(params, x, (schedule.steps * (1 - t) - 1) / 1000, y)
+        return sign * parts.network(params, x, time(t), y)
 
-    space = space_of(folder, parts.file)
-    return Model(network, parts.params, schedule.path, schedule.prediction, parts.codec, space)
+    model = Model(network, parts.params, path, prediction, parts.codec, space, shift=shift)
+    if size is None:
+        return model
+    model = model.resized(*size)
+    return replace(model, shift=schedule(model.event_shape).shift)
+
+
+def kind(folder: Path) -> str:
+    """The class of a pipeline.
+
+    Raises:
+        ValueError: it is none of `KINDS`.
+    """
+    found = read_json(folder / INDEX).get("_class_name")
+    if found not in KINDS:
+        raise ValueError(f"{folder} is a pipeline {quoted(found)}: must be one of {', '.join(KINDS)}")
+    return found
 
 
 class Parts(NamedTuple):
@@ -58,6 +85,8 @@ class Parts(NamedTuple):
     network: Apply
     params: Params
     codec: Codec
+    patch: int = 1
+    """Side of a token in latents."""
 
 
 def of_dit(folder: Path, index: dict[str, Any], dtype: Dtype) -> Parts:
@@ -65,11 +94,7 @@ def of_dit(folder: Path, index: dict[str, Any], dtype: Dtype) -> Parts:
     file = folder / "transformer" / "config.json"
     heads = read_json(file).get("num_attention_heads")
     network, params, classes = dit.read(find_tensors(file.parent), heads, dtype)
-
-    def apply(params: Params, x: Any, t: Any, y: Any) -> Any:
-        return network.apply({"params": params}, x, t, y)
-
-    return Parts(file, apply, params, Classes(names_of(index, classes)))
+    return Parts(file, _apply(network), params, Classes(names_of(index, classes)), network.patch)
 
 
 def of_stable_diffusion(folder: Path, index: dict[str, Any], dtype: Dtype) -> Parts:
@@ -80,13 +105,52 @@ def of_stable_diffusion(folder: Path, index: dict[str, Any], dtype: Dtype) -> Pa
     def apply(params: Params, x: Any, t: Any, y: Any) -> Any:
         return network.apply({"params": params}, x, t, y.tokens)
 
-    codec = FrozenText(str(folder.absolute()))
-    _ = codec.encoder  # a missing file shows now
-    return Parts(file, apply, params, codec)
+    return Parts(file, apply, params, _codec(folder, dtype))
 
 
-KINDS = {"DiTPipeline": of_dit, "StableDiffusionPipeline": of_stable_diffusion}
+def of_stable_diffusion_xl(folder: Path, index: dict[str, Any], dtype: Dtype) -> Parts:
+    """Of a StableDiffusionXLPipeline, whose U-Net also knows the size of the image, here uncropped."""
+    file = folder / "unet" / "config.json"
+    config = read_json(file)
+    network, params = stable_unet.read(find_tensors(file.parent), file, config, dtype)
+    features = count(file, config, "addition_time_embed_dim")
+    factor = autoencoders.load(folder).network.factor
+
+    def apply(params: Params, x: Any, t: Any, y: Any) -> Any:
+        h, w = (factor * side for side in x.shape[1:3])
+        original, corner, target = (h, w), (0, 0), (h, w)
+        numbers = jnp.array([*original, *corner, *target], jnp.float32)
+        sizes = sinusoidal(numbers, features, max_period=1e4).reshape(1, -1)
+        vector = jnp.concatenate([y.pooled, jnp.broadcast_to(sizes, (len(x), sizes.size))], axis=1)
+        return network.apply({"params": params}, x, t, y.tokens, vector)
+
+    return Parts(file, apply, params, _codec(folder, dtype))
+
+
+def of_stable_diffusion_3(folder: Path, index: dict[str, Any], dtype: Dtype) -> Parts:
+    """Of a StableDiffusion3Pipeline: a flow, with or without T5."""
+    file = folder / "transformer" / "config.json"
+    network, params = sd3.read(find_tensors(file.parent), file, read_json(file), dtype)
+    return Parts(file, _apply(network), params, _codec(folder, dtype), network.patch)
+
+
+KINDS = {
+    "DiTPipeline": of_dit,
+    "StableDiffusionPipeline": of_stable_diffusion,
+    "StableDiffusionXLPipeline": of_stable_diffusion_xl,
+    "StableDiffusion3Pipeline": of_stable_diffusion_3,
+}
 """By the class in the index."""
+
+
+def _apply(network: linen.Module) -> Apply:
+    return lambda params, x, t, y: network.apply({"params": params}, x, t, y)  # type: ignore[return-value]
+
+
+def _codec(folder: Path, dtype: Dtype) -> FrozenText:
+    codec = FrozenText(str(folder.absolute()), dtype)
+    _ = codec.encoder  # a missing file shows now
+    return codec
 
 
 def space_of(folder: Path, file: Path) -> Latents:
@@ -95,11 +159,25 @@ def space_of(folder: Path, file: Path) -> Latents:
     Raises:
         ValueError: a configuration has no scale, or no size.
     """
-    autoencoder, side = autoencoders.load(folder), read_json(file).get("sample_size")
-    if type(side) is not int or side < 1:
-        raise ValueError(f"{file}: sample_size = {quoted(side)}: expected a number")
-    pixels = side * autoencoder.network.factor
+    autoencoder = autoencoders.load(folder)
+    pixels = count(file, read_json(file), "sample_size") * autoencoder.network.factor
     return Latents.as_published((pixels, pixels, autoencoder.network.image_channels), autoencoder)
+
+
+def names_of_tensors(folder: Path) -> tuple[NameOf, str]:
+    """The published name for the path of a parameter, and the part of the pipeline that is the network."""
+    found = kind(folder)
+    if found in ("StableDiffusionPipeline", "StableDiffusionXLPipeline"):
+        return stable_unet.name_of, "unet"
+    if found == "DiTPipeline":
+        return dit.name_of(find_tensors(folder / "transformer")), "transformer"
+    depth = count(*_config(folder / "transformer"), "num_layers")
+    return partial(sd3.name_of, last=f"transformer_blocks.{depth - 1}.attn."), "transformer"
+
+
+def _config(folder: Path) -> tuple[Path, dict[str, Any]]:
+    file = folder / "config.json"
+    return file, read_json(file)
 
 
 def names_of(index: dict[str, Any], classes: int) -> tuple[str, ...]:

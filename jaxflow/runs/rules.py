@@ -70,10 +70,12 @@ RULES: dict[str, Callable[[Guides], Rule]] = {
     "projected": lambda guides: guidance.projected(guides.path, momentum=-0.5),
     "zero_star": _zero_star,
     "rectified": _half_a_step_ahead,
+    "three_channels": lambda guides: guidance.on_channels(3),
     "classifier": _classifier,
     "autoguidance": _autoguidance,
 }
-"""`interval` guides for 0.25 <= t < 0.8; the scale of `increasing` grows from 1 to 2 w - 1."""
+"""`interval` guides for 0.25 <= t < 0.8; the scale of `increasing` grows from 1 to 2 w - 1; `three_channels`
+is how the original code of DiT guides latents of four."""
 
 NEEDS = {
     "autoguidance": "a less trained run on the same data, --worse RUN",

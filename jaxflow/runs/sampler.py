@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jaxflow import ranges, sampling, solvers, times
-from jaxflow.paths import time_of
+from jaxflow.paths import DDPM, time_of
 from jaxflow.predictions import Prediction
 from jaxflow.solvers import Solver
 from jaxflow.typing import GaussianPath, Keys, StatefulField, VectorField
@@ -59,23 +59,25 @@ class Sampler:
     noise, score or data, and euler_maruyama if sigma is not 0."""
     grid: str | None = None
     """Time grid: uniform, cosine (dense at both ends) or karras (uniform in sigma^(1/7)). The default is
-    uniform, and karras if the network predicts noise, score or data."""
-    shift: float = 1.0
-    """Shift of the grid towards the noise; above 1 for larger images."""
+    uniform, and karras if the network predicts noise, score or data on a path without a table."""
+    shift: float | None = None
+    """Shift of the grid towards the noise; above 1 for larger images. The default is the model's: that of a
+    published flow, 1 otherwise."""
     block: int | None = None
     """Images sampled by one call of the program; if omitted, as many as fit into memory, at most 256."""
 
     def check(self, path: GaussianPath, prediction: Prediction, sigma: float = 0.0) -> None:
         """Raise a ValueError that names the first unusable option; nothing is computed."""
         ranges.at_least(1, MOST_STEPS, steps=self.steps)
-        ranges.positive(shift=self.shift)
-        within = f"must be from {1 / LARGEST_SHIFT:g} to {LARGEST_SHIFT:g}"
-        ranges.check(lambda v: (v >= 1 / LARGEST_SHIFT) & (v <= LARGEST_SHIFT), within, shift=self.shift)
+        if self.shift is not None:
+            ranges.positive(shift=self.shift)
+            within = f"must be from {1 / LARGEST_SHIFT:g} to {LARGEST_SHIFT:g}"
+            ranges.check(lambda v: (v >= 1 / LARGEST_SHIFT) & (v <= LARGEST_SHIFT), within, shift=self.shift)
         ranges.not_negative(sigma=sigma)
         ranges.check(lambda v: v <= LARGEST_SIGMA, f"must be at most {LARGEST_SIGMA:g}", sigma=sigma)
         if self.block is not None:
             ranges.at_least(1, MOST, block=self.block)
-        _chosen("grid", self._grid_name(prediction), GRIDS)
+        _chosen("grid", self._grid_name(path, prediction), GRIDS)
         name = self.solver_name(prediction, sigma)
         _chosen("solver", name, SOLVERS)
         if sigma and name not in SDE:
@@ -89,26 +91,35 @@ class Sampler:
                 f" leaves it undefined; use one of {', '.join(others)}"
             )
 
+    def check_edit(self, prediction: Prediction, sigma: float = 0.0) -> None:
+        """Raise a ValueError if the solver cannot edit a picture, which takes an ODE."""
+        name = self.solver_name(prediction, sigma)
+        if name not in ODE:
+            raise ValueError(f"solver = {name!r}: cannot edit a picture; use one of {', '.join(ODE)}")
+
     def solver_name(self, prediction: Prediction, sigma: float = 0.0) -> str:
         """The solver chosen, or the default for this sigma."""
         default = "heun" if prediction in ("velocity", "v") else "dpm_solver_2m"
         return ("euler_maruyama" if sigma else default) if self.solver is None else self.solver
 
-    def times(self, path: GaussianPath, prediction: Prediction) -> Float[Array, " steps"]:
-        """The time grid, (steps + 1,).
+    def times(self, path: GaussianPath, prediction: Prediction, shift: float = 1.0) -> Float[Array, " steps"]:
+        """The time grid, (steps + 1,), shifted by `shift` if the sampler has none.
 
         At t = 0, where x is pure noise, predicted noise or score do not determine the data: for such networks
         the grid starts where there is `LOUDEST` times as much noise as data.
         """
-        grid = GRIDS[self._grid_name(prediction)](self.steps, path)
-        grid = grid if self.shift == 1 else times.shifted(grid, self.shift)
+        grid = GRIDS[self._grid_name(path, prediction)](self.steps, path)
+        shift = shift if self.shift is None else self.shift
+        grid = grid if shift == 1 else times.shifted(grid, shift)
         if prediction not in ("noise", "score"):
             return grid
         one = jnp.ones((), grid.dtype)
         return grid.at[0].set(jnp.minimum(time_of(path, one, LOUDEST * one), grid[1] / 2))
 
-    def _grid_name(self, prediction: Prediction) -> str:
-        default = "uniform" if prediction in ("velocity", "v") else "karras"
+    def _grid_name(self, path: GaussianPath, prediction: Prediction) -> str:
+        # Beyond the least noise in a table, where karras goes, its network was never trained.
+        is_uniform = prediction in ("velocity", "v") or isinstance(path, DDPM)
+        default = "uniform" if is_uniform else "karras"
         return default if self.grid is None else self.grid
 
     def _looks_ahead(self, name: str, path: GaussianPath) -> bool:

@@ -65,8 +65,8 @@ class Autoencoder:
 
     network: Network
     params: Any = field(default=None, compare=False, repr=False)
-    published: tuple[float, float] | None = field(default=None, compare=False)
-    """Mean and deviation of all latents, as published with the weights."""
+    published: tuple[tuple[float, ...], tuple[float, ...]] | None = field(default=None, compare=False)
+    """Mean and deviation of each channel of the latents, as published with the weights."""
 
     def initial_params(self, key: PRNGKeyArray) -> Any:
         """Random parameters; they do not depend on the size of the images."""

@@ -55,10 +55,7 @@ class Latents:
         """
         if autoencoder.published is None:
             raise ValueError("autoencoder: its folder has no config.json with scaling_factor")
-        mean, deviation = (
-            (number,) * autoencoder.network.latent_channels for number in autoencoder.published
-        )
-        return cls(image_shape, autoencoder, mean, deviation, autoencoder.digest)
+        return cls(image_shape, autoencoder, *autoencoder.published, autoencoder.digest)
 
     @property
     def event_shape(self) -> tuple[int, int, int]:

@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import cache, partial
 from signal import SIGINT, Signals
 from typing import Any, Protocol, runtime_checkable
@@ -58,7 +59,7 @@ class Training:
 
     Args:
         objective: (params, key, batch) -> the loss of each example, (b,).
-        init: makes the initial parameters, if there is no checkpoint.
+        init: makes the initial parameters, if there is no checkpoint; None to start from `base`.
         batches: step -> the batches after it.
         optimizer: an optax transformation.
         seed: of initial parameters and losses.
@@ -69,6 +70,8 @@ class Training:
         checkpoint_every: largest number of steps that a kill can lose.
         log_every: steps between lines of the log.
         placement: of state and batches on devices; one device if None. Batches are sharded as its `examples`.
+        base: pretrained parameters, which are given up to the training. If `init` makes others, these stay
+            frozen, and the objective and the previews take the pair of both.
         pictures: previews sampled during training.
         profile: trace a few steps into `out`.
 
@@ -80,7 +83,7 @@ class Training:
     def __init__(
         self,
         objective: Objective,
-        init: Init,
+        init: Init | None,
         batches: Batches,
         *,
         optimizer: optax.GradientTransformation,
@@ -92,6 +95,7 @@ class Training:
         checkpoint_every: int = 500,
         log_every: int = 50,
         placement: Placement | None = None,
+        base: Params = None,
         pictures: Pictures | None = None,
         profile: bool = False,
     ):
@@ -108,8 +112,8 @@ class Training:
         self._save_every = checkpoint_every // 2
         self._placement = parallel.placement("jit") if placement is None else placement
         self._pictures = pictures
-        self._begin = jax.jit(partial(_initialise, init, optimizer, seed))
-        self._layout = self._placement.shard(jax.eval_shape(self._begin))
+        self._begin, self._base = jax.jit(partial(_initialise, init, optimizer, seed)), base
+        self._layout = self._placement.shard(jax.eval_shape(self._begin, base))
         self._checkpoints = Checkpoints(out / "checkpoints")
         self._state = self._checkpoints.restore(self._layout)
         self.start = 0 if self._state is None else int(self._state.step)
@@ -129,9 +133,12 @@ class Training:
         if self.start >= self._steps:
             return None
         placement, state = self._placement, self._state
+        shardings = jax.tree.map(lambda leaf: leaf.sharding, self._layout)
         if state is None:
-            shardings = jax.tree.map(lambda leaf: leaf.sharding, self._layout)
-            state = jax.jit(self._begin, out_shardings=shardings)()
+            state = jax.jit(self._begin, out_shardings=shardings)(self._base)
+        elif shardings.frozen is not None:
+            state = replace(state, frozen=jax.device_put(self._base, shardings.frozen))
+        self._base = None
         # Until this has compiled, a signal ends the process at once: nothing is lost.
         key = placement.everywhere(_keys(self._seed)[1])
         program = self._program(key)
@@ -153,7 +160,8 @@ class Training:
             def draw(n: int, state: TrainState) -> None:
                 assert self._pictures is not None
                 with report.pause():
-                    report.picture(n, self._pictures.draw(n, placement.gather(state).ema))
+                    gathered = placement.gather(state)
+                    report.picture(n, self._pictures.draw(n, gathered.whole(gathered.ema)))
 
             if self._pictures is not None and self._pictures.are_missing(self.start):
                 draw(self.start, state)
@@ -199,7 +207,8 @@ class Training:
         if flops.peak(devices[0]) is None:
             return lambda seconds: None
         key = jax.random.key(0)
-        operations = flops.count_training(self._objective, self._layout.params, key, self._feed.first)
+        whole = self._layout.whole(self._layout.params)
+        operations = flops.count_training(self._objective, whole, key, self._feed.first)
         return lambda seconds: flops.utilisation(operations, seconds, devices)
 
     def _program(self, key: PRNGKeyArray) -> Program:
@@ -243,8 +252,12 @@ def compiled(
     return placement.compile(step, state, key, batch, compiler.options(placement.platform))
 
 
-def _initialise(init: Init, optimizer: optax.GradientTransformation, seed: int) -> TrainState:
-    return initial_state(init(_keys(seed)[0]), optimizer)
+def _initialise(
+    init: Init | None, optimizer: optax.GradientTransformation, seed: int, base: Params
+) -> TrainState:
+    if init is None:
+        return initial_state(base, optimizer)
+    return initial_state(init(_keys(seed)[0]), optimizer, base)
 
 
 def _keys(seed: int) -> jax.Array:

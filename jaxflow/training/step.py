@@ -31,14 +31,21 @@ class TrainState:
     params: Params
     ema: Params
     optimizer: optax.OptState
+    frozen: Params = None
+    """Parameters that are not trained, and not in checkpoints; None if there are none."""
+
+    def whole(self, params: Params) -> Params:
+        """What the loss takes: the trained parameters, or the pair of these and the frozen ones."""
+        return params if self.frozen is None else (params, self.frozen)
 
 
-def initial_state(params: Params, optimizer: optax.GradientTransformation) -> TrainState:
+def initial_state(
+    params: Params, optimizer: optax.GradientTransformation, frozen: Params = None
+) -> TrainState:
     """The state before the first step."""
     # A copy: a step that donates its state must not receive the same buffer twice.
-    return TrainState(
-        jnp.zeros((), jnp.int32), params, jax.tree.map(jnp.copy, params), optimizer.init(params)
-    )
+    ema = jax.tree.map(jnp.copy, params)
+    return TrainState(jnp.zeros((), jnp.int32), params, ema, optimizer.init(params), frozen)
 
 
 def train_step(
@@ -58,7 +65,7 @@ def train_step(
         state: before the step.
         key: of the run; the step number is folded in.
         batch: what `loss` takes.
-        loss: (params, key, batch) -> (b,).
+        loss: (params, key, batch) -> (b,); of the pair (params, frozen) if the state has frozen ones.
         optimizer: an optax transformation.
         ema_decay: decay of the moving average; at step n at most (1 + n) / (10 + n).
         accumulate: micro-batches, of which one at a time is in memory.
@@ -70,7 +77,7 @@ def train_step(
     """
 
     def mean_loss(params, part):
-        return jnp.mean(loss(params, jax.random.fold_in(key, state.step), part))
+        return jnp.mean(loss(state.whole(params), jax.random.fold_in(key, state.step), part))
 
     value, gradient = mean_over_parts(jax.value_and_grad(mean_loss), state.params, batch, accumulate)
     if axis_name is not None:
@@ -85,9 +92,9 @@ def train_step(
     new = (params, ema, optimizer_state)
     finite = jnp.isfinite(value) & jnp.isfinite(norm) & jnp.isfinite(optax.tree.norm(params))
     old = (state.params, state.ema, state.optimizer)
-    kept = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)
+    params, ema, optimizer_state = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)
     metrics = {"loss": value, "gradient_norm": norm, "skipped": 1 - finite.astype(jnp.int32)}
-    return TrainState(state.step + 1, *kept), metrics
+    return TrainState(state.step + 1, params, ema, optimizer_state, state.frozen), metrics
 
 
 def mean_over_parts(function: Callable[[Params, Any], Any], params: Params, batch: Any, parts: int) -> Any:

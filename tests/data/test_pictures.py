@@ -11,7 +11,7 @@ from jaxflow.data.pictures import _to_rgb, read_picture
 
 
 def image_of(file, size):
-    return read_picture(file, size)[0]
+    return read_picture(file, size, size)[0]
 
 
 @pytest.mark.parametrize("suffix", [".png", ".PNG", ".bmp", ".tif", ".TIFF"])
@@ -114,8 +114,8 @@ def test_shrinking_takes_means(tmp_path, suffix):
 def test_enlarged_pictures_are_reported(tmp_path):
     save(halves(8, 30), tmp_path / "small.png")
     save(halves(16, 16), tmp_path / "whole.png")
-    assert read_picture(tmp_path / "small.png", 16)[1]
-    assert not read_picture(tmp_path / "whole.png", 16)[1]
+    assert read_picture(tmp_path / "small.png", 16, 16)[1]
+    assert not read_picture(tmp_path / "whole.png", 16, 16)[1]
     assert image_of(tmp_path / "small.png", 16).shape == (16, 16, 3)
 
 
@@ -135,7 +135,7 @@ def test_a_truncated_picture_is_named(tmp_path, suffix):
     file = tmp_path / f"broken{suffix}"
     truncate(file)
     with pytest.raises(ValueError, match=rf"broken\{suffix} cannot be read.*remove it or save it again"):
-        read_picture(file, 64)
+        read_picture(file, 64, 64)
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ def test_a_truncated_picture_is_named(tmp_path, suffix):
 def test_a_file_that_is_no_image_is_named(tmp_path, content):
     (tmp_path / "a.png").write_bytes(content)
     with pytest.raises(ValueError, match=r"a\.png cannot be read, it is none of AVIF, BMP"):
-        read_picture(tmp_path / "a.png", 8)
+        read_picture(tmp_path / "a.png", 8, 8)
 
 
 def test_a_huge_picture_is_named(tmp_path, monkeypatch):
@@ -153,7 +153,7 @@ def test_a_huge_picture_is_named(tmp_path, monkeypatch):
     with pytest.raises(
         ValueError, match=r"huge.png cannot be read, Image size \(4096 pixels\) exceeds limit"
     ):
-        read_picture(tmp_path / "huge.png", 8)
+        read_picture(tmp_path / "huge.png", 8, 8)
 
 
 @pytest.mark.parametrize("most", [1, 255, 70_000])
@@ -162,7 +162,7 @@ def test_numbers_of_32_bits_are_rejected(tmp_path, dtype, most):
     """Their white is unknown: read as 16 bits, 0 to 255 would be black."""
     save(np.linspace(0, most, 64).astype(dtype).reshape(8, 8), tmp_path / "a.tif")
     with pytest.raises(ValueError, match=r"a\.tif cannot be read, it has numbers of 32 bits"):
-        read_picture(tmp_path / "a.tif", 8)
+        read_picture(tmp_path / "a.tif", 8, 8)
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
@@ -181,7 +181,7 @@ def test_rare_modes_have_a_white_that_is_white(mode):
 @pytest.mark.parametrize("shape", [(1, 3000), (3000, 1), (1, 1)])
 def test_extreme_shapes_are_enlarged_from_their_central_square(tmp_path, shape):
     save(np.full((*shape, 3), 90, np.uint8), tmp_path / "a.png")
-    image, small = read_picture(tmp_path / "a.png", 8)
+    image, small = read_picture(tmp_path / "a.png", 8, 8)
     assert small
     assert (image == 90).all()
 
@@ -192,6 +192,6 @@ def test_a_message_is_one_short_line_whatever_the_name(tmp_path):
     file = directory / os.fsdecode(b"caf\xe9\n.png")
     file.write_bytes(b"")
     with pytest.raises(ValueError, match=r"caf\\xe9\\n\.png cannot be read, it is none of") as caught:
-        read_picture(file, 8)
+        read_picture(file, 8, 8)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 300

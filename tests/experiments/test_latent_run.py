@@ -162,7 +162,7 @@ def test_a_published_folder_may_have_a_configuration_of_its_own(tmp_path):
     found = jaxflow.load_autoencoder(tmp_path / "taesd")
     assert (found.network.latent_channels, found.published) == (5, None)
     config.write_text('{"scaling_factor": 0.25, "shift_factor": 0.5}')
-    assert jaxflow.load_autoencoder(tmp_path / "taesd").published == (0.5, 4.0)
+    assert jaxflow.load_autoencoder(tmp_path / "taesd").published == ((0.5,) * 5, (4.0,) * 5)
     config.write_text('{"scaling_factor": "much"}')
     with pytest.raises(ValueError, match="scaling_factor = 'much', shift_factor = 0: expected a positive"):
         jaxflow.load_autoencoder(tmp_path / "taesd")

@@ -46,12 +46,16 @@ def arguments(**options):
     return sample.Arguments(model="", **options)
 
 
+def wanted(opened, asked):
+    return sample.wanted_of(opened.model, sample.rows_of(opened, asked), asked)
+
+
 @pytest.mark.parametrize(
     ("labels", "numbers"),
     [(None, [0, 1, 2, 3]), (("dog", "0"), [1, 0]), (("10", "with space", "3"), [2, 3, 3])],
 )
 def test_labels_are_names_or_else_numbers(opened, labels, numbers):
-    rows = sample.rows_of(opened("classes").model, arguments(labels=labels))
+    rows = sample.rows_of(opened("classes"), arguments(labels=labels))
     assert rows.values.tolist() == numbers
     assert rows.names == [CODECS["classes"].names[number] for number in numbers]
 
@@ -85,7 +89,7 @@ def test_labels_are_names_or_else_numbers(opened, labels, numbers):
 )
 def test_rows_that_there_are_not_are_rejected(opened, name, options, says):
     with pytest.raises(ValueError, match=says) as rejected:
-        sample.rows_of(opened(name).model, arguments(**options))
+        sample.rows_of(opened(name), arguments(**options))
     assert len(str(rejected.value)) < 300
 
 
@@ -109,17 +113,17 @@ def test_options_have_ranges(options, says):
 
 
 def test_images_beyond_the_memory_are_rejected_before_they_are_listed(opened):
-    model = opened("classes").model
+    model = opened("classes")
     asked = arguments(per_label=10**9)
     with pytest.raises(ValueError, match=r"^rows x per_label = 5 x 1000000000 images take .*at most"):
-        sample.wanted_of(model, sample.rows_of(model, asked), asked)
+        wanted(model, asked)
     many, large = ("cat",) * 3000, ("cat",) * 1000
     for asked, says in (
         (arguments(labels=many), "labels: 3000 rows, must be at most 1000"),
         (arguments(labels=large, w=tuple(map(float, range(100)))), "a page of 100 scales and 1001 rows"),
     ):
         with pytest.raises(ValueError, match=says):
-            sample.wanted_of(model, sample.rows_of(model, asked), asked)
+            wanted(model, asked)
 
 
 def test_every_scale_has_its_file(tmp_path, capsys):
@@ -182,9 +186,9 @@ def test_a_worse_model_without_autoguidance_is_named(opened):
 @pytest.mark.parametrize("name", CODECS)
 def test_a_description_names_every_class_or_word_within_80_columns(opened, name):
     model = opened(name).read()
-    text = notes.description(model.run, model.model, Sampler(), 0.0)
+    text = notes.description(model.origin, model.model, Sampler(), 0.0)
     assert max(map(len, text.splitlines())) <= 80
-    assert len(notes.summary(model.run, model.model)) <= 80
+    assert len(notes.summary(model.title, model.model)) <= 80
     assert "1,200" in text
     codec = CODECS[name]
     for word in codec.words if isinstance(codec, Captions) else codec.names:

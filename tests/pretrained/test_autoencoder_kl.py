@@ -10,6 +10,7 @@ import pytest
 from conftest import Lazy, assert_close
 
 import jaxflow
+from jaxflow import spaces
 from jaxflow.nn.autoencoder_kl import AutoencoderKL
 from jaxflow.pretrained import autoencoder_kl
 from jaxflow.spaces import Autoencoder
@@ -84,8 +85,36 @@ def test_it_encodes_and_decodes_as_diffusers_from_its_folder(tmp_path):
     (tmp_path / "model_index.json").write_text("{}")
     found = jaxflow.load_autoencoder(tmp_path)  # of a pipeline
     assert found.network == AutoencoderKL(channels=(8, 16, 16), blocks=1, groups=4)
-    assert found.published == (0.5, 4.0)
+    assert found.published == ((0.5,) * 4, (4.0,) * 4)
     parity(found, model)
+
+
+def test_latents_of_flux_2_are_squares_with_the_moments_of_its_batch_norm(tmp_path):
+    """Encoded, normalised and decoded as by its pipeline."""
+    torch.manual_seed(0)
+    model = diffusers.AutoencoderKLFlux2(**SMALL | {"latent_channels": 2}).eval()
+    for leaf in model.parameters():
+        torch.nn.init.normal_(leaf, std=0.3 / max(1, leaf[0].numel()) ** 0.5 if leaf.ndim > 1 else 0.3)
+    model.bn.running_mean.normal_()
+    model.bn.running_var.uniform_(0.1, 2.0)
+    model.save_pretrained(tmp_path)
+    autoencoder = jaxflow.load_autoencoder(tmp_path)
+    space = spaces.Latents.as_published((16, 24, 3), autoencoder)
+    assert space.event_shape == (2, 3, 8)
+    images = np.random.default_rng(0).integers(0, 256, (2, 16, 24, 3), dtype=np.uint8)
+    x = torch.from_numpy(images / np.float32(127.5) - 1).permute(0, 3, 1, 2)
+    pipe = diffusers.Flux2Pipeline
+    with torch.no_grad():
+        squares = pipe._patchify_latents(model.encode(x).latent_dist.mode())
+        mean, variance = (part.view(1, -1, 1, 1) for part in (model.bn.running_mean, model.bn.running_var))
+        normal = (squares - mean) / torch.sqrt(variance + model.config.batch_norm_eps)
+        decoded = model.decode(pipe._unpatchify_latents(squares)).sample
+    assert_close(space.encode(images), normal.permute(0, 2, 3, 1).numpy(), 1e-4)
+    apply = jax.jit(autoencoder.network.apply, static_argnames="method")
+    latents = jnp.asarray(squares.permute(0, 2, 3, 1).numpy())
+    found = apply({"params": autoencoder.params}, latents, method="decode")
+    largest = decoded.abs().max().item()
+    assert_close(found / largest, decoded.permute(0, 2, 3, 1).numpy() / largest, 1e-4)
 
 
 def test_older_and_original_names_are_read_too(tmp_path):

@@ -5,6 +5,7 @@ import json
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pipelines
 import pytest
 from conftest import Lazy, assert_close
 
@@ -51,35 +52,7 @@ def as_original(state, depth):
 @pytest.fixture(scope="module")
 def pipeline(tmp_path_factory):
     """A small DiTPipeline, and its folder."""
-    torch.manual_seed(0)
-    transformer = diffusers.DiTTransformer2DModel(
-        num_attention_heads=2,
-        attention_head_dim=8,
-        in_channels=4,
-        out_channels=8,
-        num_layers=2,
-        sample_size=8,
-        num_embeds_ada_norm=1000,  # the number of the null class is written into the pipeline
-        norm_num_groups=4,
-        norm_eps=1e-6,
-    ).eval()
-    for leaf in transformer.parameters():
-        torch.nn.init.normal_(leaf, std=0.25)
-    copies = transformer.transformer_blocks[0].norm1.emb.state_dict()
-    transformer.transformer_blocks[1].norm1.emb.load_state_dict(copies)
-    vae = diffusers.AutoencoderKL(block_out_channels=(4, 4), norm_num_groups=2, scaling_factor=0.25, **BLOCKS)
-    scheduler = diffusers.DDIMScheduler(clip_sample=False, timestep_spacing="trailing")
-    made = diffusers.DiTPipeline(transformer, vae.eval(), scheduler)
-    folder = tmp_path_factory.mktemp("pipeline")
-    made.save_pretrained(folder)
-    index = json.loads((folder / "model_index.json").read_text())
-    names = {"0": "tench, Tinca tinca", "1": "goldfish", "2": "crane"}  # as published
-    (folder / "model_index.json").write_text(json.dumps(index | {"id2label": names}))
-    made.set_progress_bar_config(disable=True)
-    return made, folder
-
-
-BLOCKS = {"down_block_types": ["DownEncoderBlock2D"] * 2, "up_block_types": ["UpDecoderBlock2D"] * 2}
+    return pipelines.dit(tmp_path_factory.mktemp("pipeline"))
 
 
 def test_the_whole_pipeline_draws_the_same_images(pipeline):

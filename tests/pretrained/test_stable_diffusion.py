@@ -1,11 +1,11 @@
-"""Stable Diffusion 1 and 2 from the folder of a pipeline, against diffusers on random weights."""
+"""Stable Diffusion 1, 2 and XL from the folder of a pipeline, against diffusers on random weights."""
 
 import json
 
-import clip_folder
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pipelines
 import pytest
 from conftest import Lazy, assert_close
 
@@ -14,58 +14,23 @@ from jaxflow import guidance, sampling, times
 from jaxflow.nn.stable_unet import StableUNet
 from jaxflow.pretrained import stable_unet
 
-torch, diffusers, transformers = Lazy("torch"), Lazy("diffusers"), Lazy("transformers")
+torch, diffusers = Lazy("torch"), Lazy("diffusers")
 
 pytestmark = [pytest.mark.usefixtures("standard_promotion"), pytest.mark.requirement("R58")]
 
-UNET = {
-    "sample_size": 8,
-    "block_out_channels": (8, 16),
-    "layers_per_block": 1,
-    "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
-    "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
-    "cross_attention_dim": clip_folder.TEXT["hidden_size"],
-    "norm_num_groups": 4,
-}
-VAE = {"down_block_types": ["DownEncoderBlock2D"] * 2, "up_block_types": ["UpDecoderBlock2D"] * 2}
 KINDS = {
-    "1": ({"attention_head_dim": 2}, "epsilon"),
-    "2": ({"attention_head_dim": [2, 4], "use_linear_projection": True}, "v_prediction"),
+    "1": lambda folder: pipelines.stable_diffusion(folder, attention_head_dim=2),
+    "2": lambda folder: pipelines.stable_diffusion(
+        folder, "v_prediction", attention_head_dim=[2, 4], use_linear_projection=True
+    ),
+    "XL": pipelines.stable_diffusion_xl,
 }
 
 
 @pytest.fixture(scope="module", params=KINDS)
 def pipeline(request, tmp_path_factory):
     """A small pipeline and its folder."""
-    options, prediction = KINDS[request.param]
-    folder = tmp_path_factory.mktemp("pipeline")
-    text = clip_folder.write(folder / "clip")
-    unet = clip_folder.disturbed(diffusers.UNet2DConditionModel(**UNET, **options))
-    vae = diffusers.AutoencoderKL(block_out_channels=(4, 4), norm_num_groups=2, scaling_factor=0.18215, **VAE)
-    made = diffusers.StableDiffusionPipeline(
-        vae=vae.eval(),
-        text_encoder=text,
-        tokenizer=transformers.CLIPTokenizer.from_pretrained(
-            folder / "clip", model_max_length=clip_folder.POSITIONS
-        ),
-        unet=unet,
-        scheduler=diffusers.DDIMScheduler(
-            beta_schedule="scaled_linear",
-            beta_start=0.00085,
-            beta_end=0.012,
-            clip_sample=False,
-            steps_offset=1,
-            timestep_spacing="trailing",
-            prediction_type=prediction,
-        ),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
-    made.save_pretrained(folder / "pipeline")
-    clip_folder.write_tokenizer(folder / "pipeline" / "tokenizer")
-    made.set_progress_bar_config(disable=True)
-    return made, folder / "pipeline"
+    return KINDS[request.param](tmp_path_factory.mktemp("pipeline"))
 
 
 def test_the_whole_pipeline_draws_the_same_latents(pipeline):
@@ -93,29 +58,50 @@ def test_it_is_a_model_like_any_other(pipeline):
     """In 16 bits on request."""
     model = jaxflow.load(pipeline[1], dtype="bfloat16")
     assert {leaf.dtype for leaf in jax.tree.leaves(model.params)} == {jnp.dtype("bfloat16")}
-    images = model.sample(0, ["the cat", None], steps=2)
+    images = model.sample(0, ["the cat", None])
     assert (images.shape, images.dtype) == ((2, 16, 16, 3), np.uint8)
     with pytest.raises(ValueError, match="w = inf: the guidance scale must be finite"):
         model.sample(0, ["the cat"], w=np.inf)
 
 
 PUBLISHED = {
-    "1": ({"attention_head_dim": 8, "cross_attention_dim": 768}, (8, 8, 8, 8), 859_520_964),
+    "1": ({"attention_head_dim": 8, "cross_attention_dim": 768}, {}, 859_520_964),
     "2": (
         {
             "attention_head_dim": [5, 10, 20, 20],
             "cross_attention_dim": 1024,
             "use_linear_projection": True,
         },
-        (5, 10, 20, 20),
+        {"heads": (5, 10, 20, 20)},
         865_910_724,
+    ),
+    "XL": (
+        {
+            "block_out_channels": [320, 640, 1280],
+            "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
+            "up_block_types": ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"],
+            "attention_head_dim": [5, 10, 20],
+            "transformer_layers_per_block": [1, 2, 10],
+            "cross_attention_dim": 2048,
+            "use_linear_projection": True,
+            "addition_embed_type": "text_time",
+            "addition_time_embed_dim": 256,
+            "projection_class_embeddings_input_dim": 2816,
+        },
+        {
+            "channels": (320, 640, 1280),
+            "attention": (False, True, True),
+            "heads": (5, 10, 20),
+            "depths": (1, 2, 10),
+        },
+        2_567_463_684,
     ),
 }
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_every_tensor_of_the_published_size_is_read(name, monkeypatch, tmp_path):
-    options, heads, size = PUBLISHED[name]
+    options, attributes, size = PUBLISHED[name]
     with torch.device("meta"):
         model = diffusers.UNet2DConditionModel(**options)
     shapes = {name: tuple(leaf.shape) for name, leaf in model.state_dict().items()}
@@ -130,7 +116,7 @@ def test_every_tensor_of_the_published_size_is_read(name, monkeypatch, tmp_path)
 
     monkeypatch.setattr(stable_unet, "read_params", reading)
     network, _ = stable_unet.read({}, tmp_path / "config.json", config)
-    assert network == StableUNet(heads=heads)
+    assert network == StableUNet(**attributes)
     assert asked == {name: int(np.prod(shape)) for name, shape in shapes.items()}
     assert sum(asked.values()) == size
 
@@ -139,10 +125,12 @@ def test_every_tensor_of_the_published_size_is_read(name, monkeypatch, tmp_path)
     ("changes", "says"),
     [
         (
-            {"addition_embed_type": "text_time"},
-            "addition_embed_type = 'text_time': must be None, as in Stable",
+            {"class_embed_type": "timestep"},
+            "class_embed_type = 'timestep': must be None, as in Stable",
         ),
         ({"block_out_channels": 8}, "block_out_channels = 8, down_block_types"),
+        ({"addition_embed_type": "image"}, "addition_embed_type = 'image': must be None or 'text_time'"),
+        ({"transformer_layers_per_block": [1]}, "depths has 1 entries: expected one for each of 2"),
         ({"norm_num_groups": 10**9}, "its network cannot be built: .*1000000000"),
         ({"layers_per_block": 10**9}, "its network cannot be built: blocks = 1000000000"),
     ],

@@ -7,6 +7,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 import jax
 import numpy as np
 import pytest
+import t5_folder
 from conftest import Lazy, assert_close
 
 from jaxflow.nn.t5 import relative_buckets
@@ -16,19 +17,6 @@ from jaxflow.pretrained.tensors import name_of
 torch, transformers, safetensors = Lazy("torch"), Lazy("transformers"), Lazy("safetensors.torch")
 modeling_t5 = Lazy("transformers.models.t5.modeling_t5")
 
-PIECES = [
-    "▁",
-    "▁the",
-    "▁cat",
-    "▁a",
-    "▁photo",
-    "▁of",
-    "s",
-    "th",
-    "e",
-    "ing",
-    *"abcdefghijklmnopqrstuvwxyz.,!'0123",
-]
 LENGTH = 28
 TEXTS = [
     "",
@@ -38,35 +26,6 @@ TEXTS = [
     "xyz!",
     "the </s> cat",
 ]
-T5 = {
-    "d_model": 32,
-    "d_kv": 12,
-    "d_ff": 48,
-    "num_layers": 3,
-    "num_heads": 4,
-    "relative_attention_num_buckets": 8,
-    "relative_attention_max_distance": 16,
-}
-
-
-def write_tokenizer(folder):
-    vocabulary = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
-    vocabulary += [
-        (piece, -float(len(dict.fromkeys(PIECES)) - i) / 9) for i, piece in enumerate(dict.fromkeys(PIECES))
-    ]
-    transformers.T5Tokenizer(vocab=vocabulary, extra_ids=10).save_pretrained(folder)
-
-
-def write(folder, kind="T5EncoderModel", **changes):
-    """A folder as `transformers` saves it, and its model with random weights."""
-    write_tokenizer(folder)
-    model = getattr(transformers, kind)(transformers.T5Config(vocab_size=64, **(T5 | changes))).eval()
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.copy_(0.4 * torch.randn(parameter.shape, generator=generator))
-    model.save_pretrained(folder)
-    return model
 
 
 def reference(model, folder, texts, length=LENGTH):
@@ -80,7 +39,7 @@ def reference(model, folder, texts, length=LENGTH):
 @pytest.mark.parametrize("feed_forward", ["relu", "gated-gelu"])
 @pytest.mark.parametrize("kind", ["T5EncoderModel", "T5ForConditionalGeneration"])
 def test_ids_and_hidden_states_are_those_of_transformers(tmp_path, kind, feed_forward):
-    model = write(tmp_path, kind, feed_forward_proj=feed_forward)
+    model = t5_folder.write(tmp_path, kind, feed_forward_proj=feed_forward)
     text = t5.load(tmp_path, LENGTH)
     found = text.encode(TEXTS)
     inputs, tokens = reference(model, tmp_path, TEXTS)
@@ -100,7 +59,7 @@ def test_buckets_of_distances(buckets, distance):
 
 
 def test_padding_has_no_influence(tmp_path):
-    write(tmp_path)
+    t5_folder.write(tmp_path)
     short, long = (t5.load(tmp_path, length).encode(["the cat"]) for length in (6, LENGTH))
     count = int(short.mask.sum())
     assert count < 6
@@ -108,7 +67,7 @@ def test_padding_has_no_influence(tmp_path):
 
 
 def test_truncation_warns(tmp_path):
-    model = write(tmp_path)
+    model = t5_folder.write(tmp_path)
     text = t5.load(tmp_path, 4)
     with pytest.warns(UserWarning, match="max_length = 4") as warned:
         found = text.encode(["the cat of a photo"])
@@ -119,11 +78,11 @@ def test_truncation_warns(tmp_path):
 
 
 def test_pipeline_folder_in_half_precision_and_shards(tmp_path):
-    model = write(tmp_path / "text_encoder_3", feed_forward_proj="gated-gelu").half()
+    model = t5_folder.write(tmp_path / "text_encoder_3", feed_forward_proj="gated-gelu").half()
     (tmp_path / "text_encoder_3" / "model.safetensors").unlink()
     model.save_pretrained(tmp_path / "text_encoder_3", max_shard_size="20KB", variant="fp16")
     assert (tmp_path / "text_encoder_3" / "model.safetensors.index.fp16.json").is_file()
-    write_tokenizer(tmp_path / "tokenizer_3")
+    t5_folder.write_tokenizer(tmp_path / "tokenizer_3")
     text = t5.load(tmp_path, LENGTH, subfolder="text_encoder_3")
     assert {leaf.dtype for leaf in jax.tree.leaves(text.params)} == {np.dtype("float32")}
     expected = reference(model.float(), tmp_path / "tokenizer_3", TEXTS)[1]
@@ -131,7 +90,7 @@ def test_pipeline_folder_in_half_precision_and_shards(tmp_path):
 
 
 def test_embedding_under_its_alternative_name(tmp_path):
-    model = write(tmp_path)
+    model = t5_folder.write(tmp_path)
     tensors = safetensors.load_file(tmp_path / "model.safetensors")
     tensors["encoder.embed_tokens.weight"] = tensors.pop("shared.weight")
     safetensors.save_file(tensors, tmp_path / "model.safetensors")
@@ -139,8 +98,9 @@ def test_embedding_under_its_alternative_name(tmp_path):
     assert_close(t5.load(tmp_path, LENGTH).encode(TEXTS).tokens, expected, 1e-4)
 
 
+@pytest.mark.usefixtures("standard_promotion")
 def test_bfloat16_is_close_to_float32(tmp_path):
-    write(tmp_path, feed_forward_proj="gated-gelu")
+    t5_folder.write(tmp_path, feed_forward_proj="gated-gelu")
     dtypes = ("bfloat16", "float32")
     rounded, exact = (t5.load(tmp_path, LENGTH, dtype=dtype).encode(TEXTS).tokens for dtype in dtypes)
     assert rounded.dtype == np.float32
@@ -188,7 +148,7 @@ def test_defaults_of_a_configuration_are_those_of_transformers():
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("t5")
-    write(path)
+    t5_folder.write(path)
     return path
 
 

@@ -1,3 +1,5 @@
+import jax.numpy as jnp
+import numpy as np
 import pytest
 from conftest import assert_close
 
@@ -121,3 +123,12 @@ def test_a_scale_without_a_trained_field_is_rejected(eta, w, says):
 def test_scales_are_finite_in_float32(w):
     with pytest.raises(ValueError, match=r"the guidance scale must be finite, less than 1e\+38"):
         check_scale("classifier_free", 0.1, w)
+
+
+def test_on_a_table_of_noise_rates_the_grid_is_that_of_its_timesteps():
+    """The trailing ones of diffusers, 999 to 99. Stable Diffusion has at most 15 times as much noise."""
+    path = paths.DDPM(jnp.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2)
+    grid = Sampler(10).times(path, "noise")
+    assert_close(1000 * (1 - grid[:-1]) - 1, np.arange(999, 0, -100), 1e-3)
+    for sampler in (Sampler(10), Sampler(10, grid="karras")):
+        check_grid("dpm_solver_2m", path, sampler.times(path, "noise"))

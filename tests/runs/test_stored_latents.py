@@ -37,7 +37,7 @@ def test_the_scale_may_be_the_published_one():
     dataset, autoencoder = Dataset.from_arrays(IMAGES, LABELS), halving()
     with pytest.raises(ValueError, match=r"has no config\.json with scaling_factor"):
         latents.space_of(dataset, autoencoder, "published")
-    space = latents.space_of(dataset, replace(autoencoder, published=(0.5, 4.0)), "published")
+    space = latents.space_of(dataset, replace(autoencoder, published=((0.5,) * 4, (4.0,) * 4)), "published")
     assert (space.mean, space.deviation) == ((0.5,) * 4, (4.0,) * 4)
     assert_close(space.encode(IMAGES), (autoencoder.encode(IMAGES) - 0.5) / 4, 1e-6)
 
