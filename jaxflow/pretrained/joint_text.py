@@ -19,7 +19,7 @@ import numpy as np
 
 from jaxflow.nn.attributes import Dtype
 from jaxflow.pretrained import clip, t5
-from jaxflow.pretrained.folders import Folder, locate, read_json
+from jaxflow.pretrained.folders import Folder, count, locate, read_json
 from jaxflow.pretrained.text import Embeddings, PretrainedText, TextEncoder
 
 T5_LENGTH, SD3_LENGTH, FLUX_LENGTH = 77, 256, 512
@@ -43,10 +43,11 @@ def load(folder: Folder, dtype: Dtype = "float32") -> TextEncoder:
         case "StableDiffusionXLPipeline":
             return TwoCLIPs(*_two(folder, dtype), zeros=bool(index.get("force_zeros_for_empty_prompt", True)))
         case "StableDiffusion3Pipeline":
-            has_t5 = (index.get("text_encoder_3") or [None])[0] is not None
+            has_t5 = (Path(folder) / "text_encoder_3").is_dir()  # without it, less memory
             last = _t5(folder, "text_encoder_3", SD3_LENGTH, dtype) if has_t5 else None
-            config = read_json(Path(folder) / "transformer" / "config.json")
-            return TwoCLIPsAndT5(*_two(folder, dtype), last, width=config["joint_attention_dim"])
+            config = Path(folder) / "transformer" / "config.json"
+            width = count(config, read_json(config), "joint_attention_dim")
+            return TwoCLIPsAndT5(*_two(folder, dtype), last, width)
         case "FluxPipeline":
             return CLIPAndT5(
                 clip.load(folder, dtype=dtype), _t5(folder, "text_encoder_2", FLUX_LENGTH, dtype)

@@ -1,6 +1,7 @@
 """A pipeline of diffusers as a model like any other: every rule, solver and sweep works on it.
 
 DiTPipeline                 DiT: classes of ImageNet, in the latents of Stable Diffusion
+SiTPipeline                 SiT, which diffusers lacks: laid out in the same way, but for the scheduler
 StableDiffusionPipeline     Stable Diffusion 1 and 2: prompts; null is the empty one
 StableDiffusionXLPipeline   Stable Diffusion XL
 StableDiffusion3Pipeline    Stable Diffusion 3 and 3.5
@@ -15,6 +16,7 @@ from typing import Any, NamedTuple
 import flax.linen as linen
 import jax.numpy as jnp
 
+from jaxflow import paths
 from jaxflow.data.codecs import Classes, Codec
 from jaxflow.fields import Apply
 from jaxflow.nn.attributes import Dtype
@@ -50,6 +52,8 @@ def load(folder: Path, dtype: Dtype = "float32", size: tuple[int, int] | None = 
     space = space_of(folder, parts.file)
 
     def schedule(event_shape: tuple[int, ...]) -> schedulers.Schedule:
+        if parts.schedule is not None:
+            return parts.schedule
         rows, columns = (side // parts.patch for side in event_shape[:2])
         return schedulers.read(folder / "scheduler", rows * columns)
 
@@ -87,6 +91,8 @@ class Parts(NamedTuple):
     codec: Codec
     patch: int = 1
     """Side of a token in latents."""
+    schedule: schedulers.Schedule | None = None
+    """Of pipelines without a scheduler."""
 
 
 def of_dit(folder: Path, index: dict[str, Any], dtype: Dtype) -> Parts:
@@ -95,6 +101,12 @@ def of_dit(folder: Path, index: dict[str, Any], dtype: Dtype) -> Parts:
     heads = read_json(file).get("num_attention_heads")
     network, params, classes = dit.read(find_tensors(file.parent), heads, dtype)
     return Parts(file, _apply(network), params, Classes(names_of(index, classes)), network.patch)
+
+
+def of_sit(folder: Path, index: dict[str, Any], dtype: Dtype) -> Parts:
+    """Of a SiTPipeline: a DiT that predicts the velocity, at the time itself, not a thousand times it."""
+    schedule = schedulers.Schedule(paths.Linear(), "velocity", lambda t: t / 1000)
+    return of_dit(folder, index, dtype)._replace(schedule=schedule)
 
 
 def of_stable_diffusion(folder: Path, index: dict[str, Any], dtype: Dtype) -> Parts:
@@ -136,6 +148,7 @@ def of_stable_diffusion_3(folder: Path, index: dict[str, Any], dtype: Dtype) -> 
 
 KINDS = {
     "DiTPipeline": of_dit,
+    "SiTPipeline": of_sit,
     "StableDiffusionPipeline": of_stable_diffusion,
     "StableDiffusionXLPipeline": of_stable_diffusion_xl,
     "StableDiffusion3Pipeline": of_stable_diffusion_3,
@@ -169,7 +182,7 @@ def names_of_tensors(folder: Path) -> tuple[NameOf, str]:
     found = kind(folder)
     if found in ("StableDiffusionPipeline", "StableDiffusionXLPipeline"):
         return stable_unet.name_of, "unet"
-    if found == "DiTPipeline":
+    if found in ("DiTPipeline", "SiTPipeline"):
         return dit.name_of(find_tensors(folder / "transformer")), "transformer"
     depth = count(*_config(folder / "transformer"), "num_layers")
     return partial(sd3.name_of, last=f"transformer_blocks.{depth - 1}.attn."), "transformer"

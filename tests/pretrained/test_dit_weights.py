@@ -1,16 +1,17 @@
 """DiT from its files: against diffusers' network and pipeline, and the original names, on random weights."""
 
 import json
+import shutil
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pipelines
 import pytest
-from conftest import Lazy, assert_close
+from conftest import Lazy, assert_close, normal
 
 import jaxflow
-from jaxflow import guidance, sampling, times
+from jaxflow import guidance, paths, sampling, times
 from jaxflow.nn.dit import published
 from jaxflow.pretrained import dit, tensors
 
@@ -144,6 +145,36 @@ def test_every_tensor_of_the_published_size_is_read(monkeypatch):
 def test_another_pipeline_is_rejected(tmp_path):
     (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "FluxPipeline"}))
     with pytest.raises(
-        ValueError, match="is a pipeline 'FluxPipeline': must be one of DiTPipeline, StableDiffusionPipeline"
+        ValueError, match="is a pipeline 'FluxPipeline': must be one of DiTPipeline, SiTPipeline, Stable"
     ):
         jaxflow.load(tmp_path)
+
+
+def test_sit_has_the_network_at_the_time_itself_and_predicts_the_velocity(pipeline, tmp_path):
+    """From data to noise as here; its pipeline is laid out as that of DiT, without a scheduler."""
+    theirs, folder = pipeline
+    shutil.copytree(folder, tmp_path / "sit")
+    shutil.rmtree(tmp_path / "sit" / "scheduler")
+    (tmp_path / "sit" / "model_index.json").write_text('{"_class_name": "SiTPipeline"}')
+    model = jaxflow.load(tmp_path / "sit")
+    assert (model.path, model.prediction) == (paths.Linear(), "velocity")
+    x, t, y = normal(2, 8, 8, 4), jnp.array([0.2, 0.9]), jnp.array([3, 1000])
+    of_torch = [torch.from_numpy(np.array(part)) for part in (x.transpose(0, 3, 1, 2), t, y)]
+    with torch.no_grad():
+        expected = theirs.transformer(of_torch[0], timestep=of_torch[1], class_labels=of_torch[2]).sample[
+            :, :4
+        ]
+    expected = expected.permute(0, 2, 3, 1).numpy()
+    largest = np.abs(expected).max()
+    assert_close(jax.jit(model.field)(x, t, y) / largest, expected / largest, 1e-4)
+
+
+def test_three_of_four_channels_are_guided_on_request(pipeline):
+    """As in the original code: the fourth is that of the conditional model."""
+    model = jaxflow.load(pipeline[1])
+    x, t, y = normal(1, 8, 8, 4), jnp.array([0.3]), jnp.array([1])
+    field = lambda rule, w: jax.jit(rule(model.field, y, model.null, w))(x, t)  # noqa: E731
+    three, every = field(guidance.on_channels(3), 4.0), field(guidance.classifier_free, 4.0)
+    assert_close(three[..., :3], every[..., :3], 1e-5)
+    assert_close(three[..., 3], field(guidance.classifier_free, 1.0)[..., 3], 1e-4)
+    assert model.sample(0, [1], w=2.0, rule="three_channels", steps=1).shape == (1, 16, 16, 3)
