@@ -10,6 +10,8 @@ torch, diffusers, transformers = Lazy("torch"), Lazy("diffusers"), Lazy("transfo
 
 SIDE = 8
 """Of the latents."""
+NARROW = {"hidden_size": 12, "num_attention_heads": 2}
+"""Two of these CLIPs are narrower than T5."""
 UNET = {
     "sample_size": SIDE,
     "block_out_channels": (8, 16),
@@ -40,9 +42,17 @@ MMDIT = {
     "pooled_projection_dim": 2 * clip_folder.TEXT["projection_dim"],
     "pos_embed_max_size": 6,
 }
+FLUX = {
+    "in_channels": 64,
+    "num_layers": 2,
+    "num_single_layers": 2,
+    "attention_head_dim": 16,
+    "num_attention_heads": 2,
+    "joint_attention_dim": t5_folder.T5["d_model"],
+    "pooled_projection_dim": NARROW["hidden_size"],
+    "axes_dims_rope": (4, 6, 6),
+}
 VAE = {"down_block_types": ["DownEncoderBlock2D"] * 2, "up_block_types": ["UpDecoderBlock2D"] * 2}
-NARROW = {"hidden_size": 12, "num_attention_heads": 2}
-"""Two of these CLIPs are narrower than T5."""
 
 
 def autoencoder(channels=4, **options):
@@ -125,6 +135,23 @@ def stable_diffusion_3(folder, *, with_t5=True, **options):
     )
 
 
+def flux(folder, **options):
+    """A FluxPipeline."""
+    first = texts(folder, "CLIPTextModel", NARROW)
+    second = t5_folder.write(folder / "t5", feed_forward_proj="gated-gelu")
+    return _saved(
+        folder,
+        diffusers.FluxPipeline(
+            vae=autoencoder(16, scaling_factor=0.3611, shift_factor=0.1159),
+            transformer=clip_folder.disturbed(diffusers.FluxTransformer2DModel(**FLUX | options)),
+            scheduler=diffusers.FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True),
+            text_encoder_2=second,
+            tokenizer_2=transformers.T5Tokenizer.from_pretrained(folder / "t5"),
+            **first,
+        ),
+    )
+
+
 def dit(folder):
     """A DiTPipeline, with the names of the first classes."""
     torch.manual_seed(0)
@@ -157,7 +184,7 @@ def _saved(folder, pipeline):
     place = folder / "pipeline"
     pipeline.save_pretrained(place)
     for name, kind in (("tokenizer", "stable_diffusion_1"), ("tokenizer_2", "stable_diffusion_xl_2")):
-        if (place / name).is_dir():
+        if (place / name / "vocab.json").is_file():
             clip_folder.write_tokenizer(place / name, kind)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline, place

@@ -22,11 +22,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from jaxflow.nn.attention import Attention, Heads, attend, project_heads
+from jaxflow.nn.attention import Attention, Heads, Rotation, attend, project_heads
 from jaxflow.nn.attributes import Dtype
 from jaxflow.nn.dense import Dense
 from jaxflow.nn.depthwise import DepthwiseConvolution
-from jaxflow.nn.embeddings import rotate
 
 Tokens = Float[Array, "b n c"]
 Embedding = Float[Array, "b d"]
@@ -86,7 +85,7 @@ class DiTBlock(linen.Module):
         dropout: dropout rate in the MLP.
         qk_norm: whether queries and keys are normalised.
         grid: rows and columns of the tokens.
-        rotary: whether queries and keys have rotary position embeddings.
+        turn: rotates queries and keys of the image by their positions; None for none.
         depthwise: whether the block starts with a depthwise convolution over neighbouring tokens.
         dtype: compute type.
         implementation: that of `attention.attend`.
@@ -98,7 +97,7 @@ class DiTBlock(linen.Module):
     dropout: float = 0.0
     qk_norm: bool = False
     grid: tuple[int, int] = (0, 0)
-    rotary: bool = False
+    turn: Rotation | None = None
     depthwise: bool = False
     dtype: Dtype = "float32"
     implementation: str = "auto"
@@ -118,10 +117,9 @@ class DiTBlock(linen.Module):
         attention = partial(
             Attention, self.heads, self.qk_norm, dtype=self.dtype, implementation=self.implementation
         )
-        turn = partial(_rotate, self.grid) if self.rotary else None
         if self.depthwise:
             x = DepthwiseConvolution(self.grid, name="depthwise")(x)
-        x = _add(x, gate1, attention(name="attention")(modulate(x, shift1, scale1), rotate=turn))
+        x = _add(x, gate1, attention(name="attention")(modulate(x, shift1, scale1), rotate=self.turn))
         if others is not None:
             norm = linen.LayerNorm(dtype=jnp.float32, name="cross_norm")
             queries = norm(x.astype(jnp.float32)).astype(x.dtype)
@@ -145,7 +143,7 @@ class MMDiTBlock(linen.Module):
     dropout: float = 0.0
     qk_norm: bool = False
     grid: tuple[int, int] = (0, 0)
-    rotary: bool = False
+    turn: Rotation | None = None
     depthwise: bool = False
     dtype: Dtype = "float32"
     implementation: str = "auto"
@@ -164,8 +162,8 @@ class MMDiTBlock(linen.Module):
             x = DepthwiseConvolution(self.grid, name="depthwise")(x)
         own, other = modulate(x, *image[:2]), modulate(others, *text[:2])
         query, key, value = self._project("image", own)
-        if self.rotary:
-            query, key = _rotate(self.grid, query), _rotate(self.grid, key)
+        if self.turn is not None:
+            query, key = self.turn(query), self.turn(key)
         text_query, text_key, text_value = self._project("text", other, queries=not self.last)
         if mask is not None:
             mask = jnp.concatenate([jnp.ones(x.shape[:2], bool), mask], axis=1)
@@ -185,8 +183,7 @@ class MMDiTBlock(linen.Module):
                 implementation=self.implementation,
                 name="attention",
             )
-            turn = partial(_rotate, self.grid) if self.rotary else None
-            x = _add(x, gate, attention(modulate(x, shift, scale), rotate=turn))
+            x = _add(x, gate, attention(modulate(x, shift, scale), rotate=self.turn))
         x = self._finish("image", x, mixed[:, :n], image[2:6])
         return x, others if self.last else self._finish("text", others, mixed[:, n:], text[2:])
 
@@ -203,10 +200,6 @@ class MMDiTBlock(linen.Module):
         x = _add(x, gate1, out(mixed))
         mlp = MLP(self.mlp_ratio, self.dropout, self.train, self.dtype, name=f"{stream}_mlp")
         return _add(x, gate2, mlp(modulate(x, shift2, scale2)))
-
-
-def _rotate(grid: tuple[int, int], x: Heads) -> Heads:
-    return rotate(x, *grid)
 
 
 def _add(x: Tokens, gate: Part, change: Tokens) -> Tokens:

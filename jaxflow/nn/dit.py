@@ -20,7 +20,7 @@ from jaxflow.nn.attention import Implementation
 from jaxflow.nn.attributes import Depth, Dtype, HeadCount, Patch, Rate, Ratio, TimeFeatures, Width, check
 from jaxflow.nn.conditioning import Encoded
 from jaxflow.nn.dense import Dense
-from jaxflow.nn.embeddings import TimeEmbedding, grid_positions
+from jaxflow.nn.embeddings import TimeEmbedding, grid_positions, rotate
 from jaxflow.nn.patches import from_patches, to_patches
 from jaxflow.typing import Condition, Time
 
@@ -136,7 +136,7 @@ class DiT(linen.Module):
             dropout=self.dropout,
             qk_norm=self.qk_norm,
             grid=grid,
-            rotary=self.positions == "rotary",
+            turn=partial(rotate, height=grid[0], width=grid[1]) if self.positions == "rotary" else None,
             depthwise=self.depthwise,
             dtype=self.dtype,
             implementation=self.attention_implementation,

@@ -58,6 +58,25 @@ def rotate(x: Float[Array, "b n heads d"], height: int, width: int) -> Float[Arr
     return turned.astype(x.dtype)
 
 
+def rotate_pairs(
+    x: Float[Array, "b n heads d"], height: int, width: int, axes: tuple[int, int, int]
+) -> Float[Array, "b n heads d"]:
+    """Rotary position embedding of FLUX: neighbouring channels form pairs, and each axis has its own.
+
+    The first axes[0] channels belong to an axis of length one, and are not rotated; the next axes[1] to the
+    rows, the last axes[2] to the columns, with geometric frequencies from 1 down to 1 / 10,000.
+
+    Source: Su et al. 2104.09864, section 3.4.2.
+    """
+    parts = [_angles(axis, d // 2, 1e4) for axis, d in zip(_grid(height, width), axes[1:], strict=True)]
+    angles = jnp.concatenate([jnp.zeros((height * width, axes[0] // 2), jnp.float32), *parts], axis=-1)
+    cos, sin = (f(angles)[None, :, None] for f in (jnp.cos, jnp.sin))
+    pairs = x.astype(jnp.float32).reshape(*x.shape[:-1], -1, 2)
+    first, second = pairs[..., 0], pairs[..., 1]
+    turned = jnp.stack([first * cos - second * sin, first * sin + second * cos], axis=-1)
+    return turned.reshape(x.shape).astype(x.dtype)
+
+
 class TimeEmbedding(linen.Module):
     """Embedding of t in [0, 1]: sinusoids, then a two-layer MLP. Computed in float32.
 

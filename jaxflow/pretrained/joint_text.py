@@ -45,8 +45,8 @@ def load(folder: Folder, dtype: Dtype = "float32") -> TextEncoder:
         case "StableDiffusion3Pipeline":
             has_t5 = (Path(folder) / "text_encoder_3").is_dir()  # without it, less memory
             last = _t5(folder, "text_encoder_3", SD3_LENGTH, dtype) if has_t5 else None
-            config = Path(folder) / "transformer" / "config.json"
-            width = count(config, read_json(config), "joint_attention_dim")
+            place = Path(folder) / "transformer" / "config.json"
+            width = count(place, read_json(place), "joint_attention_dim")
             return TwoCLIPsAndT5(*_two(folder, dtype), last, width)
         case "FluxPipeline":
             return CLIPAndT5(

@@ -5,6 +5,7 @@ SiTPipeline                 SiT, which diffusers lacks: laid out in the same way
 StableDiffusionPipeline     Stable Diffusion 1 and 2: prompts; null is the empty one
 StableDiffusionXLPipeline   Stable Diffusion XL
 StableDiffusion3Pipeline    Stable Diffusion 3 and 3.5
+FluxPipeline                FLUX.1
 """
 
 from collections import Counter
@@ -21,11 +22,13 @@ from jaxflow.data.codecs import Classes, Codec
 from jaxflow.fields import Apply
 from jaxflow.nn.attributes import Dtype
 from jaxflow.nn.embeddings import sinusoidal
-from jaxflow.pretrained import autoencoders, dit, schedulers, sd3, stable_unet
+from jaxflow.nn.flux import PATCH
+from jaxflow.pretrained import autoencoders, dit, flux, schedulers, sd3, stable_unet
 from jaxflow.pretrained.adapter_files import NameOf
 from jaxflow.pretrained.folders import count, read_json
 from jaxflow.pretrained.tensors import find_tensors
 from jaxflow.ranges import quoted
+from jaxflow.runs import limits
 from jaxflow.runs.frozen_text import FrozenText
 from jaxflow.runs.model import Model
 from jaxflow.spaces import Latents
@@ -49,7 +52,7 @@ def load(folder: Path, dtype: Dtype = "float32", size: tuple[int, int] | None = 
             size.
     """
     parts = KINDS[kind(folder)](folder, read_json(folder / INDEX), dtype)
-    space = space_of(folder, parts.file)
+    space = space_of(folder, parts.file, parts.side)
 
     def schedule(event_shape: tuple[int, ...]) -> schedulers.Schedule:
         if parts.schedule is not None:
@@ -93,6 +96,8 @@ class Parts(NamedTuple):
     """Side of a token in latents."""
     schedule: schedulers.Schedule | None = None
     """Of pipelines without a scheduler."""
+    side: int | None = None
+    """Of the latents, where the network's file has none."""
 
 
 def of_dit(folder: Path, index: dict[str, Any], dtype: Dtype) -> Parts:
@@ -146,12 +151,20 @@ def of_stable_diffusion_3(folder: Path, index: dict[str, Any], dtype: Dtype) -> 
     return Parts(file, _apply(network), params, _codec(folder, dtype), network.patch)
 
 
+def of_flux(folder: Path, index: dict[str, Any], dtype: Dtype) -> Parts:
+    """Of a FluxPipeline, whose patches are the channels of its input."""
+    file = folder / "transformer" / "config.json"
+    network, params = flux.read(find_tensors(file.parent), file, read_json(file), dtype)
+    return Parts(file, _apply(network), params, _codec(folder, dtype), PATCH, side=128)
+
+
 KINDS = {
     "DiTPipeline": of_dit,
     "SiTPipeline": of_sit,
     "StableDiffusionPipeline": of_stable_diffusion,
     "StableDiffusionXLPipeline": of_stable_diffusion_xl,
     "StableDiffusion3Pipeline": of_stable_diffusion_3,
+    "FluxPipeline": of_flux,
 }
 """By the class in the index."""
 
@@ -166,14 +179,18 @@ def _codec(folder: Path, dtype: Dtype) -> FrozenText:
     return codec
 
 
-def space_of(folder: Path, file: Path) -> Latents:
+def space_of(folder: Path, file: Path, default: int | None) -> Latents:
     """The latents of the pipeline's autoencoder, scaled as published, of the size in the network's file.
 
     Raises:
         ValueError: a configuration has no scale, or no size.
     """
-    autoencoder = autoencoders.load(folder)
-    pixels = count(file, read_json(file), "sample_size") * autoencoder.network.factor
+    autoencoder, side = autoencoders.load(folder), count(file, read_json(file), "sample_size", default)
+    pixels = side * autoencoder.network.factor
+    if pixels > limits.LARGEST_SIDE:
+        raise ValueError(
+            f"{file}: sample_size = {side}: images of more than {limits.LARGEST_SIDE} pixels a side"
+        )
     return Latents.as_published((pixels, pixels, autoencoder.network.image_channels), autoencoder)
 
 
@@ -184,6 +201,8 @@ def names_of_tensors(folder: Path) -> tuple[NameOf, str]:
         return stable_unet.name_of, "unet"
     if found in ("DiTPipeline", "SiTPipeline"):
         return dit.name_of(find_tensors(folder / "transformer")), "transformer"
+    if found == "FluxPipeline":
+        return flux.name_of, "transformer"
     depth = count(*_config(folder / "transformer"), "num_layers")
     return partial(sd3.name_of, last=f"transformer_blocks.{depth - 1}.attn."), "transformer"
 

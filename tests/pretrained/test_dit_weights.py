@@ -143,9 +143,9 @@ def test_every_tensor_of_the_published_size_is_read(monkeypatch):
 
 
 def test_another_pipeline_is_rejected(tmp_path):
-    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "FluxPipeline"}))
+    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "Flux2Pipeline"}))
     with pytest.raises(
-        ValueError, match="is a pipeline 'FluxPipeline': must be one of DiTPipeline, SiTPipeline, Stable"
+        ValueError, match="is a pipeline 'Flux2Pipeline': must be one of DiTPipeline, SiTPipeline, Stable"
     ):
         jaxflow.load(tmp_path)
 
