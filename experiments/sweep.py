@@ -6,9 +6,9 @@ All settings start from the same noise and get the figures of `experiments/repor
 those of `jaxflow/runs/rules.py`: `autoguidance` needs --worse, a less trained run on the same data;
 `classifier` first trains its classifier of noisy images. With a --sigma other than 0 the SDE is sampled.
 
-Writes sweep.json, all settings, and sweep.png, curves over w; prints the command that samples the best. Of a
-model of prompts, or a published one, sweep.png has the images instead: a panel per rule, in each a row per
---prompt or --labels and a column per w and sigma.
+Writes sweep.json, all settings, and sweep.png, curves over w; prints the command that samples the best. With
+--prompt or --labels, which models of prompts and published ones need, sweep.png has images instead: a panel
+per rule, in each a row per prompt or label and a column per w and sigma.
 """
 
 import math
@@ -31,7 +31,7 @@ from jaxflow.data.codecs import Classes
 from jaxflow.devices import processes
 from jaxflow.places import Place, place
 from jaxflow.runs import folder, limits
-from jaxflow.runs.requests import ClassOrPrompt, Request, request
+from jaxflow.runs.requests import Request, request
 from jaxflow.runs.rules import RULES
 from jaxflow.runs.sampler import Sampler
 
@@ -51,7 +51,7 @@ class Arguments:
     prompt: tuple[str, ...] = ()
     """Prompts, for a model of prompts."""
     labels: tuple[str, ...] = ()
-    """Classes by name or number, for a published model of classes."""
+    """Classes by name or number; then, as for prompts, images are drawn and no figures measured."""
     w: tuple[float, ...] = (1.0, 1.25, 1.5, 2.0, 3.0, 5.0, 8.0, 12.0)
     """Guidance scales."""
     sigma: tuple[float, ...] = (0.0,)
@@ -82,25 +82,20 @@ def main(argv: list[str] | None = None) -> None:
         said, names = shown_of(arguments, opened), rules_of(arguments, opened)
         for name in names:
             opened.check(arguments.sampler, name, max(arguments.sigma), arguments.w)
-        if said:
-            out = folder.results(model) if arguments.out is None else place(arguments.out, "out")
-            wanted = request(opened.model.codec, said)
-            each = len(names) * math.prod(opened.model.space.image_shape)
-            limits.check_images(each, rows=len(said), w=len(arguments.w), sigma=len(arguments.sigma))
-            check_page(len(said), len(arguments.w) * len(arguments.sigma), len(names))
-            opened = opened.read()
-            folder.make(out)
+        out = folder.results(model) if arguments.out is None else place(arguments.out, "out")
     if said:
-        panels = {name: sampled(arguments, opened, name, wanted) for name in names}
-        if processes.is_first():
-            draw(out / "sweep.png", panels, said, arguments)
-        return
+        draw(arguments, opened, names, said, out)
+    else:
+        compare(arguments, opened, names, out)
+
+
+def compare(arguments: Arguments, opened: Opened, names: Sequence[str], out: Place) -> None:
+    """Measure the images of each rule."""
     with refusing():
         classes = len(opened.model.classes)
         check_images(arguments, opened)
         real = quality.read(opened.split, held_out=opened.run.experiment.hold_out > 0)
         labels = quality.labels_of(real, classes, arguments.per_label)
-        out = folder.results(model) if arguments.out is None else place(arguments.out, "out")
         opened = opened.read()
         folder.make(out)
 
@@ -120,8 +115,34 @@ def main(argv: list[str] | None = None) -> None:
         write(out, rows, measure, labels, arguments, opened)
 
 
-def shown_of(arguments: Arguments, opened: Opened) -> tuple[ClassOrPrompt, ...]:
-    """The rows of a page of pictures; none if figures are measured instead.
+def draw(
+    arguments: Arguments, opened: Opened, names: Sequence[str], said: Sequence[int | str], out: Place
+) -> None:
+    """Draw the page of images: a panel per rule, a row per class or prompt, a column per w and sigma."""
+    columns = len(arguments.w) * len(arguments.sigma)
+    with refusing():
+        wanted = request(opened.model.codec, said)
+        each = len(names) * math.prod(opened.model.space.image_shape)
+        limits.check_images(each, rows=len(said), w=len(arguments.w), sigma=len(arguments.sigma))
+        check_page(len(said), columns, len(names))
+        opened = opened.read()
+        folder.make(out)
+    scales = ", ".join(scale_name(w) for w in arguments.w)
+    panels = {}
+    for name in names:
+        images = np.moveaxis(sampled(arguments, opened, name, wanted), 2, 0)
+        panels[f"{name}\nw = {scales}"] = images.reshape(len(said) * columns, *images.shape[3:])
+    if processes.is_first():
+        grid(
+            panels,
+            [row if isinstance(row, str) else opened.model.classes[row] for row in said],
+            out / "sweep.png",
+        )
+        print(out / "sweep.png")
+
+
+def shown_of(arguments: Arguments, opened: Opened) -> tuple[int | str, ...]:
+    """The rows of a page of images; none if figures are measured instead.
 
     Raises:
         ValueError: there is nothing to draw, or the option for it is another.
@@ -136,8 +157,6 @@ def shown_of(arguments: Arguments, opened: Opened) -> tuple[ClassOrPrompt, ...]:
         raise ValueError(
             "labels is missing: give --labels; `experiments.sample --describe` lists the classes"
         )
-    if opened.trained is not None and arguments.labels:
-        raise ValueError("labels has no effect: figures are measured on all classes of a run")
     return tuple(opened.class_of(f"labels[{i}]", one) for i, one in enumerate(arguments.labels))
 
 
@@ -146,20 +165,6 @@ def sampled(arguments: Arguments, opened: Opened, rule: str, wanted: Request) ->
     log_prob = opened.classifier(rule, arguments.seed)
     generate = opened.generator(arguments.sampler, rule, max(arguments.sigma), log_prob)
     return generate.sweep(wanted, arguments.w, arguments.sigma, seed=arguments.seed, chunk=arguments.chunk)
-
-
-def draw(file: Place, panels: dict[str, Swept], said: Sequence[ClassOrPrompt], arguments: Arguments) -> None:
-    """The page of pictures."""
-    in_rows = {
-        name: np.moveaxis(images, 2, 0).reshape(-1, *images.shape[3:]) for name, images in panels.items()
-    }
-    scales = ", ".join(scale_name(w) for w in arguments.w)
-    grid(
-        {f"{name}\nw = {scales}": images for name, images in in_rows.items()},
-        [str(one) for one in said],
-        file,
-    )
-    print(file)
 
 
 def check(arguments: Arguments) -> None:

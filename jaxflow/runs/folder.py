@@ -42,6 +42,7 @@ from jaxflow.runs.configuration import Autoencoding, Experiment, FineTuning, dif
 from jaxflow.runs.fine_tuning import FineTuningRun
 from jaxflow.runs.limits import blocks_of
 from jaxflow.runs.model import Model
+from jaxflow.runs.pipelines import INDEX
 from jaxflow.runs.run import Run
 from jaxflow.spaces import Autoencoder, Latents
 from jaxflow.training.checkpoint import Checkpoints
@@ -95,7 +96,7 @@ def load(
 
 def is_published(place: Place) -> bool:
     """Whether the folder is a pipeline of diffusers."""
-    return isinstance(place, Path) and (place / published.INDEX).is_file()
+    return isinstance(place, Path) and (place / INDEX).is_file()
 
 
 def adapted(place: Place, model: Model, adapters: Mapping[str, float]) -> Model:
