@@ -89,3 +89,17 @@ def test_a_silenced_process_reports_nothing(monkeypatch, capsys):
     progress.silence()
     train()
     assert capsys.readouterr().err == ""
+
+
+def test_the_steps_of_a_compiled_loop_are_those_of_its_times(monkeypatch, columns):
+    """A solver may evaluate within a step and at its end; going back is the next block of images."""
+    monkeypatch.setattr("sys.stderr", Terminal())
+    steps = progress.Steps([0.0, 0.25, 0.5, 0.75, 1.0])
+    seen = []
+    with steps.shown("sample", blocks=2, visible=True):
+        for t in (0.0, 0.125, 0.25, 0.25, 0.5, 0.75, 1.0, 0.0, 0.25, 0.5, 0.75):
+            steps.at(t)
+            seen.append(steps._bar.done)
+    assert seen == [0, 0, 1, 1, 2, 3, 3, 4, 5, 6, 7]
+    assert "/8 [" in sys.stderr.getvalue()
+    steps.at(0.5)  # late: nobody looks

@@ -206,13 +206,12 @@ def write(folder: Path, name: str) -> None:
 
 def write_weights(place: Path, shapes: dict[str, tuple[int, ...]]) -> None:
     """Random numbers of 16 bits in files of at most `SHARD` bytes, with an index."""
-    from ml_dtypes import bfloat16
     from safetensors.numpy import save_file
 
     rng, size = np.random.default_rng(0), 0
     written: dict[str, str] = {}
     shard: dict[str, np.ndarray] = {}
-    noise = (0.02 * rng.standard_normal(2**20, np.float32)).astype(bfloat16)
+    noise = (0.02 * rng.standard_normal(2**20, np.float32)).astype(jnp.bfloat16)
     last = [*shapes][-1]
     for key, shape in shapes.items():
         first = re.sub(

@@ -12,7 +12,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxflow.nn.attributes import Dtype
 from jaxflow.nn.clip_text import ACTIVATIONS, CLIPText
 from jaxflow.pretrained import vocabularies
 from jaxflow.pretrained.folders import Folder, locate, read_json
@@ -65,7 +64,7 @@ def load(
     subfolder: str | None = None,
     skip: int = 0,
     final_norm: bool = True,
-    dtype: Dtype = "float32",
+    dtype: str = "float32",
 ) -> PretrainedText:
     """Read a text encoder and its tokenizer.
 

@@ -12,7 +12,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxflow.nn.attributes import Dtype
 from jaxflow.nn.t5 import FEED_FORWARDS, T5Encoder
 from jaxflow.pretrained import vocabularies
 from jaxflow.pretrained.folders import Folder, locate, read_json
@@ -60,7 +59,7 @@ def load(
     *,
     subfolder: str | None = None,
     attend_padding: bool = False,
-    dtype: Dtype = "float32",
+    dtype: str = "float32",
 ) -> PretrainedText:
     """Read an encoder and its tokenizer; its embeddings have no `pooled` and no `projected`.
 

@@ -27,7 +27,6 @@ import numpy as np
 from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
 
-from jaxflow.nn.attributes import Dtype
 from jaxflow.pretrained.folders import read_json
 from jaxflow.ranges import quoted
 
@@ -159,7 +158,7 @@ def read_params(
     shapes: Any,
     name: Callable[[tuple[str, ...]], Name],
     blocks: str,
-    dtype: Dtype = "float32",
+    dtype: str = "float32",
 ) -> Any:
     """The parameters of a module, on the default device.
 

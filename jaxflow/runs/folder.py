@@ -326,6 +326,8 @@ def _opened(directory: Place, classes: Iterable[type]) -> Run | AutoencoderRun |
         )
     try:
         fields = json.loads(config.read_text())
+        if "_class_name" in fields:
+            raise ValueError(f"it is one model of a pipeline: name the folder with {INDEX}")
         if fields.pop("sha256") != _hash(fields):
             raise ValueError("its SHA-256 is not that of its content")
     except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:

@@ -23,7 +23,9 @@ pytestmark = [pytest.mark.usefixtures("standard_promotion"), pytest.mark.require
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     """A small Stable Diffusion for images of 16 x 16."""
-    return pipelines.stable_diffusion(tmp_path_factory.mktemp("sd"), attention_head_dim=2)[1]
+    one = {"down_block_types": ("CrossAttnDownBlock2D",), "up_block_types": ("CrossAttnUpBlock2D",)}
+    options = {"block_out_channels": (8,), "attention_head_dim": 2} | one
+    return pipelines.stable_diffusion(tmp_path_factory.mktemp("sd"), **options)[1]
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +86,8 @@ def test_all_rules_are_swept_on_one_page(place, tmp_path, capsys):
     """But the classifier's, for which there are no classes."""
     rules = [name for name in RULES if name != "classifier"]
     options = ["--prompt", "the cat", "--w", "1", "3", "--steps", "2", "--worse", str(place)]
-    sweep.main([str(place), "--rules", *rules, *options, "--chunk", "2", "--out", str(tmp_path)])
+    common = ["--parallel", "jit", "--chunk", "2", "--out", str(tmp_path)]
+    sweep.main([str(place), "--rules", *rules, *options, *common])
     page = np.asarray(Image.open(tmp_path / "sweep.png"))
     assert page.ndim == 3
     assert page.std() > 1
@@ -115,7 +118,7 @@ def test_classes_of_a_published_model_are_chosen_by_name(dit_place, tmp_path, ca
     sample.main([str(dit_place), "--labels", "tench", "2", *common])
     with np.load(tmp_path / "w=5.npz") as arrays:
         assert arrays["labels"].tolist() == [0, 2]
-    sweep.main([str(dit_place), "--labels", "tench", "--rules", "zero_star", "--w", "2", *common])
+    sweep.main([str(dit_place), "--labels", "tench", "--rules", "three_channels", "--w", "2", *common])
     sample.main([str(dit_place), "--describe"])
     assert "0  tench" in capsys.readouterr().out
 

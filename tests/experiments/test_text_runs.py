@@ -17,9 +17,10 @@ from experiments.presets import shapes
 from jaxflow import nn
 from jaxflow.data.codecs import Captions
 from jaxflow.pretrained import t5
+from jaxflow.pretrained.joint_text import T5_LENGTH
 from jaxflow.pretrained.text import PretrainedText
 from jaxflow.runs.folder import open_run
-from jaxflow.runs.frozen_text import T5_LENGTH, FrozenText
+from jaxflow.runs.frozen_text import FrozenText
 from jaxflow.shapes import builder as data
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("standard_promotion")]
@@ -219,7 +220,7 @@ def test_the_kind_of_an_encoder_is_that_of_its_configuration(tmp_path, monkeypat
     (tmp_path / place).mkdir(exist_ok=True)
     config = tmp_path / place / "config.json"
     made, asked = object.__new__(PretrainedText), []
-    monkeypatch.setattr(t5, "load", lambda *arguments: asked.append(arguments) or made)
+    monkeypatch.setattr(t5, "load", lambda *arguments, **_: asked.append(arguments) or made)
     config.write_text('{"model_type": "t5"}')
     assert FrozenText(str(tmp_path)).encoder is made
     assert asked == [(str(tmp_path), T5_LENGTH)]

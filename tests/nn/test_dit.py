@@ -170,6 +170,41 @@ def test_a_joint_transformer_of_one_block_is_not_scanned():
     assert_close(*outs, 1e-6)
 
 
+def test_the_first_blocks_of_a_joint_transformer_may_have_a_second_attention():
+    """Scanned, they are a loop of their own; the last block may be one of them."""
+    shapes = lambda **options: jax.eval_shape(  # noqa: E731
+        small(joint_attention=True, depth=4, **options).init, KEY, X, T, TEXT
+    )["params"]
+    dual = {f"block_{i}" for i in range(4) if "attention" in shapes(dual_blocks=2)[f"block_{i}"]}
+    assert dual == {"block_0", "block_1"}
+    assert "attention" in shapes(dual_blocks=4)["block_3"]
+    looped = shapes(dual_blocks=2, scan=True)
+    assert "attention" in looped["dual_blocks"]
+    assert "attention" not in looped["blocks"]
+    counts = [sum(leaf.size for leaf in jax.tree.leaves(one)) for one in (looped, shapes(dual_blocks=2))]
+    assert counts[0] == counts[1]
+
+
+def test_an_image_takes_its_positions_from_the_centre_of_the_table():
+    """Of 8 x 8; an image of 4 x 8 patches has its middle rows, so that moving the table moves the image."""
+    network = small(positions="learned", position_grid=8, patch=1, depth=1)
+    x = normal(2, 4, 8, 3)
+    params = random_params(network, x, T, TEXT)
+    assert params["position_embedding"].shape == (1, 64, network.width)
+    apply = jax.jit(network.apply)
+    table = params["position_embedding"].reshape(8, 8, -1)
+    outside = table.at[:2].set(7.0).at[6:].set(-7.0)
+    again = params | {"position_embedding": outside.reshape(1, 64, -1)}
+    assert_close(apply({"params": again}, x, T, TEXT), apply({"params": params}, x, T, TEXT), 0)
+    inside = params | {"position_embedding": table.at[2].set(7.0).reshape(1, 64, -1)}
+    assert (
+        float(jnp.abs(apply({"params": inside}, x, T, TEXT) - apply({"params": params}, x, T, TEXT)).max())
+        > 0.1
+    )
+    with pytest.raises(ValueError, match="image of 9 x 8 patches: the table has positions for 8 x 8"):
+        jax.eval_shape(network.apply, {"params": params}, normal(2, 9, 8, 3), T, TEXT)
+
+
 @pytest.mark.parametrize("text", ["cross_attention", "joint_attention"])
 def test_bfloat16_is_close_to_float32_and_keeps_its_parameters(text):
     plain = small(**{text: True}, depth=1 if text == "cross_attention" else 2)

@@ -150,6 +150,13 @@ def test_another_pipeline_is_rejected(tmp_path):
         jaxflow.load(tmp_path)
 
 
+def test_one_model_of_a_pipeline_is_named(pipeline):
+    with pytest.raises(
+        ValueError, match=r"it is one model of a pipeline: name the folder with model_index\.json"
+    ):
+        jaxflow.load(pipeline[1] / "transformer")
+
+
 def test_sit_has_the_network_at_the_time_itself_and_predicts_the_velocity(pipeline, tmp_path):
     """From data to noise as here; its pipeline is laid out as that of DiT, without a scheduler."""
     theirs, folder = pipeline

@@ -26,7 +26,7 @@ def preset(name) -> Experiment:
 
 def test_there_are_the_presets():
     pixels = {"digits", "folder", "mnist", "shapes", "shapes_dit"}
-    assert set(presets.names()) == pixels | LATENT | {"autoencoder"}
+    assert set(presets.names()) == pixels | LATENT | {"autoencoder", "fine_tune"}
 
 
 @pytest.mark.parametrize("name", sorted(LATENT))

@@ -31,7 +31,7 @@ MODEL = Model(toward_grey, {"w": jnp.ones(())}, paths.Linear(), "velocity", Clas
 def test_a_variation_keeps_what_its_strength_leaves():
     """The data of the model are 0: all that is left of the picture is multiplied by 1 - t in the end."""
     images = MODEL.sample(0, [0, 1], edit=edit(SPACE, PICTURE, strength=0.5), solver="euler", steps=4)
-    assert np.all(images == 128)
+    assert np.all(np.abs(images.astype(int) - 128) <= 1)
     almost = MODEL.sample(0, [0], edit=edit(SPACE, PICTURE, strength=1e-6), solver="euler", steps=1)
     assert almost.shape == (1, 4, 6, 1)
 
@@ -40,7 +40,7 @@ def test_a_variation_keeps_what_its_strength_leaves():
 def test_what_is_masked_is_drawn_anew_and_the_rest_is_kept():
     completed = edit(SPACE, PICTURE, mask=MASK, repeats=2)
     images = MODEL.sample(0, [0, 1, None], w=3.0, edit=completed, solver="euler", steps=4)
-    assert np.all(images[:, MASK] == 128)
+    assert np.all(np.abs(images[:, MASK].astype(int) - 128) <= 1)
     assert np.array_equal(images[:, ~MASK], np.broadcast_to(PICTURE[~MASK], (3, 16, 1)))
 
 
