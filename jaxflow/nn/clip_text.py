@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxflow.nn.attributes import Count, Depth, HeadCount, Width
+from jaxflow.nn.in_turn import in_turn
 from jaxflow.nn.transformer import BiasedAttention
 
 
@@ -111,9 +112,10 @@ class CLIPText(linen.Module):
         mask = jnp.tril(jnp.ones((1, n, n), bool))
         tokens = x
         for i in range(self.depth):
-            x = CLIPBlock(
+            block = CLIPBlock(
                 self.heads, self.hidden, self.activation, self.epsilon, self.dtype, name=f"block_{i}"
-            )(x, mask)
+            )
+            x = in_turn(lambda block, x: block(x, mask), block, x, self.dtype)
             tokens = x if i < self.depth - self.skip else tokens
         norm = _norm(self.epsilon, "final_norm")
         pooled = jnp.take_along_axis(norm(x), self._end(ids)[:, None, None], axis=1)[:, 0]

@@ -21,6 +21,7 @@ from jaxflow.nn.attributes import Depth, Dtype, HeadCount, Patch, Rate, Ratio, T
 from jaxflow.nn.conditioning import Encoded
 from jaxflow.nn.dense import Dense
 from jaxflow.nn.embeddings import TimeEmbedding, grid_positions, rotate
+from jaxflow.nn.in_turn import in_turn
 from jaxflow.nn.patches import from_patches, to_patches
 from jaxflow.typing import Condition, Time
 
@@ -180,7 +181,7 @@ class DiT(linen.Module):
             )
             return body(block(name=name), x, None)[0]
         for i in numbers:
-            x = apply(block(name=f"block_{i}"), x)
+            x = in_turn(apply, block(name=f"block_{i}"), x, self.dtype)
         return x
 
 

@@ -16,6 +16,7 @@ from jaxflow.nn.attributes import Depth, Dtype, HeadCount, Width, check
 from jaxflow.nn.conditioning import PooledMLP, TokenSequence
 from jaxflow.nn.dense import Dense
 from jaxflow.nn.embeddings import TimeEmbedding, rotate_pairs
+from jaxflow.nn.in_turn import in_turn
 from jaxflow.nn.patches import from_channels, to_channels
 from jaxflow.typing import Time
 
@@ -67,10 +68,12 @@ class Flux(linen.Module):
             block = MMDiTBlock(
                 self.heads, RATIO, qk_norm=True, turn=turn, dtype=self.dtype, name=f"block_{i}"
             )
-            image, text = block(image, embedding, text, None)
+            call = lambda block, streams: block(streams[0], embedding, streams[1], None)  # noqa: E731
+            image, text = in_turn(call, block, (image, text), self.dtype)
         both = jnp.concatenate([image, text], axis=1)
         for i in range(self.single_depth):
-            both = SingleBlock(self.heads, turn, n, self.dtype, name=f"single_{i}")(both, embedding)
+            single = SingleBlock(self.heads, turn, n, self.dtype, name=f"single_{i}")
+            both = in_turn(lambda block, x: block(x, embedding), single, both, self.dtype)
         shift, scale = Modulation(2, self.width, name="final_modulation")(embedding)
         out = dense(d, name="final")(modulate(both[:, :n], shift, scale))
         return from_channels(out.reshape(patches.shape), PATCH).astype(x.dtype)

@@ -21,6 +21,7 @@ from jaxflow.nn.convolution import Convolution
 from jaxflow.nn.dense import Dense
 from jaxflow.nn.embeddings import TimeEmbedding
 from jaxflow.nn.image_blocks import Down, GroupNorm, Image, ResidualBlock, Up
+from jaxflow.nn.in_turn import in_turn
 from jaxflow.typing import Time
 
 Tokens = Float[Array, "b m d"]
@@ -133,7 +134,8 @@ class SpatialTransformer(linen.Module):
         h = GroupNorm(self.groups, name="norm")(x).reshape(b, rows * columns, c)
         h = Dense(c, dtype=self.dtype, name="proj_in")(h)
         for k in range(self.depth):
-            h = TransformerBlock(self.heads, self.dtype, name=f"block_{k}")(h, others)
+            block = TransformerBlock(self.heads, self.dtype, name=f"block_{k}")
+            h = in_turn(lambda block, h: block(h, others), block, h, self.dtype)
         return x + Dense(c, dtype=self.dtype, name="proj_out")(h).reshape(x.shape)
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxflow.nn.attributes import Count, Depth, HeadCount, Width
+from jaxflow.nn.in_turn import in_turn
 from jaxflow.nn.transformer import BiasedAttention
 
 FEED_FORWARDS = ("relu", "gated-gelu")
@@ -128,5 +129,5 @@ class T5Encoder(linen.Module):
                 self.dtype,
                 name=f"block_{i}",
             )
-            x = block(x, mask[:, None], bias)
+            x = in_turn(lambda block, x: block(x, mask[:, None], bias), block, x, self.dtype)
         return _norm(self.epsilon, "final_norm")(x)

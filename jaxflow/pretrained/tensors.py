@@ -182,11 +182,12 @@ def read_params(
     unused = sorted(key for key in tensors if key.startswith(blocks) and key not in keys)
     if unused:
         raise ValueError(f"{tensors[unused[0]]} has the tensor {unused[0]!r}, which the network lacks")
+    # One by one, so that never more than one tensor is in memory twice.
     arrays = [
-        _read(tensors[part.key], part, leaf.shape, _axes(path, leaf.ndim), jnp.dtype(dtype))
+        jax.device_put(_read(tensors[part.key], part, leaf.shape, _axes(path, leaf.ndim), jnp.dtype(dtype)))
         for part, path, (_, leaf) in zip(parts, paths, leaves, strict=True)
     ]
-    return jax.device_put(jax.tree.unflatten(tree, arrays))
+    return jax.tree.unflatten(tree, arrays)
 
 
 def convolution_of(tensors: Mapping[str, Path], key: str) -> tuple[int, int, int]:

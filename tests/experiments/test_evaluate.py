@@ -1,6 +1,7 @@
 """What `evaluate` and `sweep` check before they read or compile anything."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 
@@ -91,7 +92,8 @@ def test_settings_that_print_alike_with_six_digits_are_told_apart():
 
 def test_a_rule_given_twice_is_swept_once():
     arguments = sweep.Arguments(model="run", rules=("interval", "rescaled", "interval"))
-    assert sweep.rules_of(arguments, None) == ("interval", "rescaled")
+    model = SimpleNamespace(trained=None, worse=None)
+    assert sweep.rules_of(arguments, model) == ("interval", "rescaled")
 
 
 def test_the_columns_of_a_sweep_are_those_of_its_figures():
