@@ -5,12 +5,12 @@ The embeddings of a data set are computed once and cached in a folder; training 
 
 import warnings
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from jaxflow import nn
@@ -49,8 +49,10 @@ class FrozenText:
     @cached_property
     def null(self) -> nn.TokenSequence:
         """The empty caption."""
-        with jax.ensure_compile_time_eval():  # may be called during tracing
-            return self.encode("")
+        # May be called during tracing, of which another thread knows nothing. (Under `ensure_compile_time_eval`
+        # Flax would draw initial parameters, to compare their shapes.)
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(self.encode, "").result()
 
     def of(self, example: Mapping[str, Any]) -> nn.TokenSequence:
         """The condition y of an example of `with_embeddings`."""
