@@ -76,7 +76,8 @@ class PretrainedText:
         ids, mask = self.tokenizer(prompts, self.max_length)
         # By default, accelerators round the factors of float32 products to 8 or 11 bits.
         precision = "highest" if self.network.dtype == "float32" else "default"
-        with jax.default_matmul_precision(precision):
+        # With 16-bit parameters Flax's norms mix types.
+        with jax.default_matmul_precision(precision), jax.numpy_dtype_promotion("standard"):
             blocks = [self._block(ids[i : i + BLOCK], mask[i : i + BLOCK]) for i in range(0, len(ids), BLOCK)]
         features = jax.tree.map(lambda *parts: np.concatenate(parts), *blocks)
         return Embeddings(features.tokens, mask, features.pooled, features.projected)

@@ -49,7 +49,7 @@ class FrozenText:
     @cached_property
     def null(self) -> nn.TokenSequence:
         """The empty caption."""
-        # May be called during tracing, of which another thread knows nothing. (Under `ensure_compile_time_eval`
+        # May be called during tracing, of which another thread knows nothing. (Under compile-time evaluation
         # Flax would draw initial parameters, to compare their shapes.)
         with ThreadPoolExecutor(1) as thread:
             return thread.submit(self.encode, "").result()

@@ -135,7 +135,7 @@ def test_evaluation_reads_the_images_against_their_captions(trained, capsys):
         (sample, ("--prompt", "a" + " a" * 20), "must be at most 16 words"),
         (sample, ("--prompt", PROMPT, "--negative", "blurry"), "no caption has the word 'blurry'"),
         (evaluate, ("--captions", "0"), "captions = 0"),
-        (sweep, (), "captions, not classes"),
+        (sweep, (), "prompt is missing: the model has prompts"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(trained, capsys, script, arguments, says):

@@ -206,7 +206,6 @@ def test_a_prompt_does_not_depend_on_its_batch_and_compiles_once(tmp_path):
         assert_close(text.encode([prompts[i]]).tokens[0], found.tokens[i], 1e-5)
 
 
-@pytest.mark.usefixtures("standard_promotion")
 def test_bfloat16_is_close_to_float32(tmp_path):
     write(tmp_path, "CLIPTextModelWithProjection")
     rounded, exact = (encode_all(clip.load(tmp_path, dtype=dtype)) for dtype in ("bfloat16", "float32"))

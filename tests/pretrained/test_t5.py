@@ -98,7 +98,6 @@ def test_embedding_under_its_alternative_name(tmp_path):
     assert_close(t5.load(tmp_path, LENGTH).encode(TEXTS).tokens, expected, 1e-4)
 
 
-@pytest.mark.usefixtures("standard_promotion")
 def test_bfloat16_is_close_to_float32(tmp_path):
     t5_folder.write(tmp_path, feed_forward_proj="gated-gelu")
     dtypes = ("bfloat16", "float32")
