@@ -35,7 +35,7 @@ class Previews:
     """
 
     def __init__(self, run: Run | FineTuningRun, placement: Placement, dataset: Dataset, out: Path):
-        model = run.model(run.shapes) if isinstance(run, Run) else run.whole
+        model = run.model(run.shapes) if isinstance(run, Run) else run.with_frozen
         experiment, codec = run.experiment, model.codec
         self._due, self._seed = Due(experiment.sample_every, experiment.steps, out), experiment.seed
         # If the condition is always or never dropped, there is only one field.

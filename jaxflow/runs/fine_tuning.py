@@ -51,7 +51,7 @@ class FineTuningRun:
         return dataclasses.replace(self.model, params=params, step=step)
 
     @property
-    def whole(self) -> Model:
+    def with_frozen(self) -> Model:
         """The model as a function of what the loss takes: parameters, or adapter and frozen parameters."""
         network, shapes = self.model.network, _shapes(self.model.params)
         if self.experiment.rank is None:

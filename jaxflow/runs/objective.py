@@ -70,7 +70,7 @@ def objective(run: Run | AutoencoderRun | FineTuningRun) -> Objective:
     if isinstance(run, AutoencoderRun):
         return _of_autoencoder(run)
     if isinstance(run, FineTuningRun):
-        model, chosen = run.whole, run.experiment
+        model, chosen = run.with_frozen, run.experiment
         distribution = DISTRIBUTIONS[chosen.time_distribution](0.0, 1.0)
         loss = partial(losses.flow_matching, prediction=model.prediction, time_distribution=distribution)
         return _of_flow(model, loss, chosen.condition_dropout)

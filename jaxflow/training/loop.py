@@ -161,7 +161,7 @@ class Training:
                 assert self._pictures is not None
                 with report.pause():
                     gathered = placement.gather(state)
-                    report.picture(n, self._pictures.draw(n, gathered.whole(gathered.ema)))
+                    report.picture(n, self._pictures.draw(n, gathered.with_frozen(gathered.ema)))
 
             if self._pictures is not None and self._pictures.are_missing(self.start):
                 draw(self.start, state)
@@ -207,8 +207,8 @@ class Training:
         if flops.peak(devices[0]) is None:
             return lambda seconds: None
         key = jax.random.key(0)
-        whole = self._layout.whole(self._layout.params)
-        operations = flops.count_training(self._objective, whole, key, self._feed.first)
+        params = self._layout.with_frozen(self._layout.params)
+        operations = flops.count_training(self._objective, params, key, self._feed.first)
         return lambda seconds: flops.utilisation(operations, seconds, devices)
 
     def _program(self, key: PRNGKeyArray) -> Program:

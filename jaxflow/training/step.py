@@ -34,7 +34,7 @@ class TrainState:
     frozen: Params = None
     """Parameters that are not trained, and not in checkpoints; None if there are none."""
 
-    def whole(self, params: Params) -> Params:
+    def with_frozen(self, params: Params) -> Params:
         """What the loss takes: the trained parameters, or the pair of these and the frozen ones."""
         return params if self.frozen is None else (params, self.frozen)
 
@@ -77,7 +77,7 @@ def train_step(
     """
 
     def mean_loss(params, part):
-        return jnp.mean(loss(state.whole(params), jax.random.fold_in(key, state.step), part))
+        return jnp.mean(loss(state.with_frozen(params), jax.random.fold_in(key, state.step), part))
 
     value, gradient = mean_over_parts(jax.value_and_grad(mean_loss), state.params, batch, accumulate)
     if axis_name is not None:
