@@ -2,7 +2,7 @@
 
 XLA for CPUs multiplies 16-bit matrices in float32, and converts the weights of all blocks before the first
 one runs, which takes twice the memory of the whole network again (JAX 0.10.2, T5-XXL: 17 GiB). It cannot do
-so across a branch. Delete this module when `tests/nn/test_in_turn.py` finds no difference any more.
+so across a branch. Delete this module when the bound in `tests/nn/test_in_turn.py` holds without it.
 """
 
 from collections.abc import Callable
