@@ -119,11 +119,13 @@ def adapted(place: Place, model: Model, adapters: Mapping[str, float]) -> Model:
 
 def is_fine_tuning(place: Place) -> bool:
     """Whether the folder is the run of a fine-tuning."""
-    if place.is_file() or not has_run(place):
-        return False
+    with bucket_errors(place):
+        if place.is_file() or not has_run(place):
+            return False
+        text = (place / "config.json").read_text(errors="replace")
     try:
-        return "rank" in json.loads((place / "config.json").read_text()).get("experiment", {})
-    except (AttributeError, ValueError):
+        return "rank" in json.loads(text).get("experiment", {})
+    except (AttributeError, TypeError, ValueError, RecursionError):
         return False  # damaged, which is said when it is read
 
 
