@@ -29,7 +29,7 @@ from jaxflow import ranges
 from jaxflow.data.codecs import Classes, Codec
 from jaxflow.devices import processes
 from jaxflow.places import Place, place
-from jaxflow.runs import folder, limits
+from jaxflow.runs import folder, limits, loading
 from jaxflow.runs.requests import Request, request
 from jaxflow.runs.sampler import Sampler
 
@@ -80,7 +80,7 @@ def main(argv: list[str] | None = None) -> None:
         if processes.is_first():
             for line in without_effect(arguments, opened.model.codec):
                 print(f"note: {line}", file=sys.stderr)
-        out = folder.results(model) if arguments.out is None else place(arguments.out, "out")
+        out = loading.results(model) if arguments.out is None else place(arguments.out, "out")
         made = opened.described(*how, arguments.seed)
         report = report_of(out, opened, arguments, made)
         opened = opened.read()

@@ -19,7 +19,7 @@ from experiments import presets
 from experiments.cli import refusing, script
 from jaxflow.devices import processes
 from jaxflow.places import Place, bucket_errors, place, size
-from jaxflow.runs import exported, folder
+from jaxflow.runs import exported, folder, loading
 
 
 @dataclass(frozen=True)
@@ -44,14 +44,14 @@ def main(argv: list[str] | None = None) -> None:
         out = None if arguments.out is None else place(arguments.out, "out")
         file = directory / "model.safetensors" if out is None else out
         classes = () if arguments.preset is None else presets.load(arguments.preset).classes
-        tuned = folder.is_fine_tuning(directory)
-        run: Any = (folder.open_fine_tuning if tuned else folder.open_run)(directory, classes)
+        tuned = loading.is_fine_tuning(directory)
+        run: Any = (loading.open_fine_tuning if tuned else folder.open_run)(directory, classes)
         check_out(file)
         step, params = folder.newest_params(directory, run)
         if not processes.is_first():
             return
         try:
-            (folder.export_adapter if tuned else folder.export)(file, run, params, step)
+            (loading.export_adapter if tuned else folder.export)(file, run, params, step)
         except OSError as error:
             raise OSError(f"out = {file}: {error.strerror or error}: choose another --out") from error
     print(f"{file}: step {step}, {size(file):,} bytes")

@@ -22,7 +22,7 @@ from jaxflow.devices.parallel import Devices, Placement
 from jaxflow.guidance import LogProb
 from jaxflow.nn.attributes import Dtype
 from jaxflow.places import Place, place
-from jaxflow.runs import folder, published, rules
+from jaxflow.runs import folder, loading, published, rules
 from jaxflow.runs.generation import Generator, check_scale
 from jaxflow.runs.model import Model
 from jaxflow.runs.run import Run
@@ -193,7 +193,7 @@ class Opened:
         if self.trained is not None:
             name = type(self.run.experiment.network).__name__
             return {"data": self.run.experiment.dataset, "step": f"{self.model.step:,}", "network": name}
-        if folder.is_fine_tuning(self.place):
+        if loading.is_fine_tuning(self.place):
             return {"tuned": f"{self.model.step:,} steps"}
         return {"pipeline": published.kind(Path(self.place))}
 
@@ -232,7 +232,7 @@ def open_model(model: Place, source: Source) -> Opened:
     preset = None if source.preset is None else presets.load(source.preset)
     classes = () if preset is None else preset.classes
     own_dataset = None if preset is None else preset.dataset
-    if folder.is_published(model) or folder.is_fine_tuning(model):
+    if loading.is_published(model) or loading.is_fine_tuning(model):
         return _open_loaded(model, source, worse_place, own_dataset)
     if source.dtype is not None:
         raise ValueError(f"dtype = {source.dtype}: {model} is a run, which has its own")
@@ -263,8 +263,8 @@ def _open_loaded(
     where: Place, source: Source, worse_place: Place | None, own_dataset: Callable[[str], Dataset] | None
 ) -> Opened:
     options: dict[str, Any] = {"dtype": source.dtype, "size": source.size}
-    model = folder.load(where, adapters=source.scaled_adapters(), **options)
-    worse = None if worse_place is None else folder.load(worse_place, **options)
+    model = loading.load(where, adapters=source.scaled_adapters(), **options)
+    worse = None if worse_place is None else loading.load(worse_place, **options)
     if worse is not None and not _alike(model, worse):
         raise ValueError(
             f"worse = {source.worse}: it must have the image size and the kind of conditions of the model"

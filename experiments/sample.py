@@ -33,7 +33,7 @@ from jaxflow import ranges
 from jaxflow.data.codecs import Classes
 from jaxflow.devices import processes
 from jaxflow.places import Place, place
-from jaxflow.runs import folder, limits
+from jaxflow.runs import folder, limits, loading
 from jaxflow.runs.model import Model
 from jaxflow.runs.requests import ClassOrPrompt, Request, encode, request
 from jaxflow.runs.sampler import Sampler
@@ -106,7 +106,7 @@ def main(argv: list[str] | None = None) -> None:
     arguments = tyro.cli(Arguments, args=argv, prog=PROGRAM)
     with refusing():
         model = place(arguments.model, "MODEL")
-        if folder.is_published(model) or folder.is_fine_tuning(model):
+        if loading.is_published(model) or loading.is_fine_tuning(model):
             arguments = tyro.cli(Arguments, args=argv, prog=PROGRAM, default=OF_PUBLISHED)
         check(arguments)
         opened = open_model(model, arguments.source)
@@ -122,7 +122,7 @@ def main(argv: list[str] | None = None) -> None:
             arguments.sampler.check_edit(opened.model.prediction, arguments.sigma)
         wanted = wanted_of(opened.model, rows, arguments)
         away = None if negative is None else encode(opened.model.codec, negative)
-        default = folder.results(model) / "samples"
+        default = loading.results(model) / "samples"
         out = default if arguments.out is None else place(arguments.out, "out")
         opened = opened.read()
         folder.make(out)

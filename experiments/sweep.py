@@ -30,7 +30,7 @@ from jaxflow import ranges
 from jaxflow.data.codecs import Classes
 from jaxflow.devices import processes
 from jaxflow.places import Place, place
-from jaxflow.runs import folder, limits
+from jaxflow.runs import folder, limits, loading
 from jaxflow.runs.requests import Request, request
 from jaxflow.runs.rules import RULES
 from jaxflow.runs.sampler import Sampler
@@ -82,7 +82,7 @@ def main(argv: list[str] | None = None) -> None:
         said, names = shown_of(arguments, opened), rules_of(arguments, opened)
         for name in names:
             opened.check(arguments.sampler, name, max(arguments.sigma), arguments.w)
-        out = folder.results(model) if arguments.out is None else place(arguments.out, "out")
+        out = loading.results(model) if arguments.out is None else place(arguments.out, "out")
     if said:
         draw(arguments, opened, names, said, out)
     else:

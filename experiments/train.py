@@ -30,7 +30,7 @@ from jaxflow.data.datasets import DEFAULT_SIZE, open_dataset
 from jaxflow.devices import parallel, processes
 from jaxflow.devices.parallel import Devices, Placement
 from jaxflow.places import Place, place
-from jaxflow.runs import folder, limits, origin
+from jaxflow.runs import folder, limits, loading, origin
 from jaxflow.runs.autoencoder_run import AutoencoderRun, new_autoencoder_run
 from jaxflow.runs.configuration import (
     FOLDERS,
@@ -43,7 +43,8 @@ from jaxflow.runs.configuration import (
     fitted,
 )
 from jaxflow.runs.fine_tuning import FineTuningRun, new_fine_tuning_run, open_pictures
-from jaxflow.runs.folder import load_autoencoder, open_before
+from jaxflow.runs.folder import AnyRun, open_before
+from jaxflow.runs.loading import load_autoencoder
 from jaxflow.runs.objective import objective, optimizer_of, schedule_of
 from jaxflow.runs.run import Run, new_run, open_data
 from jaxflow.spaces import Autoencoder, Space
@@ -52,7 +53,6 @@ from jaxflow.training.lock import Lock
 from jaxflow.training.loop import Pictures, Training
 from jaxflow.training.step import initial_state
 
-AnyRun = Run | AutoencoderRun | FineTuningRun
 KINDS: dict[type, Any] = {Experiment: Run, Autoencoding: AutoencoderRun, FineTuning: FineTuningRun}
 
 
@@ -211,7 +211,7 @@ def fine_tuning(
         raise ValueError("model is missing: --model RUN, or the folder of a published pipeline")
     where = place(experiment.model, "model")
     experiment = replace(experiment, model=str(where.absolute()))
-    model = folder.load(where, preset.classes)
+    model = loading.load(where, preset.classes)
     dataset = open_pictures(experiment, model, data_dir)
     limits.check_batch(experiment, dataset.image_shape)
     order(len(dataset), experiment.seed, experiment.batch_size)

@@ -21,7 +21,7 @@ import tyro
 
 from experiments.cli import refusing
 from jaxflow import guidance, sampling, sweeps, times
-from jaxflow.runs import folder
+from jaxflow.runs import loading
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def main(argv: list[str] | None = None) -> None:
     """Run the benchmark."""
     arguments = tyro.cli(Arguments, args=argv, prog="python -m experiments.benchmarks.sweep")
     with refusing():
-        model = folder.load(arguments.run)
+        model = loading.load(arguments.run)
     noise = jax.random.normal(jax.random.key(0), (arguments.images, *model.event_shape))
     labels = jnp.arange(arguments.images, dtype=jnp.int32) % len(model.classes)
     params, scales = model.params, jnp.linspace(0.5, 8.0, arguments.scales)

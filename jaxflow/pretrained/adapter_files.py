@@ -26,7 +26,7 @@ from jaxflow.ranges import quoted
 
 NameOf = Callable[[tuple[str, ...]], Name]
 """The published name for the path of a parameter."""
-OF_TEXT = ("text_encoder", "lora_te", "te")
+OF_TEXT = ("text_encoder", "lora_te")
 METADATA = "lora_adapter_metadata"
 
 

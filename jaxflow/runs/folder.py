@@ -19,153 +19,30 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxflow import nn, places, ranges
-from jaxflow.adapters import merge
-from jaxflow.data.walk import is_run
-from jaxflow.nn.attributes import Dtype
+from jaxflow import nn
 from jaxflow.places import Place, bucket_errors, filesystem
-from jaxflow.pretrained import adapter_files
-from jaxflow.pretrained import autoencoders as world
 from jaxflow.ranges import COUNT, quoted
-from jaxflow.runs import autoencoders, exported, published, schema
+from jaxflow.runs import autoencoders, exported, schema
 from jaxflow.runs.autoencoder_run import AutoencoderRun
 from jaxflow.runs.configuration import Autoencoding, Experiment, FineTuning, differences
 from jaxflow.runs.fine_tuning import FineTuningRun
 from jaxflow.runs.limits import blocks_of
-from jaxflow.runs.model import Model
 from jaxflow.runs.pipelines import INDEX
 from jaxflow.runs.run import Run
-from jaxflow.spaces import Autoencoder, Latents
+from jaxflow.spaces import Latents
 from jaxflow.training.checkpoint import Checkpoints
 from jaxflow.training.files import atomic_write
 from jaxflow.training.step import Params
 
-
-def load(
-    place: str | os.PathLike,
-    classes: Iterable[type] = (),
-    *,
-    dtype: Dtype | None = None,
-    size: tuple[int, int] | None = None,
-    adapters: Mapping[str, float] = MappingProxyType({}),
-) -> Model:
-    """The model of a run folder, of an exported file, or of a published pipeline, on one device.
-
-    Args:
-        place: the run folder or the file, either of which may be in a bucket, gs://bucket/run; or a folder of
-            diffusers, see `runs.published`.
-        classes: networks, encoders and paths that are not jaxflow's own, as a tuple; no others are built.
-        dtype: of a published network, float32 or bfloat16, which needs half the memory; a run has its own.
-        size: height and width of the images in pixels; by default those of the training.
-        adapters: files of low-rank adapters of a published network, and the scale of each.
-
-    Raises:
-        FileNotFoundError: it does not exist, is not a run, or has no checkpoint yet.
-        ValueError: it is damaged, or needs an unknown class, which the message names; a dtype is given for
-            a run; the model cannot have this size; or as `places.place`.
-    """
-    place, classes = places.place(place, "place"), (classes,) if isinstance(classes, type) else tuple(classes)
-    if is_published(place):
-        model = published.load(Path(place), "float32" if dtype is None else dtype, size)
-        return adapted(place, model, adapters)
-    tuned = is_fine_tuning(place)
-    if dtype is not None and not tuned:
-        raise ValueError(
-            f"dtype = {dtype}: {place} is a run, which has its own: set network.dtype in training"
-        )
-    if adapters:
-        raise ValueError(f"adapters: {place} is a run; adapters in files are those of published models")
-    if tuned:
-        fine_tuning = open_fine_tuning(place, classes, dtype=dtype, size=size)
-        step, params = newest_params(place, fine_tuning)
-        return fine_tuning.tuned(params, step)
-    run = open_run(place, classes)
-    step, params = newest_params(place, run)
-    model = run.model(params, step)
-    return model if size is None else model.resized(*size)
-
-
-def is_published(place: Place) -> bool:
-    """Whether the folder is a pipeline of diffusers."""
-    return isinstance(place, Path) and (place / INDEX).is_file()
-
-
-def adapted(place: Place, model: Model, adapters: Mapping[str, float]) -> Model:
-    """A published model with low-rank adapters: their files, and the scale of each.
-
-    Raises:
-        FileNotFoundError: a file does not exist.
-        ValueError: it is of another network, or a scale is not finite.
-    """
-    if not adapters:
-        return model
-    name_of, part = published.names_of_tensors(Path(place))
-    found = []
-    for file, scale in adapters.items():
-        ranges.finite(scale=scale)
-        path = Path(places.place(file, "adapter"))
-        found.append((adapter_files.read(path, model.params, name_of, part), scale))
-    return model.at(merge(model.params, found))
-
-
-def is_fine_tuning(place: Place) -> bool:
-    """Whether the folder is the run of a fine-tuning."""
-    with bucket_errors(place):
-        if place.is_file() or not has_run(place):
-            return False
-        text = (place / "config.json").read_text(errors="replace")
-    try:
-        return "rank" in json.loads(text).get("experiment", {})
-    except (AttributeError, TypeError, ValueError, RecursionError):
-        return False  # damaged, which is said when it is read
-
-
-def open_fine_tuning(place: Place, classes: Iterable[type] = (), **options: Any) -> FineTuningRun:
-    """The run of a fine-tuning, with the model from which it starts; options as of `load`.
-
-    Raises:
-        FileNotFoundError: the model is no longer there.
-        ValueError: the configuration cannot be read, or it is that of another run.
-    """
-    run = _opened(place, classes)
-    if not isinstance(run, FineTuningRun):
-        raise ValueError(f"{place} is no fine-tuning")
-    return dataclasses.replace(run, base=load(run.experiment.model, classes, **options))
-
-
-def load_autoencoder(where: str | os.PathLike, classes: Iterable[type] = ()) -> Autoencoder:
-    """The autoencoder of a folder: of published weights, of its own training, or of a run in its latents.
-
-    Args:
-        where: a folder with the weights of a TAESD, or a run folder.
-        classes: networks that are not jaxflow's own.
-
-    Raises:
-        FileNotFoundError: it does not exist, has no weights, or is a run in pixels.
-        ValueError: the weights are damaged, or those of something else; the message names the file.
-    """
-    directory = places.place(where, "place")
-    with bucket_errors(directory):
-        of_run = is_run(directory)
-    if not of_run:  # published folders have a config.json too
-        return world.load(directory)
-    run = _opened(directory, tuple(classes))
-    if isinstance(run, FineTuningRun):
-        return load_autoencoder(run.experiment.model, classes)
-    if isinstance(run, AutoencoderRun):
-        return run.autoencoder(newest_params(directory, run)[1])
-    if not isinstance(run.space, Latents):
-        raise FileNotFoundError(f"{directory} has no autoencoder: it is a run in pixels")
-    return run.space.autoencoder
+AnyRun = Run | AutoencoderRun | FineTuningRun
 
 
 def make(directory: Place) -> None:
@@ -205,7 +82,7 @@ def has_run(directory: Place) -> bool:
         return (directory / "config.json").exists()
 
 
-def store(directory: Place, run: Run | AutoencoderRun | FineTuningRun) -> None:
+def store(directory: Place, run: AnyRun) -> None:
     """Write the configuration, unless the folder holds another experiment.
 
     Raises:
@@ -228,7 +105,7 @@ def store(directory: Place, run: Run | AutoencoderRun | FineTuningRun) -> None:
     write_json(config, fields | {"sha256": _hash(fields)})
 
 
-def encoded(run: Run | AutoencoderRun | FineTuningRun) -> dict[str, Any]:
+def encoded(run: AnyRun) -> dict[str, Any]:
     """The fields of a run as JSON.
 
     Raises:
@@ -259,21 +136,6 @@ def export(file: Place, run: Run, params: Params, step: int) -> None:
     exported.write(file, parts, fields | {"step": step})
 
 
-def export_adapter(file: Place, run: FineTuningRun, params: Params, step: int) -> None:
-    """Write the adapter of a fine-tuning of a published model.
-
-    Raises:
-        ValueError: the whole network was trained, or the model is not a published one.
-        OSError: the file cannot be written.
-    """
-    base = places.place(run.experiment.model, "model")
-    if run.experiment.rank is None or not is_published(base):
-        raise ValueError("only the adapter of a published model can be exported; sample from the run folder")
-    name_of, part = published.names_of_tensors(Path(base))
-    with atomic_write(file) as stream:
-        stream.write(adapter_files.encoded(params, name_of, part))
-
-
 def open_run(place: Place, classes: Iterable[type] = ()) -> Run:
     """Read a run folder or an exported file; arguments as of `load`.
 
@@ -288,7 +150,7 @@ def open_run(place: Place, classes: Iterable[type] = ()) -> Run:
             f"{place} does not exist: expected a run folder, or a file of experiments.export"
         )
     if not is_file:
-        run = _opened(place, classes)
+        run = opened(place, classes)
         if isinstance(run, AutoencoderRun):
             raise ValueError(
                 f"{place} is the run of an autoencoder: train a flow in its latents, --autoencoder {place}"
@@ -314,13 +176,19 @@ def open_before(directory: Place, kind: type, classes: Iterable[type] = ()) -> A
     """
     if not has_run(directory):
         return None
-    run = _opened(directory, classes)
+    run = opened(directory, classes)
     if not isinstance(run, kind):
         raise ValueError(f"{directory} holds a run of another kind. Choose another --out")
     return run
 
 
-def _opened(directory: Place, classes: Iterable[type]) -> Run | AutoencoderRun | FineTuningRun:
+def opened(directory: Place, classes: Iterable[type] = ()) -> AnyRun:
+    """The run of a folder, of whichever kind.
+
+    Raises:
+        FileNotFoundError: there is none; or its autoencoder or text encoder does not exist.
+        ValueError: its configuration cannot be read.
+    """
     config = directory / "config.json"
     if not has_run(directory):
         raise FileNotFoundError(
@@ -360,11 +228,10 @@ def _with_autoencoder(run: Run, file: Place, params: Params) -> Run:
 
 def _decoded(
     file: Place, fields: dict[str, Any], classes: Iterable[type], tensors: int | None = None
-) -> Run | AutoencoderRun | FineTuningRun:
+) -> AnyRun:
     _check_encoder(file, fields.get("codec"))
     kind: Any = AutoencoderRun if "image_shape" in fields else Run
-    if isinstance(fields.get("experiment"), dict) and "rank" in fields["experiment"]:
-        kind = FineTuningRun
+    kind = FineTuningRun if is_of_fine_tuning(fields) else kind
     try:
         allowed = (*classes, Experiment, Autoencoding, FineTuning)
         run = schema.decode(fields | {"class": kind.__name__}, kind, allowed)
@@ -388,6 +255,12 @@ def _decoded(
     return run
 
 
+def is_of_fine_tuning(fields: dict[str, Any]) -> bool:
+    """Whether these fields of a config.json, possibly damaged, are those of a fine-tuning."""
+    experiment = fields.get("experiment")
+    return isinstance(experiment, dict) and "rank" in experiment
+
+
 def _check_encoder(file: Place, codec: Any) -> None:
     """Raise if the folder of a frozen text encoder, which is not part of a run, is missing."""
     folder = codec.get("folder") if isinstance(codec, dict) else None
@@ -402,9 +275,7 @@ def _hash(fields: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 
-def newest_params(
-    place: Place, run: Run | AutoencoderRun | FineTuningRun, like: Params | None = None
-) -> tuple[int, Params]:
+def newest_params(place: Place, run: AnyRun, like: Params | None = None) -> tuple[int, Params]:
     """Step and moving average of the parameters: of a file, or of a folder's newest intact checkpoint.
 
     Args:
@@ -432,9 +303,3 @@ def _placed(leaf: np.ndarray, like: jax.ShapeDtypeStruct) -> jax.Array:
     if like.sharding is None:
         return jnp.asarray(leaf)
     return jax.make_array_from_callback(leaf.shape, like.sharding, lambda index: leaf[index])
-
-
-def results(place: Place) -> Place:
-    """Where results go: the run folder, or NAME-results next to a file NAME.safetensors or a pipeline."""
-    beside = place.is_file() or is_published(place)
-    return place.with_name(f"{place.stem if place.is_file() else place.name}-results") if beside else place

@@ -19,8 +19,9 @@ from small_digits import ON_ONE_CORE
 
 from experiments import export, sample
 from jaxflow.runs import exported
-from jaxflow.runs.folder import newest_params, open_run, results
+from jaxflow.runs.folder import newest_params, open_run
 from jaxflow.runs.frozen_text import FrozenText
+from jaxflow.runs.loading import results
 from jaxflow.runs.schema import encode
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("standard_promotion")]

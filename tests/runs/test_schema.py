@@ -17,7 +17,7 @@ from safetensors.numpy import save_file
 from experiments.presets import digits, shapes
 from jaxflow import nn, paths, spaces
 from jaxflow.data.codecs import Captions, Classes
-from jaxflow.runs import exported, folder, schema
+from jaxflow.runs import exported, folder, loading, schema
 from jaxflow.runs.configuration import Experiment, fitted
 from jaxflow.runs.run import Run
 
@@ -143,7 +143,7 @@ def test_a_hostile_configuration_is_one_line_in_bounded_time(file, tmp_path, cas
     exported.write(tmp_path / "model", params, spoiled(config, *HOSTILE[case]))
     start = time.process_time()
     with pytest.raises((ValueError, FileNotFoundError), match=f"{tmp_path}/model") as rejected:
-        folder.load(tmp_path / "model")
+        loading.load(tmp_path / "model")
     assert time.process_time() - start < SECONDS
     assert len(str(rejected.value)) < 2000
 
@@ -153,7 +153,7 @@ def test_images_that_exceed_the_memory_are_rejected_before_they_are_sampled(file
     params, config = exported.read(file)
     exported.write(tmp_path / "model", params, spoiled(config, ("space", "image_shape"), [2**16, 2**16, 1]))
     with pytest.raises(ValueError, match=r"image_shape = .* more than the .* of memory"):
-        folder.load(tmp_path / "model").sample(0, [0])
+        loading.load(tmp_path / "model").sample(0, [0])
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def test_metadata_that_are_no_configuration_are_rejected(tmp_path, config):
     config = config.encode(errors="replace").decode()
     save_file({"a": np.zeros(3)}, tmp_path / "model", {"jaxflow": config})
     with pytest.raises(ValueError, match=f"{tmp_path}/model is damaged"):
-        folder.load(tmp_path / "model")
+        loading.load(tmp_path / "model")
 
 
 def test_text_that_nests_without_end_is_rejected(tmp_path):
@@ -237,7 +237,7 @@ def test_classes_that_the_network_does_not_have_are_rejected(file, tmp_path):
     params, config = exported.read(file)
     exported.write(tmp_path / "model", params, spoiled(config, ("codec", "names"), ["a", "b", "c"]))
     with pytest.raises(ValueError, match="3 classes, but a network of 2"):
-        folder.load(tmp_path / "model")
+        loading.load(tmp_path / "model")
 
 
 def test_tensors_below_a_tensor_are_rejected(file, tmp_path):
@@ -245,4 +245,4 @@ def test_tensors_below_a_tensor_are_rejected(file, tmp_path):
     entry = exported._entry(tensors, exported.read(file)[1])
     save_file(tensors, tmp_path / "model", {exported.ENTRY: entry})
     with pytest.raises(ValueError, match="the names of its tensors contradict each other"):
-        folder.load(tmp_path / "model")
+        loading.load(tmp_path / "model")

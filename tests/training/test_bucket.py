@@ -10,7 +10,7 @@ import pytest
 from test_checkpoint import state
 
 from jaxflow.places import filesystem, place
-from jaxflow.runs import exported, folder
+from jaxflow.runs import exported, folder, loading
 from jaxflow.training import checksums, files, lock
 from jaxflow.training.checkpoint import Checkpoints
 from jaxflow.training.lock import Lock
@@ -115,12 +115,12 @@ def test_a_model_is_exported_to_a_bucket_and_read_from_there(bucket):
     params, config = exported.read(file)
     chex.assert_trees_all_equal(params, {"w": jnp.arange(3.0)})
     assert config == {"step": 1}
-    assert folder.results(file) == place(f"{bucket}/models/model-results", "out")
+    assert loading.results(file) == place(f"{bucket}/models/model-results", "out")
 
 
 def test_what_is_not_there_is_one_line(bucket):
     with pytest.raises(FileNotFoundError, match="gs://bucket/nowhere does not exist: expected a run folder"):
-        folder.load("gs://bucket/nowhere")
+        loading.load("gs://bucket/nowhere")
     with pytest.raises(OSError, match="out = gs://no-such-bucket/run: the folder cannot be made"):
         folder.make(place("gs://no-such-bucket/run", "out"))
 
@@ -128,7 +128,7 @@ def test_what_is_not_there_is_one_line(bucket):
 def test_a_bucket_without_access_is_one_line(bucket, monkeypatch, caplog):
     denied = b'{"error": {"code": 401, "message": "Anonymous caller does not have access"}}'
     monkeypatch.setattr(cloud_storage.Bucket, "reply", lambda *_: (401, {}, denied))
-    for use in (folder.load, lambda there: folder.make(place(there, "out"))):
+    for use in (loading.load, lambda there: folder.make(place(there, "out"))):
         with pytest.raises(OSError, match=r"gs://bucket/run: .*: Anonymous caller does not have access, 401"):
             use(f"{bucket}/run")
     assert not [record for record in caplog.records if record.name == "gcsfs"]
