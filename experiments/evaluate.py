@@ -7,8 +7,9 @@ The last row has the figures of real images, and for a run in latents the one ab
 images encoded and decoded: what the autoencoder alone loses. Writes evaluation.json and evaluation.png.
 
 For `shapes` an exact reader of its scenes decides instead which claims of a caption are true of its image
-(`experiments/report/alignment.py`), and for `emoji` whether the nearest of all pictures is the one named
-(`experiments/report/retrieval.py`).
+(`experiments/report/alignment.py`), for `moving_shapes` one of its clips, beside controls that a measure of
+motion must notice (`experiments/report/motion.py`), and for `emoji` whether the nearest of all pictures is
+the one named (`experiments/report/retrieval.py`).
 """
 
 import math
@@ -22,7 +23,7 @@ import tyro
 
 from experiments.cli import refusing, script
 from experiments.opening import Opened, Source, open_model
-from experiments.report import alignment, captioned, quality, retrieval
+from experiments.report import alignment, captioned, motion, quality, retrieval
 from experiments.report.plots import curves_over_w, scale_name
 from experiments.report.tables import print_table, write_json
 from jaxflow import ranges
@@ -51,8 +52,8 @@ class Arguments:
     per_label: int = 100
     """Images per class on average; classes have the frequencies of the held-out images."""
     captions: int = 500
-    """Held-out captions used as prompts, for a run trained on captions; for `shapes` and `emoji`, of each
-    split."""
+    """Held-out captions used as prompts, for a run trained on captions; for `shapes`, `moving_shapes` and
+    `emoji`, of each split."""
     rule: str = "classifier_free"
     """Guidance rule: classifier_free, interval, increasing, rescaled, projected, zero_star, rectified,
     three_channels, classifier or autoguidance."""
@@ -115,18 +116,24 @@ def report_of(
         ValueError: there are too few or too many images, or they are not those of the training.
         OSError: the data are not there.
     """
+    judged: dict[str, Any] = {
+        "seed": arguments.seed,
+        "steps": arguments.judge_steps,
+        "sharding": opened.placement.examples,
+    }
     asked = (out, opened.split, arguments.w, arguments.captions, made)
     if opened.run.experiment.dataset == "shapes":
         return alignment.report(*asked, opened.decode)
+    if opened.run.experiment.dataset == "moving_shapes":
+        clips, classifier = of_captions(opened, arguments)
+        return motion.report(*asked, opened.decode, opened.model.space, clips, partial(classifier, **judged))
     if opened.run.experiment.dataset == "emoji":
         return retrieval.report(*asked, opened.decode, opened.run, opened.placement.examples)
     of = of_classes if isinstance(opened.model.codec, Classes) else of_captions
     wanted, measure = of(opened, arguments)
 
     def report(generate: Callable[..., quality.Images]) -> None:
-        figures = measure(
-            seed=arguments.seed, steps=arguments.judge_steps, sharding=opened.placement.examples
-        )
+        figures = measure(**judged)
         rows = [figures(generate(wanted, w)) for w in arguments.w]
         decoded = None if opened.decode is None else figures.decoded(opened.decode)
         if processes.is_first():

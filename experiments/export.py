@@ -45,7 +45,9 @@ def main(argv: list[str] | None = None) -> None:
         file = directory / "model.safetensors" if out is None else out
         classes = () if arguments.preset is None else presets.load(arguments.preset).classes
         tuned = loading.is_fine_tuning(directory)
-        run: Any = (loading.open_fine_tuning if tuned else folder.open_run)(directory, classes)
+        run: Any = (
+            loading.open_fine_tuning(directory, classes)[0] if tuned else folder.open_run(directory, classes)
+        )
         check_out(file)
         step, params = folder.newest_params(directory, run)
         if not processes.is_first():

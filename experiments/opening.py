@@ -26,11 +26,11 @@ from jaxflow.runs import folder, loading, published, rules
 from jaxflow.runs.generation import Generator, check_scale
 from jaxflow.runs.model import Model
 from jaxflow.runs.run import Run
-from jaxflow.runs.sampler import Sampler
+from jaxflow.runs.sampler import Sampler, check_grid
 from jaxflow.spaces import Pixels
 from jaxflow.training.noisy_classifier import train_noisy_classifier
 
-Images = UInt8[np.ndarray, "n h w c"]
+Images = UInt8[np.ndarray, "n *image"]
 BLOCK = 32
 """Images that are encoded and decoded together."""
 
@@ -52,6 +52,9 @@ class Source:
     """Of a published network, float32 or bfloat16, which needs half the memory."""
     size: tuple[int, int] | None = None
     """Height and width of the images, where the network can have others than in training."""
+    autoencoder: str | None = None
+    """Folder or run of the autoencoder of a published network that lies alone; or one to use instead of the
+    pipeline's."""
     adapters: tuple[str, ...] = ()
     """Files of low-rank adapters (LoRA) of a published network."""
     adapter_scales: tuple[float, ...] = ()
@@ -93,6 +96,8 @@ class Opened:
     worse_run: Run | None
     worse: Model | None
     own_dataset: Callable[[str], Dataset] | None
+    loads: Callable[[], tuple[Model, Model | None]] | None = None
+    """Reads the parameters of a published or fine-tuned model, and of the worse one."""
 
     @property
     def run(self) -> Run:
@@ -139,10 +144,14 @@ class Opened:
     def check(self, sampler: Sampler, rule: str, sigma: float, scales: Sequence[float]) -> None:
         """Raise a ValueError that names an option with which the model cannot be sampled."""
         ranges.at_least(1, classifier_steps=self.source.classifier_steps)
-        sampler.check(self.model.path, self.model.prediction, sigma)
+        path, prediction = self.model.path, self.model.prediction
+        sampler.check(path, prediction, sigma)
         for w in scales:
             check_scale(rule, self.model.condition_dropout, w)
-        rules.check(rule, worse=self.worse is not None, log_prob=isinstance(self.model.codec, Classes))
+        times = sampler.times(path, prediction, self.model.shift)
+        check_grid(sampler.solver_name(prediction, sigma), path, times)
+        has_classifier = self.trained is not None and isinstance(self.model.codec, Classes)
+        rules.check(rule, worse=self.worse is not None, log_prob=has_classifier)
 
     def read(self) -> "Opened":
         """With the latest parameters instead of their shapes.
@@ -151,11 +160,13 @@ class Opened:
             ValueError: no checkpoint is intact.
             FileNotFoundError: there is none yet.
         """
+        if self.loads is not None:
+            model, worse = self.loads()
+            return replace(self, model=model, worse=worse)
         worse = self.worse
         if worse is not None and self.worse_run is not None and self.worse_place is not None:
             worse = _read(self.worse_place, self.worse_run, worse)
-        model = self.model if self.trained is None else _read(self.place, self.trained, self.model)
-        return replace(self, model=model, worse=worse)
+        return replace(self, model=_read(self.place, self.run, self.model), worse=worse)
 
     def generator(self, sampler: Sampler, rule: str, sigma: float, log_prob: LogProb | None) -> Generator:
         """The generator of the model's images."""
@@ -220,7 +231,7 @@ class Opened:
 
 
 def open_model(model: Place, source: Source) -> Opened:
-    """A published model; or that of a run folder or an exported file, with shapes as parameters until `read`.
+    """A published model, or that of a run folder or an exported file, with shapes as parameters until `read`.
 
     Raises:
         ValueError: it cannot be read, or the worse model was trained on other data.
@@ -236,6 +247,8 @@ def open_model(model: Place, source: Source) -> Opened:
         return _open_loaded(model, source, worse_place, own_dataset)
     if source.dtype is not None:
         raise ValueError(f"dtype = {source.dtype}: {model} is a run, which has its own")
+    if source.autoencoder is not None:
+        raise ValueError(f"autoencoder = {source.autoencoder}: {model} is a run, which has its own")
     if source.adapters:
         raise ValueError(f"adapters: {model} is a run; adapters in files are those of published models")
     run = folder.open_run(model, classes)
@@ -262,29 +275,33 @@ def open_model(model: Place, source: Source) -> Opened:
 def _open_loaded(
     where: Place, source: Source, worse_place: Place | None, own_dataset: Callable[[str], Dataset] | None
 ) -> Opened:
-    options: dict[str, Any] = {"dtype": source.dtype, "size": source.size}
-    model = loading.load(where, adapters=source.scaled_adapters(), **options)
-    worse = None if worse_place is None else loading.load(worse_place, **options)
-    if worse is not None and not _alike(model, worse):
-        raise ValueError(
-            f"worse = {source.worse}: it must have the image size and the kind of conditions of the model"
-        )
+    options: dict[str, Any] = {"dtype": source.dtype, "size": source.size, "autoencoder": source.autoencoder}
+    model, read = loading.opened(where, adapters=source.scaled_adapters(), **options)
+    worse, read_worse = (None, None) if worse_place is None else loading.opened(worse_place, **options)
     placement = source.devices.placement(model.params)
 
     def placed(model: Model) -> Model:
         shardings = jax.tree.map(lambda leaf: leaf.sharding, placement.shard(_shapes(model.params)))
         return model.at(jax.device_put(model.params, shardings))
 
+    def loads() -> tuple[Model, Model | None]:
+        if worse is not None and not _alike(model, worse):
+            raise ValueError(
+                f"worse = {source.worse}: it must have the image size and the kind of conditions of the model"
+            )
+        return placed(read()), None if read_worse is None else placed(read_worse())
+
     return Opened(
         place=where,
         trained=None,
-        model=placed(model),
+        model=model,
         placement=placement,
         source=source,
         worse_place=worse_place,
         worse_run=None,
-        worse=None if worse is None else placed(worse),
+        worse=worse,
         own_dataset=own_dataset,
+        loads=loads,
     )
 
 

@@ -21,7 +21,8 @@ class Picture:
     """A picture to start from."""
 
     picture: Annotated[str | None, tyro.conf.arg(name="from")] = None
-    """Picture to vary, or with --mask to draw anew in part; cropped and resized to the size of the images."""
+    """Picture to vary, or with --mask to draw anew in part; cropped and resized to the size of the images. Of
+    clips, their first frame."""
     strength: float | None = None
     """How far the images may differ from the picture: 0 not at all, 1 entirely. The default is 0.6."""
     mask: str | None = None
@@ -45,10 +46,14 @@ class Picture:
             raise ValueError("strength has no effect with --mask: the rest of the picture is kept")
         if self.mask is None and self.repeats is not None:
             raise ValueError("repeats has no effect without --mask")
-        height, width, channels = space.image_shape
+        *frames, height, width, channels = space.image_shape
         image = read_picture(place(self.picture, "from"), height, width)[0]
         if channels == 1:
             image = np.asarray(Image.fromarray(image).convert("L"))[..., None]
+        if frames:
+            if (self.strength, self.mask, self.repeats) != (None, None, None):
+                raise ValueError("strength, mask, repeats: have no effect on the first frame of a clip")
+            return edit(space, image)
         if self.mask is None:
             return edit(space, image, strength=0.6 if self.strength is None else self.strength)
         mask = read_picture(place(self.mask, "mask"), height, width)[0].mean(axis=-1) >= HALF

@@ -3,13 +3,14 @@
     python -m experiments.sample MODEL --w 0 1 2 4 [--labels ...] [--steps N] [--rule NAME] [--solver NAME]
     python -m experiments.sample MODEL --w 1 3 6 --prompt "a red circle" "a blue square" [--negative "..."]
     python -m experiments.sample MODEL --prompt "..." --from PICTURE [--strength 0.6 | --mask PICTURE]
+    python -m experiments.sample MODEL --prompt "..." [--frames 64] [--format gif]    a model of clips
     python -m experiments.sample MODEL --describe
 
 Writes to MODEL/samples a grid.png, with a panel per w, in each a row per label or prompt and an unconditional
 row, and a file w=W.npz per w with `images` uint8 (n, h, w, c) and `labels` (n,) or `prompts` (n,). Images of
-128 pixels or more are also written one by one, as w=W-ROW-NUMBER.png. MODEL is a run folder, or a file
-NAME.safetensors from `export`, which needs no other file, or the folder NAME of a pipeline of diffusers; the
-samples of the last two go to NAME-results/samples.
+128 pixels or more are also written one by one, as w=W-ROW-NUMBER.png; clips play side by side in w=W.webp.
+MODEL is a run folder, or a file NAME.safetensors from `export`, which needs no other file, or the folder NAME
+of a pipeline of diffusers; the samples of the last two go to NAME-results/samples.
 """
 
 import math
@@ -17,6 +18,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Annotated, Any, NamedTuple
 
 import jax
@@ -26,6 +28,7 @@ from PIL import Image
 
 from experiments import notes
 from experiments.cli import refusing, script
+from experiments.clips import Clips
 from experiments.opening import Opened, Source, open_model
 from experiments.pictures import Picture
 from experiments.report.plots import check_page, guidance_grid, scale_name
@@ -34,6 +37,7 @@ from jaxflow.data.codecs import Classes
 from jaxflow.devices import processes
 from jaxflow.places import Place, place
 from jaxflow.runs import folder, limits, loading
+from jaxflow.runs.edits import Edit
 from jaxflow.runs.model import Model
 from jaxflow.runs.requests import ClassOrPrompt, Request, encode, request
 from jaxflow.runs.sampler import Sampler
@@ -64,6 +68,7 @@ class Arguments:
     per_label: int = 10
     """Images per label or prompt; if omitted 1 for a published model."""
     start: Annotated[Picture, tyro.conf.arg(name="")] = field(default_factory=Picture)
+    clips: Annotated[Clips, tyro.conf.arg(name="")] = field(default_factory=Clips)
     rule: str = "classifier_free"
     """Guidance rule: classifier_free, interval, increasing, rescaled, projected, zero_star, rectified,
     three_channels, classifier or autoguidance."""
@@ -117,7 +122,9 @@ def main(argv: list[str] | None = None) -> None:
             print(notes.description(opened.origin, opened.model, arguments.sampler, arguments.sigma))
             return
         rows, negative = rows_of(opened, arguments), negative_of(opened, arguments.negative)
-        edit = arguments.start.read(opened.model.space)
+        space = opened.model.space
+        arguments.clips.check(space)
+        edit = arguments.start.read(space)
         if edit is not None:
             arguments.sampler.check_edit(opened.model.prediction, arguments.sigma)
         wanted = wanted_of(opened.model, rows, arguments)
@@ -129,9 +136,13 @@ def main(argv: list[str] | None = None) -> None:
         generate = opened.generator(*how, opened.classifier(arguments.rule, arguments.seed))
     say(opened, rows, arguments, negative)
     begin = time.perf_counter()
-    panels = {w: generate(wanted, w, seed=arguments.seed, negative=away, edit=edit) for w in arguments.w}
+
+    def draw(w: float, edit: Edit | None, window: int) -> np.ndarray:
+        return generate(wanted, w, seed=(arguments.seed + window) % ranges.SEEDS, negative=away, edit=edit)
+
+    panels = {w: arguments.clips.drawn(partial(draw, w), space, edit) for w in arguments.w}
     if processes.is_first():
-        write(out, panels, rows, arguments.per_label)
+        write(out, panels, rows, arguments.per_label, arguments.clips)
         if opened.trained is None:
             n = len(arguments.w) * len(wanted.number)
             print(f"{(time.perf_counter() - begin) / n:.1f} s per image, with compilation")
@@ -174,22 +185,24 @@ def wanted_of(model: Model, rows: Rows, arguments: Arguments) -> Request:
         )
     condition = sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(model.null))
     per_label, scales = arguments.per_label, len(arguments.w)
-    image = scales * math.prod(model.space.image_shape)
+    image = scales * math.prod(model.space.image_shape[-3:]) * arguments.clips.length(model.space)
     each = image + condition + rows.values.itemsize + OVERHEAD
     limits.check_images(each, rows=len(rows.all), per_label=per_label)
     check_page(len(rows.all), per_label, scales)
     return request(model.codec, [one for one in rows.all for _ in range(per_label)])
 
 
-def write(out: Place, panels: dict[float, np.ndarray], rows: Rows, n: int) -> None:
-    """The images of each w as arrays, large ones also as pictures, and all of them as a figure."""
+def write(out: Place, panels: dict[float, np.ndarray], rows: Rows, n: int, clips: Clips) -> None:
+    """The images of each w as arrays, large ones also as pictures or clips, and all of them as a figure."""
     values = np.repeat(rows.values, n)
     for w, images in panels.items():
         name = f"w={scale_name(w + 0.0)}"  # 0.0 also for -0.0
         arrays: dict[str, Any] = {"images": images[: len(values)], rows.key: values}
         with atomic_write(out / f"{name}.npz") as stream:
             np.savez_compressed(stream, **arrays)
-        if min(images.shape[1:3]) >= LARGE:
+        if images.ndim == 5:
+            clips.write(images, n, out / name)
+        elif min(images.shape[1:3]) >= LARGE:
             for i, image in enumerate(images[: len(values)]):
                 with atomic_write(out / f"{name}-{i // n}-{i % n}.png") as stream:
                     Image.fromarray(image.squeeze()).save(stream, "PNG")

@@ -35,7 +35,7 @@ from jaxflow.runs.requests import Request, request
 from jaxflow.runs.rules import RULES
 from jaxflow.runs.sampler import Sampler
 
-Swept = UInt8[np.ndarray, "scales sigmas n h w c"]
+Swept = UInt8[np.ndarray, "scales sigmas n *image"]
 MOST_VALUES = 100
 """Values of an option."""
 MOST_STEPS = 1_000_000

@@ -26,7 +26,7 @@ from experiments.report.reconstructions import Reconstructions
 from jaxflow.data.apart import check_apart
 from jaxflow.data.batches import Batch, batches, order
 from jaxflow.data.dataset import Dataset
-from jaxflow.data.datasets import DEFAULT_SIZE, open_dataset
+from jaxflow.data.datasets import DEFAULT_FRAMES, DEFAULT_SIZE, OWN_FILES, open_dataset
 from jaxflow.devices import parallel, processes
 from jaxflow.devices.parallel import Devices, Placement
 from jaxflow.places import Place, place
@@ -174,10 +174,11 @@ def read(preset: Preset, experiment: Experiment | Autoencoding | FineTuning, opt
     given = {name: getattr(experiment, name, None) for name in FOLDERS}
     absolute = {name: str(place(it, name).absolute()) for name, it in given.items() if it is not None}
     experiment = replace(experiment, **absolute)  # type: ignore[arg-type]  # resumed from another folder
-    if experiment.dataset == "folder" and preset.dataset is None and data_dir is not None:
+    if experiment.dataset in OWN_FILES and preset.dataset is None and data_dir is not None:
         check_apart(out, place(data_dir, "data_dir"))
         side = experiment.image_size or DEFAULT_SIZE
-        limits.check_batch(experiment, (side, side, 3))
+        frames = (experiment.frames or DEFAULT_FRAMES,) if experiment.dataset == "clips" else ()
+        limits.check_batch(experiment, (*frames, side, side, 3))
     before = open_before(out, KINDS[type(experiment)], preset.classes)
     if isinstance(experiment, FineTuning):
         return fine_tuning(preset, experiment, data_dir, out, before)
@@ -240,15 +241,17 @@ def counted(dataset: Dataset, experiment: Recipe, data_dir: str | None) -> str:
 
 def _same_data(before: Experiment, now: Experiment) -> bool:
     return all(
-        getattr(before, name) == getattr(now, name) for name in ("dataset", "image_size", "text_encoder")
+        getattr(before, name) == getattr(now, name)
+        for name in ("dataset", "image_size", "frames", "rate", "text_encoder")
     )
 
 
 def own_data(preset: Preset, experiment: Recipe, options: Options) -> Dataset:
     """The data of a preset that brings its own, to which no option applies."""
     assert preset.dataset is not None
-    given = {"data_dir": options.data_dir, "image_size": experiment.image_size}
-    for name, value in (given | {"text_encoder": getattr(experiment, "text_encoder", None)}).items():
+    names = ("image_size", "frames", "rate", "text_encoder")
+    given = {"data_dir": options.data_dir} | {name: getattr(experiment, name, None) for name in names}
+    for name, value in given.items():
         if value is not None:
             raise ValueError(f"{name} = {value}: the preset brings its own data, by dataset(split)")
     return preset.dataset("train")
@@ -292,7 +295,7 @@ def claim(setting: Setting, held: ExitStack) -> None:
     changed = origin.record(out, setting.dataset)
     if changed is not None:
         print(changed)
-    if setting.run.experiment.dataset == "folder":
+    if setting.run.experiment.dataset in OWN_FILES:
         from experiments.report.contact_sheet import contact_sheet
 
         contact_sheet(setting.dataset, out / "data.png", setting.dataset.notes)

@@ -81,7 +81,7 @@ def inpaint(
         times: increasing grid from 0 to 1, or a number of equal steps.
         repeats: how often each step is made; more let the parts agree better.
         same_noise: whether the known part has the noise of the start at every step, as in diffusers, and not
-            new noise.
+            new noise. On a DDPM's table, which ends with a little of the data, diffusers starts without it.
         solver: deterministic method from `jaxflow.solvers`; midpoint by default.
 
     Raises:

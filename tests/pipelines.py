@@ -179,6 +179,21 @@ def dit(folder):
     return made, place
 
 
+def edited(theirs, kind, **options):
+    """Data, noise and latents of a pipeline of this kind, with the models of `theirs`; and its scheduler.
+
+    The latents are what it makes of the data in that noise, in ten steps at w = 7.5.
+    """
+    pipe = getattr(diffusers, kind)(**theirs.components)
+    pipe.set_progress_bar_config(disable=True)
+    shape = (1, theirs.vae.config.latent_channels, SIDE, SIDE)
+    noise, data = (torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in (1, 2))
+    common = {"guidance_scale": 7.5, "num_inference_steps": 10, "output_type": "latent"}
+    generator = torch.Generator().manual_seed(1)
+    latents = pipe("the cat", image=data, generator=generator, **common, **options).images
+    return *(part.permute(0, 2, 3, 1).numpy() for part in (data, noise, latents)), pipe.scheduler
+
+
 def _saved(folder, pipeline):
     """The pipeline and its folder; the tokenizers as their publishers save them."""
     place = folder / "pipeline"

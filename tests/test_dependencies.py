@@ -37,7 +37,7 @@ def distributions(requirements):
 @pytest.mark.parametrize(
     ("folder", "extras"),
     [
-        ("jaxflow", ("gcs", "prepare")),
+        ("jaxflow", ("gcs", "prepare", "video")),
         *((file, ("scripts",)) for file in ONCE.values()),
         ("experiments", ("scripts", "reference", "tpu-compile")),
     ],

@@ -16,7 +16,7 @@ LEVELS = {
         (
             ("typing", "ranges", "progress", "places", "digests"),
             ("per_example", "adapters", "devices", "shapes", "emoji"),
-            ("paths", "nn", "data", "spaces"),
+            ("paths", "nn", "data", "spaces", "moving_shapes"),
             ("times", "mixtures", "perceptual"),
             ("predictions",),
             ("solvers", "fields", "guidance", "losses", "autoencoding", "pretrained"),
@@ -31,8 +31,9 @@ ONLY_IN = {
     "flax": {"nn", "adapters", "fields", "pretrained", "runs"},
     "optax": {"training", "evaluation", "runs"},
     "orbax": {"training"},
-    "tensorflow_datasets": {"data", "shapes", "emoji"},
+    "tensorflow_datasets": {"data", "shapes", "moving_shapes", "emoji"},
     "grain": {"data"},
+    "av": {"data"},
     "sklearn": {"data"},
     "tokenizers": {"pretrained"},
     "safetensors": {"pretrained", "runs"},
@@ -112,7 +113,7 @@ def test_importing_the_library_is_light():
 import sys, jaxflow
 from jax._src import xla_bridge
 heavy = {"tensorflow", "tensorflow_datasets", "grain", "flax", "optax", "orbax", "matplotlib", "sklearn",
-    "tokenizers", "safetensors", "torch", "transformers", "pydantic", "experiments"}
+    "tokenizers", "safetensors", "torch", "transformers", "pydantic", "av", "experiments"}
 assert not heavy & set(sys.modules), heavy & set(sys.modules)
 jaxflow.paths, jaxflow.guidance, jaxflow.sampling, jaxflow.mixtures, jaxflow.spaces, jaxflow.losses
 assert not heavy & set(sys.modules), heavy & set(sys.modules)

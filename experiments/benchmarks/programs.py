@@ -17,6 +17,7 @@ from jaxflow import nn
 from jaxflow.data.codecs import Captions, Classes, Codec
 from jaxflow.devices import compiler, mesh
 from jaxflow.devices.parallel import Placement
+from jaxflow.moving_shapes import captions as moving_captions
 from jaxflow.nn.dit import SIZES, published
 from jaxflow.runs import latents
 from jaxflow.runs.configuration import Experiment, fitted
@@ -36,18 +37,35 @@ def classes(n: int) -> Codec:
     return Classes(tuple(map(str, range(n))))
 
 
-DATA: dict[str, tuple[tuple[int, int, int] | None, Codec]] = {
+@dataclass(frozen=True)
+class Embedded:
+    """The shapes of captions that a frozen encoder has embedded."""
+
+    length: int
+    width: int
+
+    @property
+    def null(self) -> nn.TokenSequence:
+        """Of one caption."""
+        tokens = np.zeros((self.length, self.width), np.float32)
+        return nn.TokenSequence(tokens, np.ones(self.length, bool), tokens[0])  # type: ignore[arg-type]
+
+
+DATA: dict[str, tuple[tuple[int, ...] | None, Any]] = {
     "digits": ((8, 8, 1), classes(10)),
     "mnist": ((28, 28, 1), classes(10)),
     "shapes": ((32, 32, 3), Captions(captions.WORDS, captions.LONGEST)),
+    "moving_shapes": ((16, 32, 32, 3), Captions(moving_captions.WORDS, moving_captions.LONGEST)),
     "emoji": (None, Captions(tuple(map(str, range(1718))), 15)),
     "folder": (None, classes(1000)),
+    "clips": (None, Embedded(256, 4096)),
 }
-"""Shape of an image, if the data set has one size, and codec; a folder's is an example."""
+"""Shape of an image, if the data set has one size, and codec; of folders an example, of clips T5-XXL."""
 PUBLISHED = {
     "emoji": nn.AutoencoderTiny(latent_channels=32, pooled=True),
     "emoji_128": nn.AutoencoderTiny(latent_channels=32, pooled=True),
     "imagenet256": nn.AutoencoderKL(),
+    "video_256": nn.CausalAutoencoder(latent_channels=16),
 }
 """The autoencoder of a preset in latents; others have one trained by the preset `autoencoder`."""
 
@@ -89,14 +107,14 @@ def run(name: str, *, scan: bool = True, **attributes: Any) -> Run:
     if name != preset:
         network = published(name.removeprefix("DiT-"), 2, None, scan=scan, dtype="float32")
     shape, codec = DATA[experiment.dataset]
-    side = experiment.image_size
-    shape = (side, side, 3) if side is not None else shape
+    side, frames = experiment.image_size, () if experiment.frames is None else (experiment.frames,)
+    shape = (*frames, side, side, 3) if side is not None else shape
     assert shape is not None
     experiment = fitted(replace(experiment, network=network.clone(**attributes)), codec)
     return Run(experiment, "", space(preset, experiment, shape), codec)
 
 
-def space(preset: str, experiment: Experiment, image_shape: tuple[int, int, int]) -> Space:
+def space(preset: str, experiment: Experiment, image_shape: tuple[int, ...]) -> Space:
     """The space of a preset, of latents that are neither centred nor scaled."""
     if experiment.autoencoder is None:
         return Pixels(image_shape)
@@ -111,8 +129,8 @@ def stored_by(space: Space) -> tuple[tuple[int, ...], Any]:
     """Shape and type of what a data set stores of an image."""
     if not isinstance(space, Latents):
         return space.image_shape, np.uint8
-    h, w, k = space.event_shape
-    return (h, w, 2 * k if space.autoencoder.network.variational else k), latents.DTYPE
+    *sides, k = space.event_shape
+    return (*sides, 2 * k if space.autoencoder.network.variational else k), latents.DTYPE
 
 
 def training_step(run: Run, placement: Placement, batch_size: int, **options: Any) -> Program:

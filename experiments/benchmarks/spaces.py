@@ -1,4 +1,4 @@
-"""What a flow costs in pixels and in latents: runs side by side.
+"""What a flow costs in pixels and in latents, of images or clips: runs side by side.
 
     python -m experiments.benchmarks.spaces RUN [RUN ...] [--images 32] [--repeats 5]
 
@@ -76,10 +76,10 @@ def main(argv: list[str] | None = None) -> None:
 
 def size(opened: Opened) -> dict[str, float]:
     """Of an event and of the network."""
-    *sides, _ = shape = opened.run.space.event_shape
-    patch = getattr(opened.run.experiment.network, "patch", 1)
+    *frames, rows, columns, _ = shape = opened.run.space.event_shape
+    patch, tube = (getattr(opened.run.experiment.network, name, 1) for name in ("patch", "tube"))
     parameters = sum(leaf.size for leaf in jax.tree.leaves(opened.model.params))
-    tokens = math.prod(side // patch for side in sides)
+    tokens = (rows // patch) * (columns // patch) * math.prod(n // tube for n in frames)
     return {"tokens": tokens, "numbers": math.prod(shape), "parameters": parameters}
 
 

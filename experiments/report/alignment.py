@@ -21,7 +21,7 @@ from jaxflow.shapes.alignment import CLAIMS, alignment
 
 SPLITS = {"test": "seen", "held_out": "held out"}
 
-Images = UInt8[np.ndarray, "n h w c"]
+Images = UInt8[np.ndarray, "n *image"]
 Shares = dict[str, float]
 """Share of captions that are true of their images, for each kind of claim."""
 

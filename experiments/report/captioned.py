@@ -27,7 +27,7 @@ from jaxflow.evaluation.judge import train_judge
 from jaxflow.evaluation.psnr import psnr
 from jaxflow.runs.requests import Request, request
 
-Images = UInt8[np.ndarray, "n h w c"]
+Images = UInt8[np.ndarray, "n *image"]
 Decode = Callable[[Images], Images]
 MOST_WORDS = 512
 """Words that the judge tells apart, the most frequent ones."""

@@ -24,7 +24,7 @@ from jaxflow.evaluation import strata
 from jaxflow.evaluation.frechet import frechet_distance
 from jaxflow.evaluation.manifolds import nearest_distance, precision_recall
 
-Images = UInt8[np.ndarray, "n h w c"]
+Images = UInt8[np.ndarray, "n *image"]
 Positions = Int[np.ndarray, " n"]
 MOST_REAL = 10_000
 """Reference images, and images of a set."""

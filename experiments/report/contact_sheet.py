@@ -47,7 +47,7 @@ def contact_sheet(dataset: Dataset, file: Place, notes: Sequence[str] = ()) -> N
         row, column = divmod(i, COLUMNS)
         left, bottom = GAP + column * (SIDE + GAP), height - top - row * row_height - SIDE
         ax = figure.add_axes((left / WIDTH, bottom / height, SIDE / WIDTH, SIDE / height))
-        _show(ax, example["image"], caption)
+        _show(ax, _still(example["image"]), caption)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph")  # characters that the font lacks become boxes
         with atomic_write(file) as stream:
@@ -55,8 +55,9 @@ def contact_sheet(dataset: Dataset, file: Place, notes: Sequence[str] = ()) -> N
 
 
 def _title(dataset: Dataset) -> str:
-    total, (h, w, _) = len(dataset), dataset.image_shape
-    title = f"{total:,} image{'s' * (total > 1)} of {h} x {w}"
+    total, (*frames, h, w, _) = len(dataset), dataset.image_shape
+    kind = f"clip{'s' * (total > 1)} of {frames[0]} frames" if frames else f"image{'s' * (total > 1)}"
+    title = f"{total:,} {kind} of {h} x {w}"
     return f"{title}, {MOST} shown" if total > MOST else title
 
 
@@ -74,6 +75,14 @@ def _condition(dataset: Dataset, example: dict) -> str:
 def _wrapped(text: str) -> str:
     text = shown(" ".join(text.split()), 4 * CAPTION * LINES)
     return "\n".join(textwrap.wrap(text, CAPTION, max_lines=LINES, placeholder=" ..."))
+
+
+def _still(image: np.ndarray) -> np.ndarray:
+    """An image; of a clip four of its frames, as quarters."""
+    if image.ndim == 3:
+        return image
+    frames = image[np.linspace(0, len(image) - 1, 4).round().astype(int)]
+    return np.concatenate([np.concatenate(list(frames[i : i + 2]), axis=1) for i in (0, 2)])
 
 
 def _show(ax: Axes, image: np.ndarray, caption: str) -> None:

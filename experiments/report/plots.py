@@ -13,11 +13,14 @@ from typing import Any
 import numpy as np
 
 from jaxflow.data.names import shown
+from jaxflow.data.strips import film_strip
 from jaxflow.places import Place
 from jaxflow.training.files import atomic_write
 
 MOST_COLUMNS = 10
 """Images of a label that a panel shows."""
+MOST_FRAMES = 8
+"""Frames of a clip, of which a panel shows one of a label, as a strip."""
 PANEL, HEAD = 3.2, 0.5
 """Width of a panel, and height of its title, in inches."""
 DOTS = (40, 150)
@@ -64,7 +67,7 @@ def guidance_grid(panels: dict[float, np.ndarray], row_names: Sequence[str], fil
     """The chapter's figure: a panel per w, a row per label.
 
     Args:
-        panels: for each w, uint8 images (rows * n, h, w, c), row after row.
+        panels: for each w, uint8 images (rows * n, h, w, c), or clips, row after row.
         row_names: name of each row.
         file: PNG to write.
 
@@ -99,15 +102,24 @@ def grid(panels: dict[str, np.ndarray], row_names: Sequence[str], file: Place) -
 
 
 def mosaic(images: np.ndarray, rows: int) -> np.ndarray:
-    """Rows of images with white gaps between them, uint8 (h, w) or (h, w, c)."""
+    """Rows of images, or a strip of a clip in each, with white gaps between, uint8 (h, w) or (h, w, c)."""
+    gap = max(1, images.shape[-3] // 8)
+    if images.ndim == 5:
+        images = strips(images[:: len(images) // rows])
     n, h, w, c = images.shape
     per_row = n // rows
     columns = min(per_row, MOST_COLUMNS)
-    gap = max(1, h // 8)
     tiles = images.reshape(rows, per_row, h, w, c)[:, :columns]
     tiles = np.pad(tiles, ((0, 0), (0, 0), (0, gap), (0, gap), (0, 0)), constant_values=255)
     mosaic = tiles.swapaxes(1, 2).reshape(rows * (h + gap), columns * (w + gap), c)
     return mosaic[..., 0] if c == 1 else mosaic
+
+
+def strips(clips: np.ndarray) -> np.ndarray:
+    """Film strips (n, h, w, c) of clips (n, frames, h, w, c): the first frame, the last and some between."""
+    frames = clips.shape[1]
+    chosen = np.linspace(0, frames - 1, min(frames, MOST_FRAMES)).round().astype(int)
+    return np.stack([film_strip(clip[None, chosen]) for clip in clips])
 
 
 def curves_over_w(

@@ -22,7 +22,7 @@ from jaxflow.evaluation import strata
 from jaxflow.evaluation.judge import train_judge
 from jaxflow.evaluation.psnr import psnr
 
-Images = UInt8[np.ndarray, "n h w c"]
+Images = UInt8[np.ndarray, "n *image"]
 Decode = Callable[[Images], Images]
 COLUMNS = ("accuracy", "frechet", "frechet pixels", "precision", "recall", "nearest")
 

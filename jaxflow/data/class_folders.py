@@ -3,7 +3,7 @@
 import posixpath
 from collections.abc import Iterable
 
-from jaxflow.data.codecs import ONE_CLASS, Classes
+from jaxflow.data.codecs import Classes
 from jaxflow.data.names import printable, shown
 
 NAMES_OF_SPLITS = {"train", "training", "test", "testing", "val", "valid", "validation"}
@@ -11,7 +11,7 @@ MOST_NAMED = 12
 """Classes that a message names."""
 
 
-def classes_of(images: Iterable[str], test: set[str]) -> tuple[Classes, dict[str, int]]:
+def classes_of(images: Iterable[str], test: set[str], noun: str = "image") -> tuple[Classes, dict[str, int]]:
     """The classes, and the number of each image's.
 
     The class of an image is its folder below the innermost folder with all images. Without such folders all
@@ -20,6 +20,7 @@ def classes_of(images: Iterable[str], test: set[str]) -> tuple[Classes, dict[str
     Args:
         images: their paths in the folder.
         test: those that are held out.
+        noun: what they are, for the messages and as the name of the only class.
 
     Raises:
         ValueError: an image is next to the folders of classes, a class has no image to train on, the folders
@@ -30,7 +31,7 @@ def classes_of(images: Iterable[str], test: set[str]) -> tuple[Classes, dict[str
     start = len(common) + bool(common)
     deep = {image: image[start:].split("/")[0] for image in images if "/" in image[start:]}
     if not deep:
-        return ONE_CLASS, dict.fromkeys(images, 0)
+        return Classes((noun,)), dict.fromkeys(images, 0)
     numbers = {name: i for i, name in enumerate(sorted(set(deep.values())))}
     for image in images:
         if image not in deep:
@@ -38,11 +39,11 @@ def classes_of(images: Iterable[str], test: set[str]) -> tuple[Classes, dict[str
                 f"{shown(image)} is next to the folders of the classes {_listed(numbers)}: move it into one"
                 " of them"
             )
-    _check(common, [*numbers], {name for image, name in deep.items() if image not in test})
+    _check(common, [*numbers], {name for image, name in deep.items() if image not in test}, noun)
     return Classes(tuple(numbers)), {image: numbers[name] for image, name in deep.items()}
 
 
-def _check(common: str, classes: list[str], trained: set[str]) -> None:
+def _check(common: str, classes: list[str], trained: set[str], noun: str) -> None:
     if {name.lower() for name in classes} <= NAMES_OF_SPLITS:
         raise ValueError(
             f"the folders {' and '.join(classes)} are splits, not classes: name one of them, such as"
@@ -55,7 +56,7 @@ def _check(common: str, classes: list[str], trained: set[str]) -> None:
             )
         if name not in trained:
             raise ValueError(
-                f"all images of the class '{shown(name)}' are held out: add images to it, or lower hold_out"
+                f"all {noun}s of the class '{shown(name)}' are held out: add {noun}s to it, or lower hold_out"
             )
 
 

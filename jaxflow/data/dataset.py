@@ -24,12 +24,12 @@ MOST_HASHED = 1000
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Images with their labels or captions."""
+    """Images, or clips, with their labels or captions."""
 
     source: Any
     """`len` and random access, by `__getitem__` or, to many at once, `__getitems__`, to examples that are
-    decoded on access: {"image": uint8 (h, w, c), ...} with a "label", int, or a "caption", str."""
-    image_shape: tuple[int, int, int]
+    decoded on access: {"image": uint8 of `image_shape`, ...} with a "label", int, or a "caption", str."""
+    image_shape: tuple[int, ...]
     codec: Codec
     """Makes the condition y of an example."""
     notes: tuple[str, ...] = ()
@@ -151,7 +151,8 @@ class Dataset:
         All images must have the shape of the first; batches reject an example that does not fit.
 
         Args:
-            source: `len` and `[]`, or `__getitems__`, for {"image": uint8 (h, w, c), "label" or "caption"}.
+            source: `len` and `[]`, or `__getitems__`, for {"image": uint8 (h, w, c) or (frames, h, w, c),
+                "label" or "caption"}.
             codec: `codecs.Classes(names)` for labels, `codecs.vocabulary_of(texts)` for captions.
 
         Raises:
@@ -169,9 +170,10 @@ class Dataset:
             has = sorted(first) if isinstance(first, Mapping) else type(first).__name__
             raise ValueError(f"source[0] is {has}: expected a dictionary with an 'image'")
         image = np.asarray(first["image"])
-        if image.dtype != np.uint8 or image.ndim != 3:
+        if image.dtype != np.uint8 or image.ndim not in (3, 4):
             raise ValueError(
-                f"image of source[0] is {image.dtype} {image.shape}: expected uint8 (h, w, c), 0 to 255"
+                f"image of source[0] is {image.dtype} {image.shape}: expected uint8 (h, w, c), 0 to 255, or a"
+                " clip, (frames, h, w, c)"
             )
         return cls(source, image.shape, codec)
 

@@ -29,8 +29,8 @@ def read_picture(file: Place, height: int, width: int) -> tuple[UInt8[np.ndarray
         with file.open("rb") as stream, Image.open(stream, formats=FORMATS) as picture:
             small = picture.width < width or picture.height < height
             picture.draft(None, (2 * side, 2 * side))  # JPEGs can be decoded at 1/2, 1/4 or 1/8 of their size
-            upright = _to_rgb(ImageOps.exif_transpose(picture))
-            return np.asarray(_fitted(upright, height, width)), small
+            upright = to_rgb(ImageOps.exif_transpose(picture))
+            return np.asarray(fitted(upright, height, width)), small
     except UnidentifiedImageError:
         raise _unreadable(file, f"it is none of {', '.join(FORMATS)}") from None
     except Exception as error:  # decoders raise all kinds of exceptions, SyntaxError too
@@ -44,7 +44,12 @@ def _unreadable(file: Place, reason: str) -> ValueError:
     )
 
 
-def _to_rgb(picture: Image.Image) -> Image.Image:
+def to_rgb(picture: Image.Image) -> Image.Image:
+    """The picture in 8-bit RGB, on white.
+
+    Raises:
+        ValueError: it has numbers of 32 bits.
+    """
     if picture.mode in ("I", "F"):  # where white could be any number
         raise ValueError("it has numbers of 32 bits, expected 8 or 16")
     if picture.mode.startswith("I;16"):
@@ -56,7 +61,7 @@ def _to_rgb(picture: Image.Image) -> Image.Image:
     return picture.convert("RGB")
 
 
-def _fitted(picture: Image.Image, height: int, width: int) -> Image.Image:
+def fitted(picture: Image.Image, height: int, width: int) -> Image.Image:
     """The largest part around the centre that has these proportions, resized."""
     scale = min(picture.width / width, picture.height / height)
     columns, rows = min(scale * width, picture.width), min(scale * height, picture.height)

@@ -21,6 +21,7 @@ OWN = {
     "digits": ("jaxflow.data.digits", "Digits"),
     "shapes": ("jaxflow.shapes.builder", "Shapes"),
     "emoji": ("jaxflow.emoji.builder", "Emoji"),
+    "moving_shapes": ("jaxflow.moving_shapes.builder", "MovingShapes"),
 }
 """Data sets that ship with the package: module and builder."""
 NAME = r"\w+(/[\w.-]+)?(:[\d.*]+)?"
@@ -106,9 +107,10 @@ def _builder(name: str, directory: Path) -> tfds.core.DatasetBuilder:
         raise ValueError(f"data set {name!r} in {directory} is damaged: {error}") from error
 
 
-def _image_shape(name: str, features: dict[str, Any]) -> tuple[int, int, int] | None:
+def _image_shape(name: str, features: dict[str, Any]) -> tuple[int, ...] | None:
     image = features.get("image")
-    if not isinstance(image, tfds.features.Image):
+    is_clip = type(image) is tfds.features.Tensor and len(image.shape) == 4
+    if not isinstance(image, tfds.features.Image) and not is_clip:
         return None
     if None in image.shape:
         raise ValueError(f"data set {name!r} has images of several sizes {image.shape}: expected one size")
@@ -118,11 +120,11 @@ def _image_shape(name: str, features: dict[str, Any]) -> tuple[int, int, int] | 
 
 
 def _codec(name: str, builder: tfds.core.DatasetBuilder) -> Codec | None:
-    if name.split(":")[0] == "shapes":
-        from jaxflow.shapes import captions
-
+    own = name.split(":")[0]
+    if own in ("shapes", "moving_shapes"):
+        captions = import_module(f"jaxflow.{own}.captions")
         return Captions(captions.WORDS, captions.LONGEST)
-    if name.split(":")[0] == "emoji":
+    if own == "emoji":
         undecoded = builder.as_data_source("train", decoders={"image": tfds.decode.SkipDecoding()})
         return vocabulary_of(example["caption"].decode() for example in undecoded)
     label = dict(builder.info.features.items()).get("label")

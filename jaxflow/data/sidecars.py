@@ -37,12 +37,13 @@ class Sidecars:
     notes: list[str] = field(default_factory=list)
 
 
-def read_captions(images: Iterable[str], files: Mapping[str, Place]) -> Sidecars:
+def read_captions(images: Iterable[str], files: Mapping[str, Place], noun: str = "image") -> Sidecars:
     """The captions of images, as far as there are any.
 
     Args:
         images: their paths in the folder.
         files: all files of the folder, by their paths in it.
+        noun: what they are, for the messages.
 
     Raises:
         ValueError: a caption is empty, too long or not UTF-8, an image has two, or there are captions of two
@@ -60,9 +61,9 @@ def read_captions(images: Iterable[str], files: Mapping[str, Place]) -> Sidecars
     if len(kinds) > 1:
         raise ValueError(f"captions are given twice, as {kinds[0]} and as {kinds[1]}: keep one kind")
     texts = next(iter(found.values()), {})
-    captions = {image: _read(file, files[file]) for image, file in texts.items()}
+    captions = {image: _read(file, files[file], noun) for image, file in texts.items()}
     for name, table in tables.items():
-        notes += _add(captions, name, table, set(images))
+        notes += _add(captions, name, table, set(images), noun)
     return Sidecars(captions, {*texts.values(), *tables}, notes)
 
 
@@ -89,7 +90,7 @@ def _texts(images: list[str], files: Mapping[str, Place]) -> dict[str, dict[str,
     return found
 
 
-def _read(name: str, file: Place) -> str:
+def _read(name: str, file: Place, noun: str) -> str:
     with file.open("rb") as stream:
         content = stream.read(MOST_BYTES + 1)
     if len(content) > MOST_BYTES:
@@ -103,7 +104,7 @@ def _read(name: str, file: Place) -> str:
     if "\0" in text:
         raise ValueError(f"caption {shown(name)} is not UTF-8: save it as UTF-8")
     if not (caption := cleaned(text)):
-        raise ValueError(f"caption {shown(name)} is empty: write one, or remove the file and its image")
+        raise ValueError(f"caption {shown(name)} is empty: write one, or remove the file and its {noun}")
     return caption
 
 
@@ -141,7 +142,7 @@ def _pair(row: Any) -> tuple[str, str] | None:
 
 
 def _add(
-    captions: dict[str, str], name: str, table: list[tuple[int, Any]], images: set[str]
+    captions: dict[str, str], name: str, table: list[tuple[int, Any]], images: set[str], noun: str
 ) -> Iterator[str]:
     """Add the captions of a table; a note of those without an image."""
     missing = 0
@@ -158,4 +159,4 @@ def _add(
             captions[image] = caption
         missing += image not in images
     if missing:
-        yield f"{shown(name)} names {missing} images that are not in the folder"
+        yield f"{shown(name)} names {missing} {noun}s that are not in the folder"

@@ -2,6 +2,7 @@
 
 Its classes give the accuracy of guided samples, its features the space of the Frechet distance and of the
 manifolds. Trained on several labels per image, such as the words of captions, it predicts each on its own.
+Frames of a clip are channels to it, so that their order matters.
 """
 
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from jaxflow.devices.blocks import in_blocks
 from jaxflow.nn.classifier import Classifier
 from jaxflow.spaces import Pixels
 
-Images = UInt8[Array, "n h w c"] | UInt8[np.ndarray, "n h w c"]
+Images = UInt8[Array, "n *image"] | UInt8[np.ndarray, "n *image"]
 Labels = Int[Array, " n"] | Int[np.ndarray, " n"] | Bool[Array, "n classes"] | Bool[np.ndarray, "n classes"]
 """The class of each image, or which of several labels it has."""
 
@@ -70,16 +71,14 @@ def train_judge(
         sharding: of the images to classify; training uses one device per process.
     """
     images, labels = jnp.asarray(images), jnp.asarray(labels)
-    _, h, w, c = images.shape
-    pixels = Pixels((h, w, c))
     network = Classifier(classes)
-    params = jax.jit(network.init)(key, pixels.encode(images[:1]))["params"]
+    params = jax.jit(network.init)(key, _planes(images[:1]))["params"]
     optimizer = optax.adamw(optax.cosine_onecycle_schedule(steps, learning_rate), weight_decay=0.01)
 
     def loss(params, key):
         pick_key, shift_key, dropout_key = jax.random.split(key, 3)
         picked = jax.random.randint(pick_key, (batch_size,), 0, len(images))
-        batch = _shift(shift_key, pixels.encode(images[picked]))
+        batch = _shift(shift_key, _planes(images[picked]))
         logits, _ = network.apply({"params": params}, batch, train=True, rngs={"dropout": dropout_key})
         return _cross_entropy(logits, labels[picked])
 
@@ -112,7 +111,12 @@ def _shift(key: PRNGKeyArray, images: Float[Array, "b h w c"]) -> Float[Array, "
 
 
 @partial(jax.jit, static_argnums=0)
-def _look(network: Classifier, params: Any, images: UInt8[Array, "b h w c"]) -> tuple[Array, Array]:
-    _, h, w, c = images.shape
-    x = Pixels((h, w, c)).encode(images)
-    return cast(tuple[Array, Array], network.apply({"params": params}, x))
+def _look(network: Classifier, params: Any, images: UInt8[Array, "b *image"]) -> tuple[Array, Array]:
+    return cast(tuple[Array, Array], network.apply({"params": params}, _planes(images)))
+
+
+def _planes(images: UInt8[Array, "b *f h w c"]) -> Float[Array, "b h w planes"]:
+    """Grey levels in [-1, 1], the channels of all frames of a clip together."""
+    x = Pixels(images.shape[1:]).encode(images)
+    *_, h, w, c = x.shape
+    return jnp.moveaxis(x.reshape(len(x), -1, h, w, c), 1, 3).reshape(len(x), h, w, -1)

@@ -6,7 +6,7 @@ PSNR = 10 log10(255^2 / mean squared difference)
 import numpy as np
 from jaxtyping import Float, UInt8
 
-Images = UInt8[np.ndarray, "n h w c"]
+Images = UInt8[np.ndarray, "n *image"]
 
 
 def psnr(images: Images, others: Images) -> Float[np.ndarray, " n"]:

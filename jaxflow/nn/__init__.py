@@ -1,4 +1,4 @@
-"""Networks: Flax modules (x, t, y, *, train) -> array of x's shape; and autoencoders of images.
+"""Networks: Flax modules (x, t, y, *, train) -> array of x's shape; and autoencoders of images and clips.
 
 They are independent of the path and the prediction type. Conditioning takes two steps, chosen separately: an
 encoder maps the condition to a vector, a sequence of tokens, or both; the network is modulated by the sum
@@ -7,6 +7,7 @@ of the vector and an embedding of t, and attends to the tokens.
 
 from jaxflow.nn.autoencoder_kl import AutoencoderKL
 from jaxflow.nn.autoencoder_tiny import AutoencoderTiny
+from jaxflow.nn.causal_autoencoder import CausalAutoencoder
 from jaxflow.nn.classifier import Classifier, NoisyClassifier
 from jaxflow.nn.conditioning import (
     ClassTable,
@@ -26,6 +27,7 @@ from jaxflow.nn.unet import UNet, unet_32, unet_64, unet_256
 __all__ = [
     "AutoencoderKL",
     "AutoencoderTiny",
+    "CausalAutoencoder",
     "ClassTable",
     "Classifier",
     "CompositeEncoder",

@@ -4,7 +4,8 @@
 
 where f is attention, then an MLP; scale - 1, shift and gate are linear in silu(e) and zero at initialisation.
 
-`DiTBlock` is modulated by the vector, and can also cross-attend to a sequence of tokens. `MMDiTBlock` has two
+`DiTBlock` is modulated by the vector, and can also cross-attend to a sequence of tokens. Of a clip it attends
+within each frame, and then over time, each position to itself in all frames. `MMDiTBlock` has two
 streams, image and text, each with its own weights, whose tokens attend to all tokens of both.
 
 Norms and modulation are float32 in every compute type. The backward pass of these and of the GELU keeps only
@@ -14,6 +15,7 @@ Source: Peebles and Xie 2212.09748 (adaLN-Zero); Chen et al. 2310.00426 (cross-a
 2403.03206 (joint attention).
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -85,7 +87,10 @@ class DiTBlock(linen.Module):
         dropout: dropout rate in the MLP.
         qk_norm: whether queries and keys are normalised.
         grid: rows and columns of the tokens.
+        frames: number of frames of such a grid.
         turn: rotates queries and keys of the image by their positions; None for none.
+        turn_in_time: rotates those of one position by their frames; None if tokens of all frames attend to
+            each other, instead of in space and then in time.
         depthwise: whether the block starts with a depthwise convolution over neighbouring tokens.
         dtype: compute type.
         implementation: that of `attention.attend`.
@@ -97,7 +102,9 @@ class DiTBlock(linen.Module):
     dropout: float = 0.0
     qk_norm: bool = False
     grid: tuple[int, int] = (0, 0)
+    frames: int = 1
     turn: Rotation | None = None
+    turn_in_time: Rotation | None = None
     depthwise: bool = False
     dtype: Dtype = "float32"
     implementation: str = "auto"
@@ -117,9 +124,16 @@ class DiTBlock(linen.Module):
         attention = partial(
             Attention, self.heads, self.qk_norm, dtype=self.dtype, implementation=self.implementation
         )
+        factorised = self.frames > 1 and self.turn_in_time is not None
         if self.depthwise:
             x = DepthwiseConvolution(self.grid, name="depthwise")(x)
-        x = _add(x, gate1, attention(name="attention")(modulate(x, shift1, scale1), rotate=self.turn))
+        frames, attend_in_space = self.frames if factorised else 1, attention(name="attention")
+        in_space = partial(attend_in_space, rotate=self.turn)
+        x = _add(x, gate1, _each_frame(in_space, modulate(x, shift1, scale1), frames))
+        if factorised:
+            shift, scale, gate = Modulation(3, x.shape[-1], name="time_modulation")(embedding)
+            in_time = partial(attention(name="time_attention"), rotate=self.turn_in_time)
+            x = _add(x, gate, _each_position(in_time, modulate(x, shift, scale), self.frames))
         if others is not None:
             norm = linen.LayerNorm(dtype=jnp.float32, name="cross_norm")
             queries = norm(x.astype(jnp.float32)).astype(x.dtype)
@@ -133,7 +147,7 @@ class DiTBlock(linen.Module):
 class MMDiTBlock(linen.Module):
     """Joint attention and MLPs with adaLN-Zero, for image tokens x and text tokens `others` in two streams.
 
-    Attributes are those of `DiTBlock`, and:
+    Attributes are those of `DiTBlock` but for `turn_in_time`, and:
         last: whether this is the last block, after which the text stream is unused.
         dual: whether image tokens also attend among themselves, by an attention of their own.
     """
@@ -200,6 +214,19 @@ class MMDiTBlock(linen.Module):
         x = _add(x, gate1, out(mixed))
         mlp = MLP(self.mlp_ratio, self.dropout, self.train, self.dtype, name=f"{stream}_mlp")
         return _add(x, gate2, mlp(modulate(x, shift2, scale2)))
+
+
+def _each_frame(f: Callable[[Tokens], Tokens], x: Tokens, frames: int) -> Tokens:
+    """Apply f to the tokens of each frame, as to an image."""
+    b, n, c = x.shape
+    return f(x.reshape(b * frames, n // frames, c)).reshape(b, n, c)
+
+
+def _each_position(f: Callable[[Tokens], Tokens], x: Tokens, frames: int) -> Tokens:
+    """Apply f to the tokens of all frames at each position."""
+    b, n, c = x.shape
+    columns = x.reshape(b, frames, n // frames, c).swapaxes(1, 2)
+    return f(columns.reshape(-1, frames, c)).reshape(columns.shape).swapaxes(1, 2).reshape(b, n, c)
 
 
 def _add(x: Tokens, gate: Part, change: Tokens) -> Tokens:

@@ -10,15 +10,28 @@ halved by convolutions that pad on the right and below only.
 Source: Rombach et al. 2112.10752, appendix E.1; Esser et al. 2012.09841.
 """
 
+from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 import flax.linen as linen
-from jaxtyping import Array, Float
 
 from jaxflow.nn.attributes import Depth, Dtype, Patch, Width, Widths, check
 from jaxflow.nn.convolution import Convolution
-from jaxflow.nn.image_blocks import AttentionBlock, Down, GroupNorm, Image, ResidualBlock, Up
+from jaxflow.nn.image_blocks import AttentionBlock, Down, Frames, GroupNorm, Image, ResidualBlock, Up
 from jaxflow.nn.patches import from_channels, from_patches, to_channels, to_patches
+
+
+class Layers(NamedTuple):
+    """The layers that see other frames, where the images are frames of clips; for images they do not.
+
+    Attributes:
+        convolution: makes a layer, with the arguments of `Convolution`.
+        in_time: changes the number of frames at the n-th change of resolution, (images, n) -> images.
+    """
+
+    convolution: Callable[..., linen.Module] = Convolution
+    in_time: Callable[[Frames, int], Frames] = lambda x, n: x
 
 
 class AutoencoderKL(linen.Module):
@@ -82,17 +95,23 @@ class AutoencoderKL(linen.Module):
         Raises:
             ValueError: f does not divide height and width.
         """
-        _, h, w, _ = images.shape
-        if h % self.factor or w % self.factor:
-            raise ValueError(f"images of {h} x {w}: both sides must be multiples of {self.factor}")
-        moments = self.encoder(to_patches(images, self.patch))
-        return to_channels(self.quant_conv(moments) if self.quant else moments, self.fold)
+        return self._encode(images, Layers())
 
     def decode(self, latents: Image) -> Image:
         """(b, h / f, w / f, k) -> (b, h, w, c)."""
+        return self._decode(latents, Layers())
+
+    def _encode(self, images: Frames, layers: Layers) -> Frames:
+        _, h, w, _ = images.shape
+        if h % self.factor or w % self.factor:
+            raise ValueError(f"images of {h} x {w}: both sides must be multiples of {self.factor}")
+        moments = self.encoder(to_patches(images, self.patch), layers)
+        return to_channels(self.quant_conv(moments) if self.quant else moments, self.fold)
+
+    def _decode(self, latents: Frames, layers: Layers) -> Frames:
         latents = from_channels(latents, self.fold)
         latents = self.post_quant_conv(latents) if self.quant else latents
-        return from_patches(self.decoder(latents), self.patch)
+        return from_patches(self.decoder(latents, layers), self.patch)
 
 
 class Encoder(linen.Module):
@@ -106,16 +125,18 @@ class Encoder(linen.Module):
     dtype: Dtype
 
     @linen.compact
-    def __call__(self, x: Image) -> Image:
-        block = partial(ResidualBlock, groups=self.groups, dtype=self.dtype)
-        x = Convolution(self.channels[0], dtype=self.dtype, name="conv_in")(x)
+    def __call__(self, x: Frames, layers: Layers) -> Frames:
+        conv = layers.convolution
+        block = partial(ResidualBlock, groups=self.groups, dtype=self.dtype, convolution=conv)
+        x = conv(self.channels[0], dtype=self.dtype, name="conv_in")(x)
         for i, width in enumerate(self.channels):
             if i:
                 x = Down(self.channels[i - 1], "strided", self.dtype, name=f"down_{i - 1}")(x)
+                x = layers.in_time(x, i - 1)
             for j in range(self.blocks):
                 x = block(width, name=f"block_{i}_{j}")(x)
-        x = Middle(self.groups, self.attention, self.dtype, name="middle")(x)
-        return _out(x, self.out, self.groups)
+        x = Middle(self.groups, self.attention, self.dtype, name="middle")(x, conv)
+        return _out(x, self.out, self.groups, conv)
 
 
 class Decoder(linen.Module):
@@ -129,16 +150,18 @@ class Decoder(linen.Module):
     dtype: Dtype
 
     @linen.compact
-    def __call__(self, x: Image) -> Image:
-        block = partial(ResidualBlock, groups=self.groups, dtype=self.dtype)
-        x = Convolution(self.channels[-1], dtype=self.dtype, name="conv_in")(x)
-        x = Middle(self.groups, self.attention, self.dtype, name="middle")(x)
+    def __call__(self, x: Frames, layers: Layers) -> Frames:
+        conv = layers.convolution
+        block = partial(ResidualBlock, groups=self.groups, dtype=self.dtype, convolution=conv)
+        x = conv(self.channels[-1], dtype=self.dtype, name="conv_in")(x)
+        x = Middle(self.groups, self.attention, self.dtype, name="middle")(x, conv)
         for i, width in enumerate(reversed(self.channels)):
             if i:
+                x = layers.in_time(x, i - 1)
                 x = Up(x.shape[-1], "nearest", self.dtype, name=f"up_{i - 1}")(x)
             for j in range(self.blocks + 1):
                 x = block(width, name=f"block_{i}_{j}")(x)
-        return _out(x, self.out, self.groups)
+        return _out(x, self.out, self.groups, conv)
 
 
 class Middle(linen.Module):
@@ -149,14 +172,14 @@ class Middle(linen.Module):
     dtype: Dtype
 
     @linen.compact
-    def __call__(self, x: Image) -> Image:
-        block = partial(ResidualBlock, x.shape[-1], groups=self.groups, dtype=self.dtype)
+    def __call__(self, x: Image, conv: Callable[..., linen.Module]) -> Image:
+        block = partial(ResidualBlock, x.shape[-1], groups=self.groups, dtype=self.dtype, convolution=conv)
         x = block(name="block_0")(x)
         if self.attention:
             x = AttentionBlock(1, dtype=self.dtype, groups=self.groups, name="attention")(x)
         return block(name="block_1")(x)
 
 
-def _out(x: Image, channels: int, groups: int) -> Float[Array, "b _ _ _"]:
+def _out(x: Image, channels: int, groups: int, conv: Callable[..., linen.Module]) -> Image:
     """The last layers of the calling module, in float32."""
-    return Convolution(channels, name="conv_out")(linen.silu(GroupNorm(groups, name="norm_out")(x)))
+    return conv(channels, name="conv_out")(linen.silu(GroupNorm(groups, name="norm_out")(x)))

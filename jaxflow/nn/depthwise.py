@@ -21,7 +21,7 @@ class DepthwiseConvolution(linen.Module):
     """x plus its channel-wise 3 x 3 convolution, (b, n, c) -> (b, n, c); the identity at initialisation.
 
     Attributes:
-        grid: rows and columns; their product is n.
+        grid: rows and columns; n tokens are one such grid, or several, as the frames of a clip.
     """
 
     grid: tuple[int, int]
@@ -29,7 +29,7 @@ class DepthwiseConvolution(linen.Module):
     @linen.compact
     def __call__(self, x: Float[Array, "b n c"]) -> Float[Array, "b n c"]:
         weights = self.param("weights", linen.initializers.zeros, (3, 3, x.shape[-1]))
-        grid = x.reshape(x.shape[0], *self.grid, -1)
+        grid = x.reshape(-1, *self.grid, x.shape[-1])
         kernel = weights.astype(x.dtype)[:, :, None]
         y = jax.lax.platform_dependent(grid, kernel, cpu=shifted, default=grouped)
         return x + y.reshape(x.shape)

@@ -1,9 +1,14 @@
-"""Diffusion transformer: the image as a sequence of patches with full self-attention.
+"""Diffusion transformer: the image, or the clip, as a sequence of patches with self-attention.
 
 Time and the condition vector modulate each block (`adaln`); condition tokens, such as the words of a caption,
 enter by cross-attention, or by joint attention with the image.
 
+An image is a clip of one frame. In a clip, patches attend either to all others, or, factorised, to those of
+their frame and then to themselves in other frames; that second attention is absent in an image, and zero at
+initialisation, so that the parameters of an image's network are a start for one of clips (`inflation`).
+
 Source: "Building an Image Generator", section on diffusion transformers; Peebles and Xie 2212.09748.
+Factorised attention: Bertasius et al. 2102.05095.
 """
 
 import math
@@ -16,18 +21,20 @@ from annotated_types import Gt, Interval, MultipleOf
 from jaxtyping import Array, Float
 
 from jaxflow.nn.adaln import DiTBlock, MMDiTBlock, Modulation, Tokens, modulate
-from jaxflow.nn.attention import Implementation
+from jaxflow.nn.attention import Implementation, Rotation
 from jaxflow.nn.attributes import Depth, Dtype, HeadCount, Patch, Rate, Ratio, TimeFeatures, Width, check
 from jaxflow.nn.conditioning import Encoded
 from jaxflow.nn.dense import Dense
 from jaxflow.nn.embeddings import TimeEmbedding, grid_positions, rotate
 from jaxflow.nn.in_turn import in_turn
-from jaxflow.nn.patches import from_patches, to_patches
+from jaxflow.nn.patches import from_tubes, to_tubes
 from jaxflow.typing import Condition, Time
 
 
 class DiT(linen.Module):
     """Diffusion transformer (x, t, y) -> array of x's shape, zero at initialisation.
+
+    x are images (b, h, w, c) or clips (b, frames, h, w, c).
 
     Attributes:
         encode: encoder of the condition, (y, width) -> `Encoded`; None for a network that ignores y.
@@ -43,6 +50,8 @@ class DiT(linen.Module):
         positions: position embedding of the patches: sinusoidal, learned, or rotary.
         position_grid: side of the learned table, from whose centre an image takes its positions; 0 for a
             table of the image's own size, which then is the only one.
+        attention_in_time: whether the patches of a clip attend in space and then in time, or all to all.
+        tube: frames of a patch; divides their number, unless that is one.
         depthwise: start each block with a depthwise 3 x 3 convolution; small models learn faster with it.
         qk_norm: normalise queries and keys.
         time: sinusoidal or learned Fourier features of t.
@@ -67,6 +76,8 @@ class DiT(linen.Module):
     dual_blocks: Annotated[int, Interval(ge=0, le=512)] = 0
     positions: Literal["sinusoidal", "learned", "rotary"] = "sinusoidal"
     position_grid: Annotated[int, Interval(ge=0, le=4096)] = 0
+    attention_in_time: Literal["factorised", "full"] = "factorised"
+    tube: Annotated[int, Interval(ge=1, le=64)] = 1
     depthwise: bool = False
     qk_norm: bool = False
     time: TimeFeatures = "sinusoidal"
@@ -80,8 +91,8 @@ class DiT(linen.Module):
 
     @linen.compact
     def __call__(
-        self, x: Float[Array, "b h w c"], t: Time, y: Condition, *, train: bool = False
-    ) -> Float[Array, "b h w c"]:
+        self, x: Float[Array, "b *f h w c"], t: Time, y: Condition, *, train: bool = False
+    ) -> Float[Array, "b *f h w c"]:
         check(self)
         encoded = Encoded() if self.encode is None else self.encode(y, self.width)  # type: ignore[operator]
         time = TimeEmbedding(
@@ -90,16 +101,17 @@ class DiT(linen.Module):
         embedding = time(t)
         if encoded.vector is not None:
             embedding = embedding + encoded.vector
-        patches = to_patches(x, self.patch)
-        b, rows, columns, d = patches.shape
+        patches = to_tubes(x, self.patch, self.tube)
+        b, frames, rows, columns, d = patches.shape
         embed = Dense(self.width, dtype=self.dtype, name="patch_embedding")
-        tokens = self._with_positions(embed(patches.reshape(b, rows * columns, d)), rows, columns)
-        tokens = self._blocks(tokens, embedding, encoded, (rows, columns), train)
+        tokens = self._with_positions(embed(patches.reshape(b * frames, rows * columns, d)), rows, columns)
+        tokens = tokens.reshape(b, -1, self.width)
+        tokens = self._blocks(tokens, embedding, encoded, (frames, rows, columns), train)
         shift, scale = Modulation(2, self.width, name="final_modulation")(embedding)
         outputs = d * (2 if self.learned_variance else 1)
         final = Dense(outputs, kernel_init=linen.initializers.zeros, dtype=self.dtype, name="final")
-        out = final(modulate(tokens, shift, scale)).reshape(b, rows, columns, outputs)
-        return from_patches(out, self.patch)[..., : x.shape[-1]].astype(x.dtype)
+        out = final(modulate(tokens, shift, scale)).reshape(b, frames, rows, columns, outputs)
+        return from_tubes(out, self.patch, self.tube, x.shape).astype(x.dtype)
 
     def _with_positions(self, tokens: Tokens, rows: int, columns: int) -> Tokens:
         """Add the position embeddings, unless they are rotary."""
@@ -125,9 +137,11 @@ class DiT(linen.Module):
         return cropped.reshape(1, rows * columns, self.width)
 
     def _blocks(
-        self, tokens: Tokens, embedding: Array, encoded: Encoded, grid: tuple[int, int], train: bool
+        self, tokens: Tokens, embedding: Array, encoded: Encoded, grid: tuple[int, int, int], train: bool
     ) -> Tokens:
         self._check_tokens(encoded)
+        frames, *sides = grid
+        factorised = frames > 1 and self.attention_in_time == "factorised"
         kind: Any = MMDiTBlock if self.joint_attention else DiTBlock
         # Inside a loop the compiler cannot merge the recomputation with the forward pass anyway.
         block: Any = partial(
@@ -136,14 +150,16 @@ class DiT(linen.Module):
             mlp_ratio=self.mlp_ratio,
             dropout=self.dropout,
             qk_norm=self.qk_norm,
-            grid=grid,
-            turn=partial(rotate, height=grid[0], width=grid[1]) if self.positions == "rotary" else None,
+            grid=tuple(sides),
+            turn=self._turn(1 if factorised else frames, *sides),
             depthwise=self.depthwise,
             dtype=self.dtype,
             implementation=self.attention_implementation,
             train=train,
         )
         if self.joint_attention:
+            if factorised:
+                raise ValueError("attention_in_time = 'factorised': must be 'full' with joint_attention")
             embed: Any = Dense(self.width, dtype=self.dtype, name="text_embedding")
             both = lambda block, streams: block(streams[0], embedding, streams[1], encoded.mask)  # noqa: E731
             streams, first = (tokens, embed(encoded.tokens)), min(self.dual_blocks, self.depth - 1)
@@ -152,8 +168,19 @@ class DiT(linen.Module):
             streams = self._repeat(block, both, streams, range(first, self.depth - 1))
             final = dual if self.dual_blocks >= self.depth else block
             return both(final(last=True, name=f"block_{self.depth - 1}"), streams)[0]
+        if factorised:
+            block = partial(
+                block, frames=frames, turn_in_time=partial(rotate, height=1, width=1, frames=frames)
+            )
         seen = (encoded.tokens, encoded.mask) if self.cross_attention else ()
         return self._repeat(block, lambda block, x: block(x, embedding, *seen), tokens, range(self.depth))
+
+    def _turn(self, frames: int, height: int, width: int) -> Rotation | None:
+        """The rotation by position, and by frame where all frames attend to each other."""
+        in_space = self.positions == "rotary"
+        if frames == 1 and not in_space:
+            return None
+        return partial(rotate, height=height, width=width, frames=frames, in_space=in_space)
 
     def _check_tokens(self, encoded: Encoded) -> None:
         if self.cross_attention and self.joint_attention:

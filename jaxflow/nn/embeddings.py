@@ -20,10 +20,9 @@ def _angles(position: Array, n: int, max_period: float) -> Array:
     return position[:, None].astype(jnp.float32) * frequencies[None]
 
 
-def _grid(height: int, width: int) -> tuple[Array, Array]:
-    """Row and column of each position of a grid, row by row."""
-    rows, columns = jnp.meshgrid(jnp.arange(height), jnp.arange(width), indexing="ij")
-    return rows.ravel(), columns.ravel()
+def _grid(*sides: int) -> tuple[Array, ...]:
+    """The index along each axis of all positions of a grid, row by row."""
+    return tuple(axis.ravel() for axis in jnp.meshgrid(*map(jnp.arange, sides), indexing="ij"))
 
 
 def grid_positions(height: int, width: int, channels: int) -> Float[Array, "tokens channels"]:
@@ -37,21 +36,35 @@ def grid_positions(height: int, width: int, channels: int) -> Float[Array, "toke
     return jnp.concatenate([f(angles) for angles in (column, row) for f in (jnp.sin, jnp.cos)], axis=-1)
 
 
-def rotate(x: Float[Array, "b n heads d"], height: int, width: int) -> Float[Array, "b n heads d"]:
+def rotate(
+    x: Float[Array, "b n heads d"], height: int, width: int, frames: int = 1, *, in_space: bool = True
+) -> Float[Array, "b n heads d"]:
     """Rotary position embedding of queries or keys on a grid: q . k depends on relative positions only.
 
     The channels of a head form pairs, each rotated by an angle: half of them by the row times a frequency,
-    the other half by the column, with geometric frequencies from 1 down to 1 / 10,000.
+    the other half by the column, with geometric frequencies from 1 down to 1 / 10,000. To each angle the
+    frame is added, times the same frequencies in reverse order: pairs that turn slowly in space turn fast in
+    time, and the first frame is rotated as an image.
+
+    Args:
+        x: queries or keys of the positions, frame by frame and row by row.
+        height: rows of the grid.
+        width: columns.
+        frames: number of frames.
+        in_space: whether rows and columns count, or the frame alone.
 
     Raises:
         ValueError: the number of channels per head is not a multiple of 4.
 
-    Source: Su et al. 2104.09864, section 3.2, once per axis.
+    Source: Su et al. 2104.09864, section 3.2, once per axis; frequencies of several axes in a pair as in
+    RoPE-Mixed, Heo et al. 2403.13298.
     """
     d = x.shape[-1]
     if d % 4:
         raise ValueError(f"{d} channels per head: must be a multiple of 4 for rotary positions")
-    angles = jnp.concatenate([_angles(axis, d // 4, 1e4) for axis in _grid(height, width)], axis=-1)
+    frame, *axes = _grid(frames, height, width)
+    in_time = _angles(frame, d // 4, 1e4)[:, ::-1]
+    angles = jnp.concatenate([_angles(axis * in_space, d // 4, 1e4) + in_time for axis in axes], axis=-1)
     cos, sin = (f(angles)[None, :, None] for f in (jnp.cos, jnp.sin))
     first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
     turned = jnp.concatenate([first * cos - second * sin, first * sin + second * cos], axis=-1)

@@ -15,6 +15,7 @@ in every compute type.
 Source: "Building an Image Generator", section on U-Nets; Dhariwal and Nichol 2105.05233.
 """
 
+from collections.abc import Callable
 from functools import partial
 from math import gcd
 
@@ -32,6 +33,8 @@ from jaxflow.nn.patches import from_patches
 
 Image = Float[Array, "b _ _ _"]
 """(b, h, w, c), of any resolution and number of channels."""
+Frames = Float[Array, "_ _ _ _"]
+"""(b f, h, w, c): images, or the frames of clips, of which a network may change the number."""
 
 
 class GroupNorm(linen.Module):
@@ -81,6 +84,7 @@ class ResidualBlock(linen.Module):
         train: whether dropout is active.
         groups: of the group norms; if None, of up to 16 channels.
         epsilon: of the group norms.
+        convolution: makes the two layers, with the arguments of `Convolution`.
     """
 
     channels: int
@@ -90,10 +94,11 @@ class ResidualBlock(linen.Module):
     train: bool = False
     groups: int | None = None
     epsilon: float = 1e-6
+    convolution: Callable[..., linen.Module] = Convolution
 
     @linen.compact
     def __call__(self, x: Image, vector: Float[Array, "b d"] | None = None) -> Image:
-        conv = partial(Convolution, self.channels, dtype=self.dtype)
+        conv = partial(self.convolution, self.channels, dtype=self.dtype)
         h = conv(name="conv1")(linen.silu(GroupNorm(self.groups, self.epsilon, name="norm1")(x)))
         h = linen.silu(self._modulated(h, vector))
         h = linen.Dropout(self.dropout, deterministic=not self.train, name="dropout")(h)

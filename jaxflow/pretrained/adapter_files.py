@@ -4,7 +4,9 @@
     unet.BASE.lora.down.weight, lora.up.weight         of older diffusers, and in attn1.processor.to_q_lora
     lora_unet_BASE.lora_down.weight, lora_up.weight    of kohya, with underscores for dots, and BASE.alpha
 
-A transformer has `transformer` in place of `unet`. The scale of a file is alpha / rank, or 1.
+A transformer has `transformer` in place of `unet`. For Stable Diffusion XL kohya has BASE of the original
+code, which numbers the blocks of all resolutions in a row: input_blocks.4.1, not down_blocks.1.attentions.0.
+The scale of a file is alpha / rank, or 1.
 """
 
 import json
@@ -21,11 +23,23 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from jaxflow.adapters import Adapter, Factors
-from jaxflow.pretrained.tensors import FLOATS, Name
+from jaxflow.pretrained.tensors import FLOATS, Name, Rewrites, rewritten
 from jaxflow.ranges import quoted
 
 NameOf = Callable[[tuple[str, ...]], Name]
 """The published name for the path of a parameter."""
+ROW = 3
+"""Blocks of a resolution in the original code: two, and a change of size."""
+ORIGINAL: Rewrites = {
+    r"^down_blocks\.(\d+)\.(\w+)\.(\d+)": lambda found: f"input_blocks.{_number(found) + 1}.{_place(found)}",
+    r"^up_blocks\.(\d+)\.(\w+)\.(\d+)": lambda found: f"output_blocks.{_number(found)}.{_place(found)}",
+    r"^mid_block\.attentions\.0": "middle_block.1",
+    r"^mid_block\.resnets\.(\d+)": lambda found: f"middle_block.{2 * int(found[1])}",
+    r"\btime_emb_proj": "emb_layers.1",
+    r"^time_embedding\.linear_(\d)": lambda found: f"time_embed.{2 * int(found[1]) - 2}",
+    r"^add_embedding\.linear_(\d)": lambda found: f"label_emb.0.{2 * int(found[1]) - 2}",
+}
+"""The names of the matrices of Stable Diffusion XL in its original code."""
 OF_TEXT = ("text_encoder", "lora_te")
 METADATA = "lora_adapter_metadata"
 
@@ -100,8 +114,18 @@ def _keys(base: str, part: str) -> Iterator[tuple[str, str, str]]:
         yield f"{prefix}{base}.lora_A.weight", f"{prefix}{base}.lora_B.weight", f"{prefix}{base}.alpha"
         yield f"{prefix}{base}.lora.down.weight", f"{prefix}{base}.lora.up.weight", f"{prefix}{base}.alpha"
         yield f"{prefix}{processor}.down.weight", f"{prefix}{processor}.up.weight", f"{prefix}{base}.alpha"
-    kohya = f"lora_{part}_{base.replace('.', '_')}"
-    yield f"{kohya}.lora_down.weight", f"{kohya}.lora_up.weight", f"{kohya}.alpha"
+    for name in (base, rewritten(base, ORIGINAL)):
+        kohya = f"lora_{part}_{name.replace('.', '_')}"
+        yield f"{kohya}.lora_down.weight", f"{kohya}.lora_up.weight", f"{kohya}.alpha"
+
+
+def _number(found: re.Match) -> int:
+    return ROW * int(found[1]) + int(found[3])
+
+
+def _place(found: re.Match) -> int:
+    """In the block: a residual block, then attention."""
+    return int(found[2] == "attentions")
 
 
 def _open(file: Path, part: str) -> tuple[dict[str, np.ndarray], dict[str, float]]:

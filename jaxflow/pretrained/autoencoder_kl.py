@@ -41,6 +41,7 @@ OLDER: Rewrites = {
 } | {pattern: new for pattern, new in DIFFUSERS.items() if not pattern.startswith(r"\battention")}
 
 
+IMAGES = "encoder.conv_in.weight"
 MEAN, VARIANCE = "bn.running_mean", "bn.running_var"
 """Of FLUX.2's latents, whose squares of 2 x 2 are channels."""
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxflow.pretrained import autoencoder_kl, taesd
-from jaxflow.pretrained.folders import Folder, count, read_json
+from jaxflow.pretrained.folders import Folder, count, part, read_json
 from jaxflow.pretrained.tensors import find_tensors
 from jaxflow.ranges import quoted
 from jaxflow.spaces import Autoencoder
@@ -36,17 +36,17 @@ def load(folder: Folder) -> Autoencoder:
         raise FileNotFoundError(
             f"folder {str(root)!r} does not exist: put the autoencoder there, nothing is downloaded"
         )
-    root = root / "vae" if (root / "model_index.json").is_file() else root
+    root = part(root, "vae")
     tensors = find_tensors(root)
     config = read_json(root / "config.json") if (root / "config.json").is_file() else {}
     if taesd.IMAGES in tensors:
         found = taesd.read(tensors)
-    elif "encoder.conv_in.weight" in tensors:
+    elif autoencoder_kl.IMAGES in tensors:
         found = autoencoder_kl.read(tensors, count(root / "config.json", config, "norm_num_groups", GROUPS))
     else:
         raise ValueError(
             f"{root} has no autoencoder: expected AutoencoderKL or a TAESD, whose tensors are named"
-            f" encoder.conv_in.weight or {taesd.IMAGES}, and found {quoted(min(tensors, default=''))}"
+            f" {autoencoder_kl.IMAGES} or {taesd.IMAGES}, and found {quoted(min(tensors, default=''))}"
         )
     if autoencoder_kl.MEAN in tensors:
         return replace(found, published=autoencoder_kl.normalisation(tensors, root / "config.json", config))
@@ -55,6 +55,16 @@ def load(folder: Folder) -> Autoencoder:
         return found
     mean, deviation = scale
     return replace(found, published=((mean,) * channels, (deviation,) * channels))
+
+
+def is_autoencoder(folder: Path) -> bool:
+    """Whether the weights in a folder are those of an autoencoder.
+
+    Raises:
+        FileNotFoundError: it has no weights.
+        ValueError: they are a pickle, or damaged.
+    """
+    return not find_tensors(folder).keys().isdisjoint((taesd.IMAGES, autoencoder_kl.IMAGES))
 
 
 def scaling(file: Path, config: dict[str, Any]) -> tuple[float, float] | None:

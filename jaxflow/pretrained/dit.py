@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Container, Mapping
 from itertools import count, takewhile
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,9 +22,10 @@ from jaxflow.pretrained.tensors import (
     Name,
     Part,
     Rewrites,
+    Stored,
     convolution_of,
+    find_params,
     matrix_of,
-    read_params,
     rewritten,
     same,
 )
@@ -71,7 +72,7 @@ class Published(NamedTuple):
     """A network with its parameters."""
 
     network: DiT
-    params: Any
+    params: Stored
     classes: int
 
 
@@ -113,7 +114,7 @@ def read(tensors: Mapping[str, Path], heads: int | None = None, dtype: Dtype = "
     x = jax.ShapeDtypeStruct((1, 8 * patch, 8 * patch, channels), jnp.float32)
     t, y = (jax.ShapeDtypeStruct((1,), kind) for kind in (jnp.float32, jnp.int32))
     shapes = jax.eval_shape(network.init, jax.eval_shape(jax.random.key, 0), x, t, y)["params"]
-    params = read_params(_without_copies(tensors), shapes, name_of(tensors), "", dtype)
+    params = find_params(_without_copies(tensors), shapes, name_of(tensors), "", dtype)
     return Published(network, params, rows - 1)
 
 

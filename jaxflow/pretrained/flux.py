@@ -12,7 +12,7 @@ from jaxflow.nn.conditioning import TokenSequence
 from jaxflow.nn.flux import PATCH, Flux
 from jaxflow.pretrained import sd3
 from jaxflow.pretrained.folders import count
-from jaxflow.pretrained.tensors import Name, Part, Rewrites, read_params, rewritten, shapes_of
+from jaxflow.pretrained.tensors import Name, Part, Rewrites, Stored, find_params, rewritten, shapes_of
 from jaxflow.ranges import quoted
 
 NAMES: Rewrites = {
@@ -56,7 +56,7 @@ def network_of(file: Path, config: Mapping[str, Any]) -> Flux:
 
 def read(
     tensors: Mapping[str, Path], file: Path, config: Mapping[str, Any], dtype: Dtype = "float32"
-) -> tuple[Flux, Any]:
+) -> tuple[Flux, Stored]:
     """The network and its parameters.
 
     Args:
@@ -75,7 +75,7 @@ def read(
     tokens, pooled = (count(file, config, f"{part}_dim") for part in ("joint_attention", "pooled_projection"))
     y = TokenSequence(of(1, tokens), jax.ShapeDtypeStruct((1, 1), jnp.bool), of(pooled))  # type: ignore[arg-type]
     shapes = shapes_of(file, network, of(PATCH, PATCH, channels), of(), y)
-    return network, read_params(tensors, shapes, name_of, "", dtype)
+    return network, find_params(tensors, shapes, name_of, "", dtype)
 
 
 def name_of(path: tuple[str, ...]) -> Name:

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 from jaxflow.ranges import quoted
 
 Folder = str | os.PathLike[str]
+INDEX = "model_index.json"
+"""Of a folder that is a pipeline."""
 
 
 class TextFolders(NamedTuple):
@@ -21,6 +23,11 @@ class TextFolders(NamedTuple):
     encoder: Path
     """Folder of config.json and the weights."""
     tokenizer: Path
+
+
+def part(folder: Path, name: str) -> Path:
+    """The folder of one model of a pipeline, or the folder itself if it is no pipeline but that model."""
+    return folder / name if (folder / INDEX).is_file() else folder
 
 
 def locate(folder: Folder, subfolder: str | None = None) -> TextFolders:

@@ -19,7 +19,7 @@ import numpy as np
 
 from jaxflow.nn.attributes import Dtype
 from jaxflow.pretrained import clip, t5
-from jaxflow.pretrained.folders import Folder, count, locate, read_json
+from jaxflow.pretrained.folders import INDEX, Folder, count, locate, read_json
 from jaxflow.pretrained.text import Embeddings, PretrainedText, TextEncoder
 
 T5_LENGTH, SD3_LENGTH, FLUX_LENGTH = 77, 256, 512
@@ -37,7 +37,7 @@ def load(folder: Folder, dtype: Dtype = "float32") -> TextEncoder:
         FileNotFoundError: a file is missing.
         ValueError: it is not a CLIP or T5 encoder, or a file is damaged.
     """
-    file = Path(folder) / "model_index.json"
+    file = Path(folder) / INDEX
     index = read_json(file) if file.is_file() else {}
     match index.get("_class_name"):
         case "StableDiffusionXLPipeline":

@@ -11,7 +11,7 @@ from jaxflow.nn.attributes import Dtype
 from jaxflow.nn.conditioning import PooledMLP, TokenSequence
 from jaxflow.nn.dit import DiT
 from jaxflow.pretrained.folders import count
-from jaxflow.pretrained.tensors import Name, Part, Rewrites, read_params, rewritten, shapes_of
+from jaxflow.pretrained.tensors import Name, Part, Rewrites, Stored, find_params, rewritten, shapes_of
 from jaxflow.ranges import quoted
 
 NAMES: Rewrites = {
@@ -76,7 +76,7 @@ def network_of(file: Path, config: Mapping[str, Any]) -> DiT:
 
 def read(
     tensors: Mapping[str, Path], file: Path, config: Mapping[str, Any], dtype: Dtype = "float32"
-) -> tuple[DiT, Any]:
+) -> tuple[DiT, Stored]:
     """The network and its parameters.
 
     Args:
@@ -93,7 +93,7 @@ def read(
     inputs = inputs_of(file, config, network)
     last = f"transformer_blocks.{network.depth - 1}.attn."
     used = {name: place for name, place in tensors.items() if name not in {last + end for end in UNUSED}}
-    params = read_params(used, shapes_of(file, network, *inputs), lambda path: name_of(path, last), "", dtype)
+    params = find_params(used, shapes_of(file, network, *inputs), lambda path: name_of(path, last), "", dtype)
     return network, params
 
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxflow.nn.attributes import Dtype
 from jaxflow.nn.stable_unet import StableUNet
 from jaxflow.pretrained.folders import count
-from jaxflow.pretrained.tensors import Rewrites, matrix_of, read_params, rewritten, shapes_of
+from jaxflow.pretrained.tensors import Rewrites, Stored, find_params, matrix_of, rewritten, shapes_of
 from jaxflow.ranges import quoted
 
 NAMES: Rewrites = {
@@ -95,7 +95,7 @@ def _per_resolution(value: Any, resolutions: int) -> tuple[Any, ...]:
 
 def read(
     tensors: Mapping[str, Path], file: Path, config: Mapping[str, Any], dtype: Dtype = "float32"
-) -> tuple[StableUNet, Any]:
+) -> tuple[StableUNet, Stored]:
     """The network and its parameters.
 
     Args:
@@ -115,7 +115,7 @@ def read(
     size = vector_width(config, file)
     vector = () if size is None else (jax.ShapeDtypeStruct((1, size), jnp.float32),)
     shapes = shapes_of(file, network, x, t, tokens, *vector)
-    return network, read_params(tensors, shapes, name_of, "", dtype)
+    return network, find_params(tensors, shapes, name_of, "", dtype)
 
 
 def vector_width(config: Mapping[str, Any], file: Path) -> int | None:

@@ -54,6 +54,15 @@ class Part(NamedTuple):
     """Whether the second half comes first."""
 
 
+class Stored(NamedTuple):
+    """The parameters of a module in files, whose names were checked and whose numbers were not read yet."""
+
+    shapes: Any
+    """Shapes of the parameters, with their type."""
+    read: Callable[[], Any]
+    """The parameters, on the default device; a ValueError names a tensor of the wrong shape or type."""
+
+
 Name = str | Part
 """Of a tensor, or of a part of one."""
 Rewrites = Mapping[str, str | Callable[[re.Match], str]]
@@ -160,7 +169,18 @@ def read_params(
     blocks: str,
     dtype: str = "float32",
 ) -> Any:
-    """The parameters of a module, on the default device.
+    """The parameters of a module, on the default device; arguments and errors as of `find_params`."""
+    return find_params(tensors, shapes, name, blocks, dtype).read()
+
+
+def find_params(
+    tensors: Mapping[str, Path],
+    shapes: Any,
+    name: Callable[[tuple[str, ...]], Name],
+    blocks: str,
+    dtype: str = "float32",
+) -> Stored:
+    """The tensors that are the parameters of a module.
 
     Args:
         tensors: the file of each tensor, from `find_tensors`.
@@ -170,7 +190,7 @@ def read_params(
         dtype: of the parameters, to which each tensor is converted as soon as it is read.
 
     Raises:
-        ValueError: a tensor is missing, unused, of the wrong shape, or not a float.
+        ValueError: a tensor is missing or unused; or when it is read, of the wrong shape, or not a float.
     """
     leaves, tree = jax.tree_util.tree_flatten_with_path(shapes)
     paths = [tuple(part.key for part in path) for path, _ in leaves]
@@ -182,12 +202,17 @@ def read_params(
     unused = sorted(key for key in tensors if key.startswith(blocks) and key not in keys)
     if unused:
         raise ValueError(f"{tensors[unused[0]]} has the tensor {unused[0]!r}, which the network lacks")
-    # One by one, so that never more than one tensor is in memory twice.
-    arrays = [
-        jax.device_put(_read(tensors[part.key], part, leaf.shape, _axes(path, leaf.ndim), jnp.dtype(dtype)))
-        for part, path, (_, leaf) in zip(parts, paths, leaves, strict=True)
-    ]
-    return jax.tree.unflatten(tree, arrays)
+
+    def read() -> Any:
+        # One by one, so that never more than one tensor is in memory twice.
+        arrays = [
+            jax.device_put(_read(tensors[part.key], part, leaf.shape, _axes(path, leaf.ndim), kind))
+            for part, path, (_, leaf) in zip(parts, paths, leaves, strict=True)
+        ]
+        return jax.tree.unflatten(tree, arrays)
+
+    kind = jnp.dtype(dtype)
+    return Stored(jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, kind), shapes), read)
 
 
 def convolution_of(tensors: Mapping[str, Path], key: str) -> tuple[int, int, int]:

@@ -15,7 +15,7 @@ from jaxflow.data.dataset import Dataset
 from jaxflow.data.datasets import data_directory
 from jaxflow.runs.configuration import Autoencoding
 from jaxflow.spaces import Autoencoder
-from jaxflow.spaces.pixels import Side
+from jaxflow.spaces.pixels import ImageShape
 from jaxflow.training.step import Params
 
 
@@ -26,7 +26,7 @@ class AutoencoderRun:
     experiment: Autoencoding
     data_dir: str
     """Folder of the data."""
-    image_shape: tuple[Side, Side, Side]
+    image_shape: ImageShape
     """Of the images it is trained on; it takes others, of as many channels, too."""
 
     def autoencoder(self, params: Params) -> Autoencoder:
@@ -79,6 +79,8 @@ def new_autoencoder_run(experiment: Autoencoding, dataset: Dataset, data_dir: st
     Raises:
         ValueError: the network cannot be built, or does not take such images.
     """
+    if len(dataset.image_shape) == 4 and (experiment.perceptual or experiment.adversarial_weight):
+        raise ValueError("perceptual, adversarial_weight: of images, and the data are clips")
     network = dataclasses.replace(experiment.network, image_channels=dataset.image_shape[-1])  # type: ignore[type-var]
     experiment = dataclasses.replace(experiment, network=network)
     run = AutoencoderRun(experiment, str(data_directory(data_dir).absolute()), dataset.image_shape)

@@ -21,6 +21,7 @@ from jaxflow.runs import schema
 from jaxflow.spaces.autoencoder import Network as AutoencoderNetwork
 from jaxflow.typing import GaussianPath
 
+MOST_FRAMES = 4096
 Count = Annotated[int, Interval(ge=1, le=2**31 - 1)]
 Steps = Annotated[int, Interval(ge=1, le=2**24)]
 """Largest count that float32, in which the schedules are computed, represents exactly."""
@@ -69,6 +70,10 @@ class Recipe:
     """Decay of the moving average of the parameters, which is used for sampling."""
     image_size: Annotated[int, Interval(ge=1, le=MOST_SIZE)] | None = None
     """Side in pixels to which the images of a folder, or emoji, are resized; others have a fixed size."""
+    frames: Annotated[int, Interval(ge=2, le=MOST_FRAMES)] | None = None
+    """Frames of a clip: of a folder's the middle ones, of others the first."""
+    rate: Positive | None = None
+    """Frames per second at which these are taken; if None, one after the other."""
     hold_out: Annotated[float, Interval(ge=0, lt=1)] = HOLD_OUT
     """Share of a folder's images held out for `evaluate`; 0 to train on all. Other data sets have splits."""
     seed: Annotated[int, Interval(ge=0, lt=SEEDS)] = 0
@@ -102,6 +107,8 @@ class Experiment(Recipe):
     """Mean of logit t under `logit_normal`; below 0 for more noise."""
     time_deviation: Positive = 1.0
     """Standard deviation of logit t."""
+    still_weight: Annotated[float, Ge(0)] = 0.0
+    """Of a second loss of clips, that of their first frame alone as an image; 0 for none."""
     text_encoder: str | None = None
     """Folder of a pretrained CLIP or T5 encoder for the captions; if None, a small one is trained."""
     autoencoder: str | None = None

@@ -22,7 +22,7 @@ from jaxflow.runs.configuration import FineTuning
 from jaxflow.runs.frozen_text import FrozenText, with_embeddings
 from jaxflow.runs.model import Model
 from jaxflow.spaces import Latents
-from jaxflow.spaces.pixels import Side
+from jaxflow.spaces.pixels import ImageShape
 from jaxflow.training.step import Params
 
 
@@ -33,7 +33,7 @@ class FineTuningRun:
     experiment: FineTuning
     data_dir: str
     """Folder of the data."""
-    image_shape: tuple[Side, Side, Side]
+    image_shape: ImageShape
     """Of the model's images."""
     base: Model | None = field(default=None, compare=False)
     """The model from which it starts; not stored."""

@@ -35,7 +35,6 @@ from jaxflow.runs.autoencoder_run import AutoencoderRun
 from jaxflow.runs.configuration import Autoencoding, Experiment, FineTuning, differences
 from jaxflow.runs.fine_tuning import FineTuningRun
 from jaxflow.runs.limits import blocks_of
-from jaxflow.runs.pipelines import INDEX
 from jaxflow.runs.run import Run
 from jaxflow.spaces import Latents
 from jaxflow.training.checkpoint import Checkpoints
@@ -196,8 +195,6 @@ def opened(directory: Place, classes: Iterable[type] = ()) -> AnyRun:
         )
     try:
         fields = json.loads(config.read_text())
-        if "_class_name" in fields:
-            raise ValueError(f"it is one model of a pipeline: name the folder with {INDEX}")
         if fields.pop("sha256") != _hash(fields):
             raise ValueError("its SHA-256 is not that of its content")
     except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:

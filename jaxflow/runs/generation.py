@@ -5,7 +5,7 @@ cost one network evaluation per stage; every other w is an argument of one progr
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any, Protocol, runtime_checkable
 
@@ -138,7 +138,7 @@ class Generator:
         negative: Condition | None = None,
         edit: Edit | None = None,
         params: Params | None = None,
-    ) -> UInt8[np.ndarray, "n h w c"]:
+    ) -> UInt8[np.ndarray, "n *image"]:
         """The images of a request at one guidance scale, from the same noise for every w.
 
         Args:
@@ -160,18 +160,22 @@ class Generator:
         away = self.model.null if negative is None else negative
         networks = self.params if params is None else self.params | {"model": params}
 
-        def draw(block: Request) -> Any:
-            events, finite = program(networks, block, away, seed=np.uint32(seed), edit=edit)
+        n, shape = len(wanted.number), self.model.event_shape
+        pictures = None if edit is None else np.broadcast_to(edit.data, (n, *shape))
+
+        def draw(block: Request, pictures: Any) -> Any:
+            of = None if edit is None else replace(edit, data=pictures)
+            events, finite = program(networks, block, away, seed=np.uint32(seed), edit=of)
             return self.model.to_images(events), finite
 
-        images, finite = self._in_blocks(draw, wanted, f"sample w={w:.6g}", self.block_size)
+        images, finite = self._in_blocks(draw, wanted, pictures, f"sample w={w:.6g}", self.block_size)
         if not finite.all():
             raise FloatingPointError(f"w = {w}: images are not finite; use more --steps or a smaller w")
         return images
 
     def sweep(
         self, wanted: Request, scales: Sequence[float], sigmas: Sequence[float], *, seed: int, chunk: int
-    ) -> UInt8[np.ndarray, "scales sigmas n h w c"]:
+    ) -> UInt8[np.ndarray, "scales sigmas n *image"]:
         """The images at all scales and diffusion coefficients, by one program, `chunk` settings at a time.
 
         Raises:
@@ -186,12 +190,12 @@ class Generator:
             # Examples first, as in all blocks.
             return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 2, 0), swept)
 
-        def draw(block: Request) -> Any:
+        def draw(block: Request, _: None) -> Any:
             events, finite = program(self.params, np.uint32(seed), block)
             images = self.model.to_images(events.reshape(-1, *self.model.event_shape))
             return images.reshape(*finite.shape, *images.shape[1:]), finite
 
-        images, finite = self._in_blocks(draw, wanted, f"{self.rule}", max(1, self.block_size // chunk))
+        images, finite = self._in_blocks(draw, wanted, None, f"{self.rule}", max(1, self.block_size // chunk))
         where = [(scales[i], sigmas[j]) for i, j in np.argwhere(~finite.all(axis=0))]
         if where:
             raise FloatingPointError(
@@ -232,7 +236,7 @@ class Generator:
         field = fields.observe(field, self._steps.at) if self.show_steps else field
         if edit is not None:
             solver = ODE[self._solver](model.path)
-            events = edit.sample(keys, field, model.path, len(keys), self._grid, solver)
+            events = edit.sample(keys, field, model.path, self._grid, solver)
         else:
             noise, walk = per_example.normal(keys, model.event_shape), per_example.fold_in(keys, 1)
             how = {"solver": self._solver, "grid": self._grid, "sigma": sigma}
@@ -254,13 +258,16 @@ class Generator:
     def _grid(self) -> Float[Array, " steps"]:
         return self.sampler.times(self.model.path, self.model.prediction, self.model.shift)
 
-    def _in_blocks(self, program: Callable[[Request], Any], wanted: Request, name: str, size: int) -> Any:
-        block = lambda part: program(Request(*part))  # noqa: E731
+    def _in_blocks(
+        self, program: Callable[[Request, Any], Any], wanted: Request, pictures: Any, name: str, size: int
+    ) -> Any:
+        block = lambda part: program(Request(*part[0]), part[1])  # noqa: E731
+        of = partial(in_blocks, block, (wanted, pictures), size=size, sharding=self.sharding)
         if not self.show_steps:
-            return in_blocks(block, wanted, size=size, sharding=self.sharding, name=name)
+            return of(name=name)
         blocks = -(-len(wanted.number) // size)
         with self._steps.shown(name, blocks, processes.is_first()):
-            return in_blocks(block, wanted, size=size, sharding=self.sharding)
+            return of()
 
     @cached_property
     def _steps(self) -> Steps:

@@ -67,8 +67,8 @@ def with_moments(dataset: Dataset, autoencoder: Autoencoder) -> Dataset:
 
 def _write(dataset: Dataset, autoencoder: Autoencoder, folder: Path) -> None:
     n, said = len(dataset), []
-    h, w, k = autoencoder.latent_shape(dataset.image_shape)
-    shape = (n, h, w, 2 * k if autoencoder.network.variational else k)
+    *sides, k = autoencoder.latent_shape(dataset.image_shape)
+    shape = (n, *sides, 2 * k if autoencoder.network.variational else k)
     moments = np.lib.format.open_memmap(folder / MOMENTS, "w+", DTYPE, shape)
     for start in progress.over(range(0, n, BLOCK), "encode images", unit="block"):
         # The last block is filled up, so that one program serves all.

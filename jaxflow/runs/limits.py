@@ -37,13 +37,13 @@ def check_blocks(network: Any) -> None:
         )
 
 
-def check_batch(experiment: Recipe, image_shape: tuple[int, int, int]) -> None:
+def check_batch(experiment: Recipe, image_shape: tuple[int, ...]) -> None:
     """Raise a ValueError if the images of one micro-batch alone exceed the memory."""
     examples = experiment.batch_size / experiment.accumulate
     needed, there = COPIES * 4 * examples * math.prod(image_shape), memory() * _devices()
     if needed > there:
         raise ValueError(
-            f"image_size = {image_shape[0]}, batch_size = {experiment.batch_size}: such a batch takes"
+            f"image_size = {image_shape[-2]}, batch_size = {experiment.batch_size}: such a batch takes"
             f" {size(needed)}, more than the {size(there)} of memory: choose smaller images, a smaller"
             " batch, or accumulate"
         )

@@ -1,15 +1,15 @@
 """The model of a place: of a run, an exported file, a fine-tuning, or a pipeline of diffusers."""
 
-import dataclasses
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from jaxflow import places, ranges
-from jaxflow.adapters import merge
+from jaxflow.adapters import Adapter, merge
 from jaxflow.data.walk import is_run
 from jaxflow.nn.attributes import Dtype
 from jaxflow.places import Place, bucket_errors
@@ -19,7 +19,6 @@ from jaxflow.runs import folder, published
 from jaxflow.runs.autoencoder_run import AutoencoderRun
 from jaxflow.runs.fine_tuning import FineTuningRun
 from jaxflow.runs.model import Model
-from jaxflow.runs.pipelines import INDEX
 from jaxflow.spaces import Autoencoder, Latents
 from jaxflow.training.files import atomic_write
 from jaxflow.training.step import Params
@@ -32,6 +31,7 @@ def load(
     dtype: Dtype | None = None,
     size: tuple[int, int] | None = None,
     adapters: Mapping[str, float] = MappingProxyType({}),
+    autoencoder: str | os.PathLike | None = None,
 ) -> Model:
     """The model of a run folder, of an exported file, or of a published pipeline, on one device.
 
@@ -42,54 +42,86 @@ def load(
         dtype: of a published network, float32 or bfloat16, which needs half the memory; a run has its own.
         size: height and width of the images in pixels; by default those of the training.
         adapters: files of low-rank adapters of a published network, and the scale of each.
+        autoencoder: folder or run of that of a published network that lies alone; or one to use instead of
+            the pipeline's.
 
     Raises:
         FileNotFoundError: it does not exist, is not a run, or has no checkpoint yet.
-        ValueError: it is damaged, or needs an unknown class, which the message names; a dtype is given for
-            a run; the model cannot have this size; or as `places.place`.
+        ValueError: it is damaged, or needs an unknown class, which the message names; an option is given that
+            a run does not have; the model cannot have this size; or as `places.place`.
     """
     place, classes = places.place(place, "place"), (classes,) if isinstance(classes, type) else tuple(classes)
+    options: dict[str, Any] = {"dtype": dtype, "size": size, "adapters": adapters, "autoencoder": autoencoder}
+    return opened(place, classes, **options)[1]()
+
+
+def opened(
+    place: Place,
+    classes: tuple[type, ...] = (),
+    *,
+    dtype: Dtype | None = None,
+    size: tuple[int, int] | None = None,
+    adapters: Mapping[str, float] = MappingProxyType({}),
+    autoencoder: str | os.PathLike | None = None,
+) -> tuple[Model, Callable[[], Model]]:
+    """The model of a place with shapes as parameters, and the function that reads it; arguments as of `load`.
+
+    Of a published model only the autoencoder is read yet, and no text encoder.
+    """
     if is_published(place):
-        model = published.load(Path(place), "float32" if dtype is None else dtype, size)
-        return adapted(place, model, adapters)
-    tuned = is_fine_tuning(place)
-    if dtype is not None and not tuned:
-        raise ValueError(
-            f"dtype = {dtype}: {place} is a run, which has its own: set network.dtype in training"
-        )
+        other = None if autoencoder is None else load_autoencoder(autoencoder, classes)
+        model, params = published.opened(Path(place), dtype or "float32", size, other)
+        found = adapters_of(place, model.params, adapters) if adapters else []
+        return model, lambda: model.at(merge(params(), found))
     if adapters:
         raise ValueError(f"adapters: {place} is a run; adapters in files are those of published models")
-    if tuned:
-        fine_tuning = open_fine_tuning(place, classes, dtype=dtype, size=size)
-        step, params = folder.newest_params(place, fine_tuning)
-        return fine_tuning.tuned(params, step)
+    options: dict[str, Any] = {"dtype": dtype, "autoencoder": autoencoder}
+    if is_fine_tuning(place):
+        tuning, base = open_fine_tuning(place, classes, size=size, **options)
+
+        def tuned() -> Model:
+            step, params = folder.newest_params(place, tuning)
+            return replace(tuning, base=base()).tuned(params, step)
+
+        return tuning.model, tuned
+    for name, value in options.items():
+        if value is not None:
+            raise ValueError(f"{name} = {value}: {place} is a run, which has its own")
     run = folder.open_run(place, classes)
-    step, params = folder.newest_params(place, run)
-    model = run.model(params, step)
-    return model if size is None else model.resized(*size)
+    model = run.model(run.shapes)
+    model = model if size is None else model.resized(*size)
+
+    def read() -> Model:
+        step, params = folder.newest_params(place, run)
+        return replace(model, params=params, step=step)
+
+    return model, read
 
 
 def is_published(place: Place) -> bool:
-    """Whether the folder is a pipeline of diffusers."""
-    return isinstance(place, Path) and (place / INDEX).is_file()
+    """Whether the folder is a pipeline of diffusers, or one model of its kind."""
+    return isinstance(place, Path) and published.is_published(place)
 
 
-def adapted(place: Place, model: Model, adapters: Mapping[str, float]) -> Model:
-    """A published model with low-rank adapters: their files, and the scale of each.
+def adapters_of(place: Place, params: Params, adapters: Mapping[str, float]) -> list[tuple[Adapter, float]]:
+    """Low-rank adapters of a published network, from their files, with the scale of each.
+
+    Args:
+        place: of the network.
+        params: of the network, or their shapes.
+        adapters: files and scales.
 
     Raises:
         FileNotFoundError: a file does not exist.
         ValueError: it is of another network, or a scale is not finite.
     """
-    if not adapters:
-        return model
     name_of, part = published.names_of_tensors(Path(place))
     found = []
     for file, scale in adapters.items():
         ranges.finite(scale=scale)
         path = Path(places.place(file, "adapter"))
-        found.append((adapter_files.read(path, model.params, name_of, part), scale))
-    return model.at(merge(model.params, found))
+        found.append((adapter_files.read(path, params, name_of, part), scale))
+    return found
 
 
 def is_fine_tuning(place: Place) -> bool:
@@ -104,8 +136,10 @@ def is_fine_tuning(place: Place) -> bool:
         return False  # damaged, which is said when it is read
 
 
-def open_fine_tuning(place: Place, classes: Iterable[type] = (), **options: Any) -> FineTuningRun:
-    """The run of a fine-tuning, with the model from which it starts; options as of `load`.
+def open_fine_tuning(
+    place: Place, classes: tuple[type, ...] = (), **options: Any
+) -> tuple[FineTuningRun, Callable[[], Model]]:
+    """The run of a fine-tuning, with the model from which it starts as of `opened`; options as of `load`.
 
     Raises:
         FileNotFoundError: the model is no longer there.
@@ -114,7 +148,8 @@ def open_fine_tuning(place: Place, classes: Iterable[type] = (), **options: Any)
     run = folder.opened(place, classes)
     if not isinstance(run, FineTuningRun):
         raise ValueError(f"{place} is no fine-tuning")
-    return dataclasses.replace(run, base=load(run.experiment.model, classes, **options))
+    base, read = opened(places.place(run.experiment.model, "model"), classes, **options)
+    return replace(run, base=base), read
 
 
 def load_autoencoder(where: str | os.PathLike, classes: Iterable[type] = ()) -> Autoencoder:
@@ -160,5 +195,7 @@ def export_adapter(file: Place, run: FineTuningRun, params: Params, step: int) -
 
 def results(place: Place) -> Place:
     """Where results go: the run folder, or NAME-results next to a file NAME.safetensors or a pipeline."""
-    beside = place.is_file() or is_published(place)
-    return place.with_name(f"{place.stem if place.is_file() else place.name}-results") if beside else place
+    if isinstance(place, Path) and is_published(place):
+        place = published.root(place)
+        return place.with_name(f"{place.name}-results")
+    return place.with_name(f"{place.stem}-results") if place.is_file() else place

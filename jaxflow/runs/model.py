@@ -22,7 +22,7 @@ from jaxflow.data.codecs import Classes, Codec, stack
 from jaxflow.devices import mesh
 from jaxflow.predictions import Prediction
 from jaxflow.runs import limits
-from jaxflow.runs.edits import Edit
+from jaxflow.runs.edits import Edit, extended
 from jaxflow.runs.generation import Generator, check_scale
 from jaxflow.runs.requests import ClassOrPrompt, encode, request
 from jaxflow.runs.sampler import Sampler
@@ -79,7 +79,7 @@ class Model:
         """
         return stack([encode(self.codec, one) for one in said])
 
-    def to_images(self, events: Float[Array, "b *event"]) -> UInt8[Array, "b h w c"]:
+    def to_images(self, events: Float[Array, "b *event"]) -> UInt8[Array, "b *image"]:
         """Samples as images."""
         return self.space.decode(events)
 
@@ -93,19 +93,31 @@ class Model:
         Raises:
             ValueError: the network, or the autoencoder, cannot have this size.
         """
-        size = f"size = {ranges.quoted(height)} x {ranges.quoted(width)}"
-        for side in (height, width):
-            if type(side) is not int or not 1 <= side <= limits.LARGEST_SIDE:
-                raise ValueError(f"{size}: must be whole numbers from 1 to {limits.LARGEST_SIDE}")
-        shape = (height, width, self.space.image_shape[2])
+        model = self.with_size(height, width)
         try:
-            model = replace(self, space=replace(self.space, image_shape=shape))  # type: ignore[type-var]
             inputs = (np.zeros(model.event_shape, np.float32), np.zeros((), np.float32), self.null)
             one = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((1, *np.shape(leaf)), leaf.dtype), inputs)
             jax.eval_shape(lambda params, x, t, y: self.at(params).field(x, t, y), self.params, *one)
         except Exception as error:  # whatever a network raises
-            raise ValueError(f"{size}: the model cannot have this size: {error}") from error
+            raise ValueError(f"{_size(height, width)}: the model cannot have this size: {error}") from error
         return model
+
+    def with_size(self, height: int, width: int) -> "Model":
+        """The same before the network is asked, which takes null, and so the text encoder.
+
+        Raises:
+            ValueError: the autoencoder cannot have this size.
+        """
+        size = _size(height, width)
+        for side in (height, width):
+            if type(side) is not int or not 1 <= side <= limits.LARGEST_SIDE:
+                raise ValueError(f"{size}: must be whole numbers from 1 to {limits.LARGEST_SIDE}")
+        *frames, _, _, channels = self.space.image_shape
+        shape = (*frames, height, width, channels)
+        try:
+            return replace(self, space=replace(self.space, image_shape=shape))  # type: ignore[type-var]
+        except ValueError as error:
+            raise ValueError(f"{size}: the model cannot have this size: {error}") from error
 
     def sample(
         self,
@@ -123,8 +135,8 @@ class Model:
         edit: Edit | None = None,
         block: int | None = None,
         sharding: NamedSharding | None = None,
-    ) -> UInt8[np.ndarray, "n h w c"]:
-        """Guided images, uint8 (n, h, w, c).
+    ) -> UInt8[np.ndarray, "n *image"]:
+        """Guided images, uint8 (n, h, w, c), or clips, (n, frames, h, w, c).
 
         An image depends on the seed, on its class or prompt, and on the number of earlier entries of `y` with
         the same one; not on the other entries, on the size of a block, or on the devices.
@@ -174,6 +186,39 @@ class Model:
             wanted, float(w), seed=seed, negative=away, edit=edit
         )
 
+    def extend(
+        self,
+        seed: int,
+        clips: UInt8[Any, "n k h w c"],
+        y: Sequence[ClassOrPrompt],
+        *,
+        frames: int,
+        keep: int,
+        repeats: int = 1,
+        **options: Any,
+    ) -> UInt8[np.ndarray, "n frames h w c"]:
+        """Clips continued beyond the length of the model's, which keeps the last frames of each window.
+
+        Args:
+            seed: of the noise, of window i seed + i.
+            clips: uint8, one or more first frames of each clip.
+            y: as of `sample`, one for each clip.
+            frames: of the result.
+            keep: last frames that a window continues, below the model's number.
+            repeats: how often each solver step is made, so that new frames agree better with the kept ones.
+            options: of `sample`.
+
+        Raises:
+            ValueError: the model is not one of clips, or an argument is out of range.
+        """
+        if len(self.space.image_shape) != 4:
+            raise ValueError(f"extend: the model draws images, {self.space.image_shape}, not clips")
+
+        def draw(edit: Edit, window: int) -> UInt8[np.ndarray, "n f h w c"]:
+            return self.sample((seed + window) % ranges.SEEDS, y, edit=edit, **options)
+
+        return extended(draw, self.space, np.asarray(clips), frames=frames, keep=keep, repeats=repeats)
+
     @property
     def classes(self) -> tuple[str, ...]:
         """Names of the classes.
@@ -196,3 +241,7 @@ class Model:
     @cached_property
     def _generators(self) -> dict[Any, Generator]:
         return {}
+
+
+def _size(height: Any, width: Any) -> str:
+    return f"size = {ranges.quoted(height)} x {ranges.quoted(width)}"

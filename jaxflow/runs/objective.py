@@ -17,6 +17,7 @@ from jaxflow.runs.fine_tuning import FineTuningRun
 from jaxflow.runs.model import Model
 from jaxflow.runs.run import Run
 from jaxflow.spaces import Pixels
+from jaxflow.spaces.autoencoder import applied
 from jaxflow.training import optimizer
 from jaxflow.training.step import Objective, Params
 
@@ -74,7 +75,9 @@ def objective(run: Run | AutoencoderRun | FineTuningRun) -> Objective:
         distribution = DISTRIBUTIONS[chosen.time_distribution](0.0, 1.0)
         loss = partial(losses.flow_matching, prediction=model.prediction, time_distribution=distribution)
         return _of_flow(model, loss, chosen.condition_dropout)
-    return _of_flow(run.model(run.shapes), loss_of(run.experiment), run.experiment.condition_dropout)
+    experiment = run.experiment
+    dropout, still_weight = experiment.condition_dropout, experiment.still_weight
+    return _of_flow(run.model(run.shapes), loss_of(experiment), dropout, still_weight)
 
 
 def _of_autoencoder(run: AutoencoderRun) -> Objective:
@@ -85,11 +88,11 @@ def _of_autoencoder(run: AutoencoderRun) -> Objective:
         return experiment.discriminator.apply({"params": params}, images)
 
     def of(params, key, batch):
-        images, of_network = pixels.encode(batch["image"]), {"params": params["autoencoder"]}
+        images, of_network = pixels.encode(batch["image"]), params["autoencoder"]
         value, decoded = autoencoding.loss(
             per_example.numbered(key, batch["number"]),
-            partial(network.apply, of_network, method="encode"),
-            partial(network.apply, of_network, method="decode"),
+            partial(applied, network, of_network, method="encode"),
+            partial(applied, network, of_network, method="decode"),
             images,
             beta=batch["beta"],
             distortion=experiment.distortion,
@@ -106,21 +109,28 @@ def _of_autoencoder(run: AutoencoderRun) -> Objective:
     return of
 
 
-def _of_flow(model: Model, loss: losses.Loss, condition_dropout: float) -> Objective:
+def _of_flow(
+    model: Model, loss: losses.Loss, condition_dropout: float, still_weight: float = 0.0
+) -> Objective:
     """Of the network of a model, at whatever parameters."""
     space, network = model.space, model.network
     dropped = losses.classifier_free(loss, model.null, condition_dropout)
 
     def of(params, key, batch):
-        match_key, dropout_key, latent_key = jax.random.split(key, 3)
+        match_key, dropout_key, latent_key, still_key = jax.random.split(key, 4)
         # By the first example here: under pmap and accumulation each part has dropout of its own.
         rngs = {"dropout": jax.random.fold_in(dropout_key, batch["number"][0])}
         # Without `prediction` the field is the raw output of the network.
         options: Any = {"train": True, "rngs": rngs} if isinstance(network, linen.Module) else {}
         field = fields.from_network(network, params, model.path, **options)
-        keys, latent_keys = (per_example.numbered(key, batch["number"]) for key in (match_key, latent_key))
+        keys, latent_keys, still_keys = (
+            per_example.numbered(key, batch["number"]) for key in (match_key, latent_key, still_key)
+        )
         data = space.events(batch[space.entry], latent_keys)
-        value = dropped(keys, field, model.path, data, batch["y"])
-        return value / math.prod(space.event_shape)
+        value = dropped(keys, field, model.path, data, batch["y"]) / math.prod(space.event_shape)
+        if still_weight:  # an image is a clip of one frame
+            still = dropped(still_keys, field, model.path, data[:, :1], batch["y"])
+            value += still_weight * still / math.prod(space.event_shape[1:])
+        return value
 
     return of

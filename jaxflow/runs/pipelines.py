@@ -6,6 +6,8 @@ StableDiffusionPipeline     Stable Diffusion 1 and 2: prompts; null is the empty
 StableDiffusionXLPipeline   Stable Diffusion XL
 StableDiffusion3Pipeline    Stable Diffusion 3 and 3.5
 FluxPipeline                FLUX.1
+
+The network of a DiT or SiT may also lie alone; all it lacks is the autoencoder.
 """
 
 from collections import Counter
@@ -23,16 +25,13 @@ from jaxflow.fields import Apply
 from jaxflow.nn.attributes import Dtype
 from jaxflow.nn.embeddings import sinusoidal
 from jaxflow.nn.flux import PATCH
-from jaxflow.pretrained import dit, flux, sd3, stable_unet
+from jaxflow.pretrained import dit, flux, schedulers, sd3, stable_unet
 from jaxflow.pretrained.adapter_files import NameOf
-from jaxflow.pretrained.folders import count, read_json
+from jaxflow.pretrained.folders import INDEX, count, part, read_json
 from jaxflow.pretrained.schedulers import Schedule
-from jaxflow.pretrained.tensors import find_tensors
+from jaxflow.pretrained.tensors import Stored, find_tensors
 from jaxflow.runs.frozen_text import FrozenText
 from jaxflow.training.step import Params
-
-INDEX = "model_index.json"
-"""Of a folder that is a pipeline."""
 
 
 class Parts(NamedTuple):
@@ -41,7 +40,7 @@ class Parts(NamedTuple):
     file: Path
     """The network's config.json."""
     network: Apply
-    params: Params
+    params: Stored
     codec: Codec
     patch: int = 1
     """Side of a token in latents."""
@@ -49,6 +48,13 @@ class Parts(NamedTuple):
     """Of pipelines without a scheduler."""
     side: int | None = None
     """Of the latents, where the network's file has none."""
+
+    @property
+    def channels(self) -> int:
+        """Of the latents."""
+        shapes = self.params.shapes
+        first = shapes["conv_in" if "conv_in" in shapes else "patch_embedding"]["kernel"]
+        return first.shape[-2] // self.patch**2
 
 
 class Kind(NamedTuple):
@@ -63,12 +69,12 @@ class Kind(NamedTuple):
 
 
 def of_dit(folder: Path, dtype: Dtype, factor: int) -> Parts:
-    """Of a DiTPipeline."""
-    file = folder / "transformer" / "config.json"
-    heads = read_json(file).get("num_attention_heads")
-    network, params, classes = dit.read(find_tensors(file.parent), heads, dtype)
-    names = names_of(read_json(folder / INDEX), classes)
-    return Parts(file, _apply(network), params, Classes(names), network.patch)
+    """Of a DiTPipeline; or a DiT alone, with the schedule of all that were published."""
+    file, config = _config(part(folder, "transformer"))
+    network, params, classes = dit.read(find_tensors(file.parent), config.get("num_attention_heads"), dtype)
+    names = names_of(description(folder), classes)
+    schedule = None if (folder / INDEX).is_file() else schedulers.ddpm({"beta_schedule": "linear"})
+    return Parts(file, _apply(network), params, Classes(names), network.patch, schedule)
 
 
 def of_sit(folder: Path, dtype: Dtype, factor: int) -> Parts:
@@ -85,7 +91,7 @@ def of_stable_diffusion(folder: Path, dtype: Dtype, factor: int) -> Parts:
     def apply(params: Params, x: Any, t: Any, y: Any) -> Any:
         return network.apply({"params": params}, x, t, y.tokens)
 
-    return Parts(file, apply, params, _codec(folder, dtype))
+    return Parts(file, apply, params, FrozenText(str(folder.absolute()), dtype))
 
 
 def of_stable_diffusion_xl(folder: Path, dtype: Dtype, factor: int) -> Parts:
@@ -102,21 +108,21 @@ def of_stable_diffusion_xl(folder: Path, dtype: Dtype, factor: int) -> Parts:
         vector = jnp.concatenate([y.pooled, jnp.broadcast_to(sizes, (len(x), sizes.size))], axis=1)
         return network.apply({"params": params}, x, t, y.tokens, vector)
 
-    return Parts(file, apply, params, _codec(folder, dtype))
+    return Parts(file, apply, params, FrozenText(str(folder.absolute()), dtype))
 
 
 def of_stable_diffusion_3(folder: Path, dtype: Dtype, factor: int) -> Parts:
     """Of a StableDiffusion3Pipeline: a flow, with or without T5."""
     file, config = _config(folder / "transformer")
     network, params = sd3.read(find_tensors(file.parent), file, config, dtype)
-    return Parts(file, _apply(network), params, _codec(folder, dtype), network.patch)
+    return Parts(file, _apply(network), params, FrozenText(str(folder.absolute()), dtype), network.patch)
 
 
 def of_flux(folder: Path, dtype: Dtype, factor: int) -> Parts:
     """Of a FluxPipeline, whose patches are the channels of its input."""
     file, config = _config(folder / "transformer")
     network, params = flux.read(find_tensors(file.parent), file, config, dtype)
-    return Parts(file, _apply(network), params, _codec(folder, dtype), PATCH, side=128)
+    return Parts(file, _apply(network), params, FrozenText(str(folder.absolute()), dtype), PATCH, side=128)
 
 
 def _of_sd3(folder: Path) -> NameOf:
@@ -137,6 +143,19 @@ KINDS = {
     "FluxPipeline": Kind(of_flux, "transformer", lambda _: flux.name_of),
 }
 """By the class in the index."""
+ALONE = {
+    "DiT": "DiTPipeline",
+    "DiTTransformer2DModel": "DiTPipeline",
+    "Transformer2DModel": "DiTPipeline",
+    "SiT": "SiTPipeline",
+}
+"""The pipeline of a network that lies alone, by the class in its configuration."""
+
+
+def description(folder: Path) -> dict[str, Any]:
+    """What a folder says that it is: the index of a pipeline, or the configuration of a model, if any."""
+    found = next((file for name in (INDEX, "config.json") if (file := folder / name).is_file()), None)
+    return {} if found is None else read_json(found)
 
 
 def _config(folder: Path) -> tuple[Path, dict[str, Any]]:
@@ -146,12 +165,6 @@ def _config(folder: Path) -> tuple[Path, dict[str, Any]]:
 
 def _apply(network: linen.Module) -> Apply:
     return lambda params, x, t, y: network.apply({"params": params}, x, t, y)  # type: ignore[return-value]
-
-
-def _codec(folder: Path, dtype: Dtype) -> FrozenText:
-    codec = FrozenText(str(folder.absolute()), dtype)
-    _ = codec.encoder  # a missing file shows now
-    return codec
 
 
 def names_of(index: dict[str, Any], classes: int) -> tuple[str, ...]:

@@ -96,7 +96,7 @@ class Run:
 
 def open_data(experiment: Recipe, split: str, data_dir: str | None) -> Dataset:
     """A split of an experiment's data set, with embedded captions if it has a frozen text encoder."""
-    options: dict[str, Any] = {"image_size": experiment.image_size, "hold_out": experiment.hold_out}
+    options = {name: getattr(experiment, name) for name in ("image_size", "frames", "rate", "hold_out")}
     dataset = open_dataset(experiment.dataset, split, data_dir, **options)
     encoder = experiment.text_encoder if isinstance(experiment, Experiment) else None
     if encoder is None:
@@ -123,6 +123,8 @@ def new_run(
         space = Pixels(dataset.image_shape)
     elif isinstance(space, Autoencoder):
         space = latents.space_of(dataset, space, experiment.latent_scale)
+    if experiment.still_weight and len(space.event_shape) != 4:
+        raise ValueError(f"still_weight = {experiment.still_weight}: of clips, and the data are images")
     run = Run(experiment, str(data_directory(data_dir).absolute()), space, dataset.codec)
     check_network(run)
     return run

@@ -33,6 +33,7 @@ CLASSES: tuple[type, ...] = (
         spaces.Autoencoder,
         nn.AutoencoderKL,
         nn.AutoencoderTiny,
+        nn.CausalAutoencoder,
         nn.Discriminator,
     ),
     *(nn.ClassTable, nn.VectorMLP, nn.TextEncoder, nn.TokenProjection, nn.CompositeEncoder),

@@ -8,12 +8,13 @@ a blue square` is not true of a blue circle left of a red square.
 
 import itertools
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
 
-from jaxflow.shapes.captions import Description, Thing, parse
+from jaxflow.shapes.captions import Description, parse
 from jaxflow.shapes.reader import read
 from jaxflow.shapes.scenes import Object, Scene, place, relation
 
@@ -53,12 +54,9 @@ def alignment(images: UInt8[np.ndarray, "n 32 32 3"], captions: Sequence[str]) -
 
 def true_claims(description: Description, scene: Scene) -> dict[str, bool]:
     """Whether each claim of a description is true of a scene, by the names in `alignment`."""
-    match = _best_match(description, scene)
-    claims = {"objects": len(scene.objects) == len(description.objects)}
-    for attribute in ATTRIBUTES:
-        holds = _holds(attribute, description.objects, match)
-        if holds:
-            claims[attribute] = all(holds)
+    things = description.objects
+    match = best_match(things, scene.objects, ATTRIBUTES, lambda match: _related(description, match))
+    claims = {"objects": len(scene.objects) == len(things)} | true_attributes(things, match, ATTRIBUTES)
     if description.relation:
         claims["relation"] = _related(description, match)
     if description.place:
@@ -71,19 +69,29 @@ def true_claims(description: Description, scene: Scene) -> dict[str, bool]:
     return claims | {"all": everything}
 
 
-def _best_match(description: Description, scene: Scene) -> Match:
-    things = description.objects
-    candidates = (*scene.objects, *(None for _ in things))
+def best_match(
+    things: Sequence[Any],
+    objects: Sequence[Any],
+    attributes: Sequence[str],
+    joint: Callable[[tuple[Any, ...]], bool],
+) -> tuple[Any, ...]:
+    """The object for each thing, None if there are too few: so that most claims hold, then the joint one."""
+    candidates = (*objects, *(None for _ in things))
     return max(
         itertools.permutations(candidates, len(things)),
-        key=lambda match: (
-            sum(sum(_holds(attribute, things, match)) for attribute in ATTRIBUTES),
-            _related(description, match),
-        ),
+        key=lambda match: (sum(sum(_holds(a, things, match)) for a in attributes), joint(match)),
     )
 
 
-def _holds(attribute: str, things: Iterable[Thing], match: Match) -> list[bool]:
+def true_attributes(
+    things: Sequence[Any], match: Sequence[Any], attributes: Sequence[str]
+) -> dict[str, bool]:
+    """Whether an attribute is right for every thing for which it is named, if there is one."""
+    holds = {attribute: _holds(attribute, things, match) for attribute in attributes}
+    return {attribute: all(each) for attribute, each in holds.items() if each}
+
+
+def _holds(attribute: str, things: Iterable[Any], match: Iterable[Any]) -> list[bool]:
     """Whether the attribute is right, for each thing for which the caption names it."""
     pairs = ((getattr(thing, attribute), o) for thing, o in zip(things, match, strict=True))
     return [o is not None and getattr(o, attribute) == claimed for claimed, o in pairs if claimed]

@@ -99,14 +99,14 @@ def caption(scene: Scene, choice: int) -> str:
     """
     pick = picks(CAPTION_STREAM, choice)
     objects = scene.objects[::-1] if pick(2) else scene.objects
-    parts = [_phrase_thing(objects[0], pick)]
+    parts = [phrase_thing(objects[0], pick)]
     if len(objects) == 2:
-        joint = _phrase(RELATIONS, relation(*objects), pick) if pick(6) else "and"
-        parts += [joint, _phrase_thing(objects[1], pick)]
+        joint = phrase(RELATIONS, relation(*objects), pick) if pick(6) else "and"
+        parts += [joint, phrase_thing(objects[1], pick)]
     elif pick(2):
-        parts.append(_phrase(PLACES, place(objects[0]), pick))
+        parts.append(phrase(PLACES, place(objects[0]), pick))
     if not pick(3):
-        parts.append(_phrase(GROUNDS, scene.background, pick))
+        parts.append(phrase(GROUNDS, scene.background, pick))
     return " ".join(parts)
 
 
@@ -123,28 +123,29 @@ def parse(caption: str) -> Description:
     for word in rest:
         if word not in WORDS:
             raise ValueError(f"caption {caption!r}: {word!r} is not in the vocabulary; use {' '.join(WORDS)}")
-    things, where = [_take_thing(rest, caption)], None
-    joint = _take(rest, RELATIONS | {"and": "and"})
+    things, where = [take_thing(rest, caption)], None
+    joint = take(rest, RELATIONS | {"and": "and"})
     if joint:
-        things.append(_take_thing(rest, caption))
+        things.append(take_thing(rest, caption))
     else:
-        where = _take(rest, PLACES)
-    background = _take(rest, GROUNDS)
+        where = take(rest, PLACES)
+    background = take(rest, GROUNDS)
     if rest:
-        raise _misplaced(rest, caption, "the end, or a phrase that fits")
+        raise misplaced(rest, caption, "the end, or a phrase that fits")
     return Description(tuple(things), None if joint == "and" else joint, where, background)
 
 
-def _take_thing(rest: list[str], caption: str) -> Thing:
-    if not _take(rest, {"a": "a"}):
-        raise _misplaced(rest, caption, "a")
-    size, colour, shape = (_take(rest, {w: w for w in words}) for words in (SIZES, COLOURS, SHAPES))
+def take_thing(rest: list[str], caption: str) -> Thing:
+    """Remove a thing from the beginning of `rest`, the end of `caption`."""
+    if not take(rest, {"a": "a"}):
+        raise misplaced(rest, caption, "a")
+    size, colour, shape = (take(rest, {w: w for w in words}) for words in (SIZES, COLOURS, SHAPES))
     if not shape:
-        raise _misplaced(rest, caption, "[size] [colour] shape")
+        raise misplaced(rest, caption, "[size] [colour] shape")
     return Thing(shape, colour, size)
 
 
-def _take(rest: list[str], phrases: Mapping[str, str]) -> str | None:
+def take(rest: list[str], phrases: Mapping[str, str]) -> str | None:
     """Remove a phrase from the beginning of `rest` and return its meaning; None if there is none."""
     for phrase, meaning in phrases.items():
         words = phrase.split(" ")
@@ -154,17 +155,20 @@ def _take(rest: list[str], phrases: Mapping[str, str]) -> str | None:
     return None
 
 
-def _misplaced(rest: list[str], caption: str, expected: str) -> ValueError:
+def misplaced(rest: list[str], caption: str, expected: str) -> ValueError:
+    """The error that names the first word of `rest`, the end of `caption`, and its position."""
     number = len(caption.split(" ")) - len(rest) + 1
     found = repr(rest[0]) if rest else "the end"
     return ValueError(f"caption {caption!r}: word {number} is {found}, expected {expected}")
 
 
-def _phrase_thing(o: Object, pick: Pick) -> str:
-    size, colour = pick(2), pick(8)
-    return " ".join(["a"] + [o.size] * bool(size) + [o.colour] * bool(colour) + [o.shape])
+def phrase_thing(o: Object | Thing, pick: Pick) -> str:
+    """A thing, with its size with probability 1/2 and its colour 7/8, if it has them."""
+    size, colour = o.size if pick(2) else None, o.colour if pick(8) else None
+    return " ".join(word for word in ("a", size, colour, o.shape) if word)
 
 
-def _phrase(phrases: Mapping[str, str], meaning: str | None, pick: Pick) -> str:
+def phrase(phrases: Mapping[str, str], meaning: str | None, pick: Pick) -> str:
+    """A random one of the phrases with this meaning."""
     fitting = [phrase for phrase, its in phrases.items() if its == meaning]
     return fitting[pick(len(fitting))]

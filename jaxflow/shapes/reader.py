@@ -33,9 +33,9 @@ AGREEMENT = 0.85
 SIZE_LIMITS = {"small": (2.5, 4.75), "large": (4.75, 8.0)}
 """Radii in pixels; the world's are 3.25 to 4 and 5.5 to 6.5. Below these, shapes cannot be told apart."""
 
-_AREAS = {"circle": np.pi, "square": 49 / 16, "triangle": 7 / 4, "cross": 39 / 16}
+AREAS = {"circle": np.pi, "square": 49 / 16, "triangle": 7 / 4, "cross": 39 / 16}
 """Areas of the shapes, in units of the squared radius."""
-_LOWER = {"circle": 0.0, "square": 0.0, "triangle": 7 / 24, "cross": 0.0}
+LOWER = {"circle": 0.0, "square": 0.0, "triangle": 7 / 24, "cross": 0.0}
 """Distance of the centre of mass below the centre of the bounding box, in units of the radius."""
 _NEXT = np.eye(SIDE, k=1) + np.eye(SIDE, k=-1)
 _BLURS = tuple((1 - v) * np.eye(SIDE) + v / 2 * _NEXT for v in (0.0, 0.25, 0.5))
@@ -61,7 +61,7 @@ def read(image: UInt8[np.ndarray, "h w 3"]) -> Scene:
     labels, count = ndimage.label(distance > FOREGROUND, _NEIGHBOURS)
     blobs = (_read_blob(pixels, background, distance, labels == k) for k in range(1, count + 1))
     objects = sorted((o for o in blobs if o), key=lambda o: sum(o.centre))
-    return Scene(tuple(objects), _name(border, BACKGROUNDS))
+    return Scene(tuple(objects), name_colour(border, BACKGROUNDS))
 
 
 def _read_blob(
@@ -75,9 +75,9 @@ def _read_blob(
     # Edge pixels are mixed with the background; the colour is read from the pixels that differ most from it.
     core = pixels[blob & (distance >= 0.85 * np.quantile(distance[blob], 0.9))]
     covered = _cover(pixels, background, np.median(core, axis=0), blob)
-    shape, centre, radius = _fit(covered)
+    shape, centre, radius = fit(covered)
     sizes = [size for size, (least, most) in SIZE_LIMITS.items() if least <= radius < most]
-    return Object(shape, _name(core, COLOURS), sizes[0] if sizes else UNKNOWN, centre, radius)
+    return Object(shape, name_colour(core, COLOURS), sizes[0] if sizes else UNKNOWN, centre, radius)
 
 
 def _cover(
@@ -94,14 +94,14 @@ def _cover(
     return covered if covered.sum() >= SPECK else blob.astype(np.float64)
 
 
-def _fit(covered: Float[np.ndarray, "h w"]) -> tuple[str, tuple[float, float], float]:
+def fit(covered: Float[np.ndarray, "h w"]) -> tuple[str, tuple[float, float], float]:
     """The shape, centre and radius whose drawing matches best."""
     area = covered.sum()
     row, column = ((covered.sum(axis) @ (np.arange(SIDE) + 0.5)) / area for axis in (1, 0))
     fits = {}
     for shape in SHAPES:
-        radius = float(np.sqrt(area / _AREAS[shape]))
-        fits[shape] = (float(row - _LOWER[shape] * radius), float(column)), radius
+        radius = float(np.sqrt(area / AREAS[shape]))
+        fits[shape] = (float(row - LOWER[shape] * radius), float(column)), radius
     scores = {shape: _agreement(covered, coverage(shape, *fit) / 16) for shape, fit in fits.items()}
     best = max(scores, key=lambda shape: scores[shape])
     if scores[best] < AGREEMENT or fits[best][1] < SIZE_LIMITS["small"][0]:
@@ -117,8 +117,8 @@ def _agreement(covered: Float[np.ndarray, "h w"], drawn: Float[np.ndarray, "h w"
     return max(float(np.minimum(covered, d).sum() / np.maximum(covered, d).sum()) for d in candidates)
 
 
-def _name(pixels: Float[np.ndarray, "n 3"], colours: dict[str, tuple[int, int, int]]) -> str:
-    """The name of the colour that most of the pixels have."""
+def name_colour(pixels: Float[np.ndarray, "n 3"], colours: dict[str, tuple[int, int, int]]) -> str:
+    """The name of the colour that most of the pixels have; `UNKNOWN` if none has `COLOUR_SHARE` of them."""
     distances = np.linalg.norm(pixels[:, None] - np.array(list(colours.values()), float), axis=-1)
     shares = np.mean(distances <= COLOUR_REACH, axis=0)
     return list(colours)[int(np.argmax(shares))] if shares.max() >= COLOUR_SHARE else UNKNOWN

@@ -3,6 +3,9 @@
 autoencoder = jaxflow.load_autoencoder("taef2")
 latents = autoencoder.encode(images)        # uint8 (b, h, w, c) -> float32 (b, h / f, w / f, k)
 autoencoder.decode(latents)                 # -> uint8 (b, h, w, c)
+
+One of images takes clips (b, frames, h, w, c) too, frame by frame. One of clips, such as
+`nn.CausalAutoencoder`, makes fewer frames of latents, 1 + (frames - 1) / s, and takes an image as one frame.
 """
 
 from collections.abc import Callable
@@ -70,8 +73,10 @@ class Autoencoder:
 
     def initial_params(self, key: PRNGKeyArray) -> Any:
         """Random parameters; they do not depend on the size of the images."""
-        side = self.network.factor
-        return self.network.init(key, jnp.zeros((1, side, side, self.network.image_channels)))["params"]
+        side, frames = self.network.factor, () if _time_factor(self.network) is None else (1,)
+        return self.network.init(key, jnp.zeros((1, *frames, side, side, self.network.image_channels)))[
+            "params"
+        ]
 
     @property
     def shapes(self) -> Any:
@@ -83,7 +88,7 @@ class Autoencoder:
         """A hash of the parameters."""
         return digests.digest([repr(self.network)], self.params)
 
-    def moments(self, images: UInt8[Array | np.ndarray, "b h w c"]) -> Float[Array, "b i j m"]:
+    def moments(self, images: UInt8[Array | np.ndarray, "b *f h w c"]) -> Float[Array, "b *n i j m"]:
         """Means and log variances of the latents, along the last axis; the latents, if not variational.
 
         Raises:
@@ -93,8 +98,8 @@ class Autoencoder:
         return _encode(self.network, self._beside(images), images)
 
     def encode(
-        self, images: UInt8[Array | np.ndarray, "b h w c"], *, tile: int | None = None, margin: int = 160
-    ) -> Float[Array, "b i j k"]:
+        self, images: UInt8[Array | np.ndarray, "b *f h w c"], *, tile: int | None = None, margin: int = 160
+    ) -> Float[Array, "b *n i j k"]:
         """The latents of images, of a variational autoencoder their means.
 
         Args:
@@ -115,8 +120,8 @@ class Autoencoder:
         return moments.split(found)[0] if self.network.variational else found
 
     def decode(
-        self, latents: Float[Array | np.ndarray, "b i j k"], *, tile: int | None = None, margin: int = 20
-    ) -> UInt8[Array, "b h w c"]:
+        self, latents: Float[Array | np.ndarray, "b *n i j k"], *, tile: int | None = None, margin: int = 20
+    ) -> UInt8[Array, "b *f h w c"]:
         """The images of latents.
 
         Args:
@@ -136,20 +141,27 @@ class Autoencoder:
         scale = self.network.factor
         return tiled(decode, jnp.asarray(latents), tile=tile, margin=margin, scale=scale)
 
-    def latent_shape(self, image_shape: tuple[int, ...]) -> tuple[int, int, int]:
-        """(h, w, c) -> (h / f, w / f, k).
+    def latent_shape(self, image_shape: tuple[int, ...]) -> tuple[int, ...]:
+        """(h, w, c) -> (h / f, w / f, k); of clips with the frames of latents before.
 
         Raises:
-            ValueError: the images have other channels, or a side that is no multiple of f.
+            ValueError: the images have other channels, or a side that is no multiple of f, or a number of
+                frames that is not 1 + s k.
         """
-        (h, w, c), f = image_shape, self.network.factor
+        (*frames, h, w, c), f = image_shape, self.network.factor
+        s = _time_factor(self.network) or 1
+        if frames and (frames[0] - 1) % s:
+            raise ValueError(
+                f"clips have {frames[0]} frames: the autoencoder needs 1 + {s} k, as {1 + 4 * s}"
+            )
         if c != self.network.image_channels:
             raise ValueError(
                 f"images have {c} channels: the autoencoder's have {self.network.image_channels}"
             )
         if h % f or w % f:
             raise ValueError(f"images are {h} x {w}: the autoencoder needs multiples of {f}")
-        return h // f, w // f, self.network.latent_channels
+        in_time = [1 + (n - 1) // s for n in frames]
+        return *in_time, h // f, w // f, self.network.latent_channels
 
     def _beside(self, x: Any) -> Any:
         """The parameters on the devices of an array, placed there once."""
@@ -167,12 +179,31 @@ class Autoencoder:
 
 
 @partial(jax.jit, static_argnums=0)
-def _encode(network: Network, params: Any, images: UInt8[Array, "b h w c"]) -> Float[Array, "b i j m"]:
-    _, h, w, c = images.shape
-    return network.apply({"params": params}, Pixels((h, w, c)).encode(images), method="encode")
+def _encode(network: Network, params: Any, images: UInt8[Array, "b *f h w c"]) -> Float[Array, "b *n i j m"]:
+    return applied(network, params, Pixels(images.shape[1:]).encode(images), "encode")
 
 
 @partial(jax.jit, static_argnums=0)
-def _decode(network: Network, params: Any, latents: Float[Array, "b i j k"]) -> UInt8[Array, "b h w c"]:
-    images = network.apply({"params": params}, latents, method="decode")
+def _decode(network: Network, params: Any, latents: Float[Array, "b *n i j k"]) -> UInt8[Array, "b *f h w c"]:
+    images = applied(network, params, latents, "decode")
     return Pixels(images.shape[1:]).decode(images)
+
+
+def applied(network: Network, params: Any, x: Float[Array, "b *f h w c"], method: str) -> Array:
+    """`encode` or `decode` of images or clips: a network of images takes clips frame by frame.
+
+    One of clips takes an image as one frame.
+    """
+    of_clips, clips = _time_factor(network) is not None, x.ndim == 5
+    apply = partial(network.apply, {"params": params}, method=method)
+    if of_clips == clips:
+        return apply(x)
+    if of_clips:
+        return apply(x[:, None])[:, 0]
+    y = apply(x.reshape(-1, *x.shape[2:]))
+    return y.reshape(*x.shape[:2], *y.shape[1:])
+
+
+def _time_factor(network: Network) -> int | None:
+    """Frames to a latent after the first, s, of a network of clips."""
+    return getattr(network, "time_factor", None)

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, UInt8
 
 from jaxflow.spaces import moments
 from jaxflow.spaces.autoencoder import Autoencoder
-from jaxflow.spaces.pixels import Side
+from jaxflow.spaces.pixels import ImageShape
 from jaxflow.typing import Keys
 
 
@@ -26,14 +26,14 @@ class Latents:
     """Normalised latents.
 
     Attributes:
-        image_shape: (h, w, c).
+        image_shape: (h, w, c), or (frames, h, w, c).
         autoencoder: encodes and decodes.
         mean: of each channel of the latents.
         deviation: standard deviation of each channel.
         digest: the autoencoder's, by which another of the same shape is noticed.
     """
 
-    image_shape: tuple[Side, Side, Side]
+    image_shape: ImageShape
     autoencoder: Autoencoder
     mean: Annotated[tuple[float, ...], Len(1)]
     deviation: Annotated[tuple[Annotated[float, Gt(0)], ...], Len(1)]
@@ -47,7 +47,7 @@ class Latents:
                 raise ValueError(f"{name} has {len(numbers)} numbers: expected one for each of {k} channels")
 
     @classmethod
-    def as_published(cls, image_shape: tuple[int, int, int], autoencoder: Autoencoder) -> "Latents":
+    def as_published(cls, image_shape: tuple[int, ...], autoencoder: Autoencoder) -> "Latents":
         """Latents scaled by the numbers that were published with the autoencoder.
 
         Raises:
@@ -58,25 +58,34 @@ class Latents:
         return cls(image_shape, autoencoder, *autoencoder.published, autoencoder.digest)
 
     @property
-    def event_shape(self) -> tuple[int, int, int]:
-        """(h / f, w / f, k)."""
+    def event_shape(self) -> tuple[int, ...]:
+        """(h / f, w / f, k), of clips with the frames of latents before."""
         return self.autoencoder.latent_shape(self.image_shape)
 
     def events(
-        self, stored: Float[Array | np.ndarray, "b i j m"], keys: Keys | None = None
-    ) -> Float[Array, "b i j k"]:
+        self, stored: Float[Array | np.ndarray, "b *moments"], keys: Keys | None = None
+    ) -> Float[Array, "b *event"]:
         """Events from moments: drawn by one key or one per example, or without keys the means."""
         latents = jnp.asarray(stored).astype(jnp.float32)
         if self.autoencoder.network.variational:
             latents = moments.split(latents)[0] if keys is None else moments.sample(keys, latents)
-        mean, deviation = (jnp.asarray(numbers)[None, None, None] for numbers in (self.mean, self.deviation))
+        mean, deviation = self._numbers
         return (latents - mean) / deviation
 
-    def encode(self, images: UInt8[Array | np.ndarray, "b h w c"]) -> Float[Array, "b i j k"]:
+    def encode(self, images: UInt8[Array | np.ndarray, "b *image"]) -> Float[Array, "b *event"]:
         """The events of images, of a variational autoencoder their means."""
         return self.events(self.autoencoder.moments(images))
 
-    def decode(self, events: Float[Array | np.ndarray, "b i j k"]) -> UInt8[Array, "b h w c"]:
+    def decode(self, events: Float[Array | np.ndarray, "b *event"]) -> UInt8[Array, "b *image"]:
         """The images of events."""
-        mean, deviation = (jnp.asarray(numbers)[None, None, None] for numbers in (self.mean, self.deviation))
+        mean, deviation = self._numbers
         return self.autoencoder.decode(jnp.asarray(events) * deviation + mean)
+
+    @property
+    def _numbers(self) -> tuple[Array, Array]:
+        """Mean and deviation, which broadcast against a batch of events."""
+        rank = len(self.event_shape)
+        mean, deviation = (
+            jnp.asarray(numbers).reshape((1,) * rank + (-1,)) for numbers in (self.mean, self.deviation)
+        )
+        return mean, deviation

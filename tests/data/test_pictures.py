@@ -7,7 +7,7 @@ import pytest
 from image_folders import BLUE, RED, WHITE, halves, save
 from PIL import Image
 
-from jaxflow.data.pictures import _to_rgb, read_picture
+from jaxflow.data.pictures import read_picture, to_rgb
 
 
 def image_of(file, size):
@@ -175,7 +175,7 @@ def test_16_bits_of_either_byte_order(tmp_path, order):
 @pytest.mark.parametrize("mode", ["LA", "PA", "1", "YCbCr", "HSV"])
 def test_rare_modes_have_a_white_that_is_white(mode):
     white = Image.new("L", (4, 4), "white").convert("RGB" if mode in ("YCbCr", "HSV") else "L").convert(mode)
-    assert (np.asarray(_to_rgb(white)) == 255).all()
+    assert (np.asarray(to_rgb(white)) == 255).all()
 
 
 @pytest.mark.parametrize("shape", [(1, 3000), (3000, 1), (1, 1)])

@@ -1,6 +1,7 @@
 """Adapters in files, against PEFT in diffusers' own U-Net, on random weights."""
 
 import json
+from importlib import import_module
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +9,7 @@ import numpy as np
 import pipelines
 import pytest
 from conftest import Lazy, assert_close, normal
+from test_stable_diffusion import PUBLISHED
 
 import jaxflow
 from jaxflow.pretrained import adapter_files, stable_unet
@@ -100,6 +102,20 @@ def test_other_schemes_of_names_are_read(adapted, scheme, tmp_path):
     for path, (down, up) in expected.items():
         assert_close(found[path].down, down, 0)
         assert_close(scale * found[path].up, up, 1e-6)
+
+
+def test_kohya_names_the_matrices_of_xl_as_diffusers_reads_them():
+    """All of the published size, by the names of the original code."""
+    with torch.device("meta"):
+        unet = diffusers.UNet2DConditionModel(**PUBLISHED["XL"][0])
+    bases = [name.removesuffix(".weight") for name, leaf in unet.named_parameters() if leaf.ndim == 2]
+    convert = import_module("diffusers.loaders.lora_conversion_utils")
+    for base in bases:
+        *_, (down, _, _) = adapter_files._keys(base, "unet")
+        (found,) = convert._maybe_map_sgm_blocks_to_diffusers({down: None}, unet.config)
+        read = convert._convert_unet_lora_key(found.partition(".")[0]).replace("processor.to.", "to_")
+        assert read == base
+    assert len(bases) == 743
 
 
 def test_an_adapter_of_ours_is_read_by_diffusers(adapted, tmp_path):

@@ -14,12 +14,13 @@ import jaxflow
 from jaxflow import guidance, paths, sampling, times
 from jaxflow.nn.dit import published
 from jaxflow.pretrained import dit, tensors
+from jaxflow.runs import loading
 
 torch, safetensors, diffusers = Lazy("torch"), Lazy("safetensors.torch"), Lazy("diffusers")
 
 pytestmark = [pytest.mark.usefixtures("standard_promotion"), pytest.mark.requirement("R58")]
 
-EMBEDDINGS = "transformer_blocks.{}.norm1.emb"
+WEIGHTS = "diffusion_pytorch_model.safetensors"
 ORIGINAL = {
     "pos_embed.proj": "x_embedder.proj",
     "transformer_blocks.0.norm1.emb.timestep_embedder.linear_1": "t_embedder.mlp.0",
@@ -86,7 +87,7 @@ def test_the_whole_pipeline_draws_the_same_images(pipeline):
 
 def test_the_network_is_that_of_diffusers_and_of_the_original_code(pipeline, tmp_path):
     theirs, folder = pipeline
-    network, params, classes = dit.read(tensors.find_tensors(folder / "transformer"), 2)
+    network, stored, classes = dit.read(tensors.find_tensors(folder / "transformer"), 2)
     assert (classes, network.depth, network.patch, network.learned_variance) == (1000, 2, 2, True)
     random = np.random.default_rng(0)
     x, steps = random.standard_normal((3, 8, 8, 4)).astype(np.float32), np.array([0, 500, 999])
@@ -95,12 +96,14 @@ def test_the_network_is_that_of_diffusers_and_of_the_original_code(pipeline, tmp
         arguments = torch.from_numpy(x).permute(0, 3, 1, 2), torch.from_numpy(steps), torch.from_numpy(y)
         expected = theirs.transformer(*arguments).sample[:, :4].permute(0, 2, 3, 1).numpy()
     at = jnp.asarray(steps / 1000, jnp.float32)
+    params = stored.read()
+    assert jax.eval_shape(lambda: params) == stored.shapes
     found = jax.jit(network.apply)({"params": params}, x, at, y)
     assert_close(found / np.abs(expected).max(), expected / np.abs(expected).max(), 1e-4)
     state = as_original(theirs.transformer.state_dict(), 2)
     safetensors.save_file(state, tmp_path / "model.safetensors")
     same = dit.read(tensors.find_tensors(tmp_path), 2)
-    jax.tree.map(lambda a, b: assert_close(a, b, 0), same.params, params)
+    jax.tree.map(lambda a, b: assert_close(a, b, 0), same.params.read(), params)
     assert same.network.period == 1e4
 
 
@@ -136,7 +139,7 @@ def test_every_tensor_of_the_published_size_is_read(monkeypatch):
                 asked[key] = asked.get(key, 0) + leaf.size
             assert asked == {name: int(np.prod(shapes[name])) for name in left}
 
-        monkeypatch.setattr(dit, "read_params", reading)
+        monkeypatch.setattr(dit, "find_params", reading)
         network = dit.read(dict.fromkeys(shapes, tensors.Path())).network
         own = published("XL", 2, network.encode, period=network.period)
         assert network == own
@@ -150,11 +153,45 @@ def test_another_pipeline_is_rejected(tmp_path):
         jaxflow.load(tmp_path)
 
 
-def test_one_model_of_a_pipeline_is_named(pipeline):
-    with pytest.raises(
-        ValueError, match=r"it is one model of a pipeline: name the folder with model_index\.json"
-    ):
-        jaxflow.load(pipeline[1] / "transformer")
+def test_the_network_of_a_pipeline_stands_for_it(pipeline):
+    whole, found = (jaxflow.load(folder) for folder in (pipeline[1], pipeline[1] / "transformer"))
+    assert found.classes[:2] == ("tench", "goldfish")
+    jax.tree.map(lambda a, b: assert_close(a, b, 0), found.params, whole.params)
+    assert loading.results(pipeline[1] / "transformer") == pipeline[1].with_name("pipeline-results")
+
+
+@pytest.mark.parametrize(("name", "prediction"), [("DiT", "noise"), ("SiT", "velocity")])
+def test_a_network_alone_is_a_model_with_the_autoencoder_that_is_named(name, prediction, pipeline, tmp_path):
+    """By the names of the original code too; the path of a DiT is the published one."""
+    theirs, folder = pipeline
+    config = {"_class_name": name, "sample_size": 8, "num_attention_heads": 2}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    safetensors.save_file(as_original(theirs.transformer.state_dict(), 2), tmp_path / "model.safetensors")
+    model, whole = jaxflow.load(tmp_path, autoencoder=folder / "vae"), jaxflow.load(folder)
+    assert (model.prediction, model.classes[3]) == (prediction, "3")
+    assert (model.space, model.event_shape) == (whole.space, (8, 8, 4))
+    jax.tree.map(lambda a, b: assert_close(a, b, 0), model.params, whole.params)
+    assert (model.path == paths.Linear()) == (name == "SiT")
+    if name == "DiT":
+        assert_close(model.path.betas, whole.path.betas, 0)
+    with pytest.raises(ValueError, match=r"autoencoder is missing: .* has none, name the folder"):
+        jaxflow.load(tmp_path)
+    other = pipelines.autoencoder(channels=5)
+    other.save_pretrained(tmp_path / "other")
+    with pytest.raises(ValueError, match=r"autoencoder: its latents have 5 channels, those of .* 4"):
+        jaxflow.load(tmp_path, autoencoder=tmp_path / "other")
+
+
+def test_a_folder_that_is_no_generator_says_what_it_is(pipeline, tmp_path):
+    with pytest.raises(ValueError, match="vae is an autoencoder: read it with load_autoencoder"):
+        jaxflow.load(pipeline[1] / "vae")
+    shutil.copy(pipeline[1] / "vae" / WEIGHTS, tmp_path)
+    with pytest.raises(ValueError, match="is an autoencoder"):
+        jaxflow.load(tmp_path)
+    shutil.copy(pipeline[1] / "transformer" / WEIGHTS, tmp_path)
+    (tmp_path / "config.json").write_text('{"_class_name": "FluxTransformer2DModel"}')
+    with pytest.raises(ValueError, match=r"'FluxTransformer2DModel': name the folder with model_index\.json"):
+        jaxflow.load(tmp_path)
 
 
 def test_sit_has_the_network_at_the_time_itself_and_predicts_the_velocity(pipeline, tmp_path):

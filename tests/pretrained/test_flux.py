@@ -60,7 +60,7 @@ def test_every_tensor_of_the_published_size_is_read(monkeypatch, tmp_path):
             found = name(tuple(part.key for part in path))
             asked[found.key if isinstance(found, tensors.Part) else found] = leaf.size
 
-    monkeypatch.setattr(flux, "read_params", reading)
+    monkeypatch.setattr(flux, "find_params", reading)
     flux.read(dict.fromkeys(shapes, tmp_path), tmp_path / "config.json", config)
     assert asked == {name: int(np.prod(shape)) for name, shape in shapes.items()}
     assert sum(asked.values()) == 11_901_408_320

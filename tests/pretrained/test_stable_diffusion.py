@@ -1,6 +1,7 @@
 """Stable Diffusion 1, 2 and XL from the folder of a pipeline, against diffusers on random weights."""
 
 import json
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,7 @@ import pytest
 from conftest import Lazy, assert_close
 
 import jaxflow
-from jaxflow import guidance, sampling, times
+from jaxflow import editing, guidance, paths, per_example, sampling, solvers, times
 from jaxflow.nn.stable_unet import StableUNet
 from jaxflow.pretrained import stable_unet
 
@@ -64,6 +65,54 @@ def test_it_is_a_model_like_any_other(pipeline):
         model.sample(0, ["the cat"], w=np.inf)
 
 
+@pytest.fixture
+def edited(pipeline, monkeypatch):
+    """Latents of diffusers and of ours, in the same noise, from a pipeline's options and our function."""
+    theirs, folder = pipeline
+    model = jaxflow.load(folder)
+    ddim = solvers.ancestral(model.path, eta=0.0)._replace(stochastic=False)
+
+    def both(kind, function, **options):
+        data, noise, latents, _ = pipelines.edited(theirs, kind, **options)
+        monkeypatch.setattr(per_example, "normal", lambda keys, shape, dtype: jnp.asarray(noise))
+        field = guidance.classifier_free(model.field, model.encode(["the cat"]), model.null, 7.5)
+        ours = jax.jit(lambda data: function(jax.random.key(0), field, model.path, data, solver=ddim))
+        largest = np.abs(latents).max()
+        assert_close(ours(data) / largest, latents / largest, 1e-3)
+
+    return both
+
+
+@pytest.mark.requirement("R64")
+@pytest.mark.parametrize("pipeline", ["1", "XL"], indirect=True)
+def test_variations_of_a_picture_are_those_of_diffusers(edited, request):
+    """By DDIM: six of ten steps, from the noise of the fourth."""
+    kind = request.node.callspec.params["pipeline"].replace("1", "")
+    vary = partial(editing.image_to_image, times=6, strength=0.6)
+    edited(f"StableDiffusion{kind}Img2ImgPipeline", vary, strength=0.6)
+
+
+@pytest.mark.requirement("R64")
+@pytest.mark.parametrize("pipeline", ["1"], indirect=True)
+def test_a_picture_is_completed_as_by_diffusers(edited):
+    """Which keeps the noise of the known part, and at the start, where a table has data left, has none."""
+    mask = np.zeros((16, 16), np.float32)
+    mask[4:12, 6:] = 1
+
+    def complete(key, field, path, data, solver):
+        known = jnp.asarray(mask[::2, ::2, None] == 0)
+        of_noise = paths.from_functions(
+            lambda t: jnp.where(t > 0, path.alpha(t), 0), lambda t: jnp.where(t > 0, path.beta(t), 1)
+        )
+        return editing.inpaint(key, field, of_noise, data, known, 10, same_noise=True, solver=solver)
+
+    image = {
+        "mask_image": torch.from_numpy(mask)[None, None],
+        "masked_image_latents": torch.zeros(1, 4, 8, 8),
+    }
+    edited("StableDiffusionInpaintPipeline", complete, strength=1.0, height=16, width=16, **image)
+
+
 PUBLISHED = {
     "1": ({"attention_head_dim": 8, "cross_attention_dim": 768}, {}, 859_520_964),
     "2": (
@@ -114,7 +163,7 @@ def test_every_tensor_of_the_published_size_is_read(name, monkeypatch, tmp_path)
         for path, leaf in jax.tree_util.tree_leaves_with_path(like):
             asked[name(tuple(part.key for part in path))] = leaf.size
 
-    monkeypatch.setattr(stable_unet, "read_params", reading)
+    monkeypatch.setattr(stable_unet, "find_params", reading)
     network, _ = stable_unet.read({}, tmp_path / "config.json", config)
     assert network == StableUNet(**attributes)
     assert asked == {name: int(np.prod(shape)) for name, shape in shapes.items()}

@@ -61,29 +61,17 @@ def edited(pipeline, monkeypatch):
     """Latents of diffusers and of ours, in the same noise, from a pipeline's options and our function."""
     theirs, folder = pipeline
     model = jaxflow.load(folder)
-    noise, data = (
-        torch.randn((1, 16, 8, 8), generator=torch.Generator().manual_seed(seed)) for seed in (1, 2)
-    )
-    monkeypatch.setattr(per_example, "normal", lambda keys, shape, dtype: _from_torch(noise))
 
     def both(kind, function, **options):
-        pipe = getattr(diffusers, kind)(**theirs.components)
-        pipe.set_progress_bar_config(disable=True)
-        common = {"guidance_scale": 7.5, "num_inference_steps": 10, "output_type": "latent"}
-        generator = torch.Generator().manual_seed(1)
-        found = pipe("the cat", image=data, generator=generator, **common, **options).images
-        sigmas = pipe.scheduler.sigmas.numpy()
-        y = model.encode(["the cat"])
-        field = guidance.classifier_free(model.field, y, model.null, 7.5)
+        data, noise, latents, scheduler = pipelines.edited(theirs, kind, **options)
+        monkeypatch.setattr(per_example, "normal", lambda keys, shape, dtype: jnp.asarray(noise))
+        sigmas = scheduler.sigmas.numpy()
+        field = guidance.classifier_free(model.field, model.encode(["the cat"]), model.null, 7.5)
         ours = jax.jit(lambda data: function(jax.random.key(0), field, model.path, data, sigmas))
-        largest = np.abs(found.numpy()).max()
-        assert_close(ours(_from_torch(data)) / largest, _from_torch(found) / largest, 1e-3)
+        largest = np.abs(latents).max()
+        assert_close(ours(data) / largest, latents / largest, 1e-3)
 
     return both
-
-
-def _from_torch(tensor):
-    return jnp.asarray(tensor.permute(0, 2, 3, 1).numpy())
 
 
 @pytest.mark.requirement("R64")
@@ -156,7 +144,7 @@ def test_every_tensor_of_the_published_size_is_read(name, monkeypatch, tmp_path)
             asked[found.key if isinstance(found, tensors.Part) else found] = leaf.size
         assert asked.keys() == used.keys()
 
-    monkeypatch.setattr(sd3, "read_params", reading)
+    monkeypatch.setattr(sd3, "find_params", reading)
     sd3.read(dict.fromkeys(shapes, tmp_path), tmp_path / "config.json", config)
     assert asked == {name: int(np.prod(shapes[name])) for name in asked}
     left = {name.rpartition("attn.")[2] for name in shapes.keys() - asked.keys()}

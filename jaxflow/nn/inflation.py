@@ -1,0 +1,60 @@
+"""Inflation: the parameters of a network of images as those of a network of clips.
+
+Source: Carreira and Zisserman 1705.07750, section 2.1.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxflow.nn.dit import DiT
+
+Params = Any
+
+
+def inflated(images: Params, clips: Params, network: DiT) -> Params:
+    """The parameters `clips` of a network with those of its twin for images put in.
+
+    What only clips have is kept: with attention in time at its initial zero, the network does to each frame
+    what the twin does to an image. Patches over several frames begin as the mean of those of each frame.
+
+    Args:
+        images: parameters of `network` for images, where `tube` is 1.
+        clips: initial parameters of `network`.
+        network: of clips.
+
+    Raises:
+        ValueError: the networks differ in more than time; the message names a parameter.
+    """
+    tiled = {
+        "patch_embedding": {"kernel": lambda kernel: jnp.tile(kernel, (network.tube, 1)) / network.tube},
+        "final": {
+            "kernel": lambda kernel: jnp.tile(kernel, (1, network.tube)),
+            "bias": lambda bias: jnp.tile(bias, network.tube),
+        },
+    }
+    given = {_names(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(images)}
+
+    def put(path: Any, own: jax.Array) -> jax.Array:
+        names = _names(path)
+        if names not in given:
+            if not any(name.startswith("time_") and name != "time_embedding" for name in names):
+                raise ValueError(f"{'/'.join(names)}: the network of images does not have it")
+            return own
+        leaf = given.pop(names)
+        leaf = tiled.get(names[0], {}).get(names[-1], lambda leaf: leaf)(leaf)
+        if leaf.shape != own.shape:
+            raise ValueError(
+                f"{'/'.join(names)}: {leaf.shape} in the network of images, {own.shape} in that of clips"
+            )
+        return leaf
+
+    merged = jax.tree_util.tree_map_with_path(put, clips)
+    if given:
+        raise ValueError(f"{'/'.join(next(iter(given)))}: the network of clips does not have it")
+    return merged
+
+
+def _names(path: Any) -> tuple[str, ...]:
+    return tuple(key.key for key in path)
