@@ -108,7 +108,7 @@ def _builder(name: str, directory: Path) -> tfds.core.DatasetBuilder:
 
 
 def _image_shape(name: str, features: dict[str, Any]) -> tuple[int, ...] | None:
-    image = features.get("image")
+    image: Any = features.get("image")
     is_clip = type(image) is tfds.features.Tensor and len(image.shape) == 4
     if not isinstance(image, tfds.features.Image) and not is_clip:
         return None

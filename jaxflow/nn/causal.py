@@ -12,8 +12,8 @@ A clip may come in chunks. If the collection "past" is mutable, each layer leave
 with that collection, the next chunk continues the clip. Without it, a chunk is the beginning.
 
 The convolution is the sum of three convolutions of images: on a CPU that is 2 to 10 times as fast as XLA's
-3-D convolution (JAX 0.10.2, one core, 3 to 128 channels), and a kernel that is zero in the past does to each
-frame exactly what its last tap does to an image.
+3-D convolution (float32, JAX 0.10.2, one core, 3 to 128 channels), and a kernel that is zero in the past does
+to each frame what its last tap does to an image.
 """
 
 import flax.linen as linen

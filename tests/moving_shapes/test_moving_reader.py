@@ -34,8 +34,8 @@ def test_every_drawn_clip_is_read_exactly(examples):
         for key, o in named(reading).items():
             true = named(s)[key]
             error = path_error(np.array(o.centres), np.array(true.centres))
-            assert error < (0.125 if s.front is None else 0.25)
-            assert np.max(np.abs(np.subtract(o.radii, true.radii))) < 0.5
+            assert error < (0.2 if s.front is None else 0.3)
+            assert np.max(np.abs(np.subtract(o.radii, true.radii))) < 0.4
 
 
 def test_other_orders_of_the_frames_are_noticed(examples):
@@ -52,7 +52,7 @@ def test_other_orders_of_the_frames_are_noticed(examples):
             assert (backwards[key].motion, backwards[key].direction) == (back, turn)
             assert frozen[key].motion == "stands"
             if key in shuffled:  # what passes behind may be lost
-                assert shuffled[key].motion == ("stands" if o.motion == "stands" else UNKNOWN)
+                assert shuffled[key].motion in ({"stands", UNKNOWN} if o.motion == "stands" else {UNKNOWN})
 
 
 def noisy(clip, seed):
