@@ -11,21 +11,15 @@ from jaxflow.runs.configuration import Experiment
 
 
 def experiment() -> Experiment:
-    """Diffusion transformer over patches of 4 frames x 4 x 4 pixels, in space and then in time."""
+    """Diffusion transformer over patches of 8 frames x 4 x 4 pixels, in space and then in time."""
     return dataclasses.replace(
         shapes.experiment(),
         dataset="moving_shapes",
         network=nn.DiT(
-            encode=None,
-            patch=4,
-            tube=4,
-            width=192,
-            depth=6,
-            heads=3,
-            mlp_ratio=2,
-            depthwise=True,
-            qk_norm=True,
+            encode=None, patch=4, tube=8, width=192, depth=6, heads=3, mlp_ratio=2, depthwise=True
         ),
-        steps=3000,
-        batch_size=16,
+        steps=1800,
+        batch_size=32,
+        optimizer="adamw",
+        learning_rate=1e-3,
     )
