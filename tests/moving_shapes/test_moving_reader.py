@@ -43,7 +43,7 @@ def test_other_orders_of_the_frames_are_noticed(examples):
     """Shuffled, nothing that moves has a motion; frozen, it stands; backwards, it goes the other way."""
     opposite = {"left": "right", "up": "down", "clockwise": "anticlockwise"}
     opposite |= {b: a for a, b in opposite.items()}
-    for seed, (s, clip) in enumerate(examples[:40]):
+    for seed, (s, clip) in enumerate(examples[:30]):
         order = np.random.default_rng(seed).permutation(16)
         shuffled, frozen = named(read(clip[order])), named(read(np.repeat(clip[:1], 16, axis=0)))
         backwards = named(read(clip[::-1]))
@@ -63,7 +63,7 @@ def noisy(clip, seed):
 
 
 def test_95_percent_of_perturbed_clips_are_read_exactly(examples):
-    right = [attributes(read(noisy(x, i))) == attributes(s) for i, (s, x) in enumerate(examples[::3])]
+    right = [attributes(read(noisy(x, i))) == attributes(s) for i, (s, x) in enumerate(examples[::6])]
     assert np.mean(right) >= 0.95
 
 
