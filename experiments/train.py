@@ -9,7 +9,7 @@ lists them. A file of your own with a function `experiment()` is a preset too.
 
 import dataclasses
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -29,6 +29,7 @@ from jaxflow.data.dataset import Dataset
 from jaxflow.data.datasets import DEFAULT_FRAMES, DEFAULT_SIZE, OWN_FILES, open_dataset
 from jaxflow.devices import parallel, processes
 from jaxflow.devices.parallel import Devices, Placement
+from jaxflow.nn.inflation import inflated
 from jaxflow.places import Place, place
 from jaxflow.runs import folder, limits, loading, origin
 from jaxflow.runs.autoencoder_run import AutoencoderRun, new_autoencoder_run
@@ -51,7 +52,7 @@ from jaxflow.spaces import Autoencoder, Space
 from jaxflow.training.checkpoint import check_path
 from jaxflow.training.lock import Lock
 from jaxflow.training.loop import Pictures, Training
-from jaxflow.training.step import initial_state
+from jaxflow.training.step import Params, initial_state
 
 KINDS: dict[type, Any] = {Experiment: Run, Autoencoding: AutoencoderRun, FineTuning: FineTuningRun}
 
@@ -131,7 +132,7 @@ def begin(setting: Setting, options: Options, held: ExitStack) -> Training:
     processes.together(lambda: claim(setting, held) if processes.is_first() else None)
     training = Training(
         loss,
-        run.initial_params,
+        initial_params(setting),
         stream_from,
         optimizer=optimizer,
         seed=experiment.seed,
@@ -149,6 +150,25 @@ def begin(setting: Setting, options: Options, held: ExitStack) -> Training:
     if setting.before is not None and 0 < training.start < experiment.steps:
         announce(setting.before.experiment, experiment, training.start)
     return held.enter_context(training)
+
+
+def initial_params(setting: Setting) -> Callable[[jax.Array], Params]:
+    """A random key -> initial parameters, those of a network of images included, if the run starts from one.
+
+    Raises:
+        ValueError: that network is another one.
+    """
+    run, images = setting.run, getattr(setting.run.experiment, "inflate", None)
+    if images is None or setting.before is not None:
+        return run.initial_params
+    given = loading.load(place(images, "inflate")).params
+    network: Any = run.experiment.network  # type: ignore[union-attr]
+    initial = lambda key: inflated(given, run.initial_params(key), network)  # noqa: E731
+    try:
+        jax.eval_shape(initial, jax.eval_shape(jax.random.key, 0))
+    except ValueError as error:
+        raise ValueError(f"inflate = {images}: {error}") from None
+    return initial
 
 
 def previews(run: AnyRun, *arguments: Any) -> Pictures:
@@ -171,7 +191,7 @@ def read(preset: Preset, experiment: Experiment | Autoencoding | FineTuning, opt
     check_path(out / "checkpoints")
     if data_dir is not None:
         data_dir = str(place(data_dir, "data_dir"))
-    given = {name: getattr(experiment, name, None) for name in FOLDERS}
+    given = {name: getattr(experiment, name, None) for name in (*FOLDERS, "inflate")}
     absolute = {name: str(place(it, name).absolute()) for name, it in given.items() if it is not None}
     experiment = replace(experiment, **absolute)  # type: ignore[arg-type]  # resumed from another folder
     if experiment.dataset in OWN_FILES and preset.dataset is None and data_dir is not None:

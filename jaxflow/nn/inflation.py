@@ -17,7 +17,8 @@ def inflated(images: Params, clips: Params, network: DiT) -> Params:
     """The parameters `clips` of a network with those of its twin for images put in.
 
     What only clips have is kept: with attention in time at its initial zero, the network does to each frame
-    what the twin does to an image. Patches over several frames begin as the mean of those of each frame.
+    what the twin does to an image. Patches over several frames begin as the mean of those of each frame. An
+    encoder of other conditions is kept too.
 
     Args:
         images: parameters of `network` for images, where `tube` is 1.
@@ -34,6 +35,8 @@ def inflated(images: Params, clips: Params, network: DiT) -> Params:
             "bias": lambda bias: jnp.tile(bias, network.tube),
         },
     }
+    if _shapes(images.get("encode")) != _shapes(clips.get("encode")):
+        images = images | {"encode": clips["encode"]}
     given = {_names(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(images)}
 
     def put(path: Any, own: jax.Array) -> jax.Array:
@@ -54,6 +57,10 @@ def inflated(images: Params, clips: Params, network: DiT) -> Params:
     if given:
         raise ValueError(f"{'/'.join(next(iter(given)))}: the network of clips does not have it")
     return merged
+
+
+def _shapes(params: Params) -> Params:
+    return jax.tree.map(jnp.shape, params)
 
 
 def _names(path: Any) -> tuple[str, ...]:

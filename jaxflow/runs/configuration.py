@@ -109,6 +109,8 @@ class Experiment(Recipe):
     """Standard deviation of logit t."""
     still_weight: Annotated[float, Ge(0)] = 0.0
     """Of a second loss of clips, that of their first frame alone as an image; 0 for none."""
+    inflate: str | None = None
+    """Run of images whose network, in time as in `nn.inflation`, is the start of one of clips."""
     text_encoder: str | None = None
     """Folder of a pretrained CLIP or T5 encoder for the captions; if None, a small one is trained."""
     autoencoder: str | None = None

@@ -11,10 +11,12 @@ from PIL import Image
 
 import jaxflow
 from experiments import evaluate, sample, train
-from experiments.presets import autoencoder_of_clips, moving_shapes
+from experiments.presets import autoencoder_of_clips, moving_shapes, shapes
 from jaxflow import nn, runs
+from jaxflow.data.clip_files import encoded
 from jaxflow.data.clips import read_clip
 from jaxflow.moving_shapes import builder as data
+from jaxflow.shapes import builder as pictures
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("standard_promotion")]
 
@@ -101,6 +103,40 @@ def test_each_figure_stands_beside_real_clips_and_the_controls(run, capsys):
     assert "share of 6 captions" in capsys.readouterr().out
 
 
+def test_a_run_of_images_is_the_start_of_one_of_clips(place, run, capsys):
+    """After steps of nearly no length."""
+    network = dataclasses.replace(moving_shapes.experiment().network, tube=1)
+    stills = dataclasses.replace(
+        moving_shapes.experiment(), dataset="shapes", network=network, still_weight=0
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pictures, "SCENES", {"train": 16, "test": 8, "held_out": 8})
+        patch.setattr(shapes, "experiment", lambda: stills)
+        images = trained(place, preset="shapes", name="images")
+    start = [
+        "--inflate",
+        str(images),
+        "--network.tube",
+        "1",
+        "--learning-rate",
+        "1e-30",
+        "--weight-decay",
+        "0",
+    ]
+    clips = jaxflow.load(trained(place, *start, name="inflated"))
+    given = jaxflow.load(images)
+    for name in ("patch_embedding", "block_0", "final"):
+        for path, leaf in jax.tree_util.tree_leaves_with_path(given.params[name]):
+            own = clips.params[name]
+            for key in path:
+                own = own[key.key]
+            np.testing.assert_array_equal(own, leaf)
+    with pytest.raises(SystemExit) as stopped:
+        trained(place, "--inflate", str(images), "--network.width", "32", name="other")
+    assert stopped.value.code == 2
+    assert "in the network of images" in capsys.readouterr().err
+
+
 @pytest.mark.requirement("R67")
 def test_a_flow_runs_in_the_latents_of_an_autoencoder_in_time(place):
     autoencoder = trained(place, preset="autoencoder_of_clips", name="autoencoder")
@@ -149,9 +185,41 @@ def test_options_that_a_model_of_clips_cannot_have(run, tmp_path, options, messa
         ("autoencoder_of_clips", ["--adversarial-weight", "1"], "of images, and the data are clips"),
     ],
 )
-def test_data_and_networks_that_do_not_fit(place, tmp_path, preset, options, message, capsys):
+def test_data_and_networks_that_do_not_fit(place, preset, options, message, capsys):
     with pytest.raises(SystemExit) as stopped:
-        trained(tmp_path, "--data-dir", str(place / "data"), *options, preset=preset)
+        trained(place, *options, preset=preset, name="unfit")
     assert stopped.value.code == 2
     assert message in capsys.readouterr().err
+    assert not (place / "unfit").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("one.gif", "still", "it is a still image, not a clip"),
+        ("short.gif", "short", "has 3 frames, fewer than frames = 16: lower --frames"),
+        ("cut.webp", "cut", "cannot be read"),
+        ("text.mp4", "text", "cannot be read"),
+    ],
+)
+def test_a_folder_of_clips_that_cannot_be_read_is_one_line(tmp_path, name, content, message, capsys):
+    frames = np.random.default_rng(0).integers(0, 256, (16, 8, 8, 3)).astype(np.uint8)
+    suffix = name[name.index(".") :]
+    files = {
+        "still": lambda: encoded(frames[:1], 8, suffix),
+        "short": lambda: encoded(frames[:3], 8, suffix),
+        "cut": lambda: encoded(frames, 8, suffix)[:400],
+        "text": lambda: b"no video at all",
+    }
+    (tmp_path / "clips/cats").mkdir(parents=True)
+    (tmp_path / "clips/cats/good.webp").write_bytes(encoded(frames, 8, ".webp"))
+    (tmp_path / "clips/cats" / name).write_bytes(files[content]())
+    where = ["--data-dir", str(tmp_path / "clips"), "--hold-out", "0", "--out", str(tmp_path / "run")]
+    with pytest.raises(SystemExit) as stopped:
+        train.main(["moving_shapes", "--dataset", "clips", *where, *SMALL])
+    assert stopped.value.code == 2
+    said = capsys.readouterr().err.strip()
+    assert message in said
+    assert name in said
+    assert "\n" not in said
     assert not (tmp_path / "run").exists()

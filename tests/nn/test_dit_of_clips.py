@@ -90,6 +90,16 @@ def test_an_inflated_tube_takes_the_mean_of_its_frames():
     np.testing.assert_allclose(applied(net, params, CLIPS[:, 0]), of_image, atol=1e-6)
 
 
+def test_an_encoder_of_other_conditions_is_not_inflated():
+    net, images = network(), initial(network().clone(encode=nn.ClassTable(5)), CLIPS[:, 0])
+    own = initial(net, CLIPS)
+    merged = inflated(images, own, net)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(merged["encode"]):
+        np.testing.assert_array_equal(leaf, _at(own["encode"], path))
+    kernel = merged["patch_embedding"]["kernel"]
+    np.testing.assert_array_equal(kernel, images["patch_embedding"]["kernel"])
+
+
 def test_inflation_names_what_does_not_fit():
     net = network()
     own = initial(net, CLIPS)
