@@ -18,7 +18,7 @@ def experiment() -> Experiment:
         network=nn.DiT(
             encode=None, patch=4, tube=8, width=192, depth=6, heads=3, mlp_ratio=2, depthwise=True
         ),
-        steps=1400,
+        steps=1200,
         batch_size=32,
         optimizer="adamw",
         learning_rate=1e-3,

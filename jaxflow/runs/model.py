@@ -213,6 +213,8 @@ class Model:
         """
         if len(self.space.image_shape) != 4:
             raise ValueError(f"extend: the model draws images, {self.space.image_shape}, not clips")
+        if len(clips) != len(y):
+            raise ValueError(f"y: {len(y)} classes or prompts for {len(clips)} clips: expected one for each")
 
         def draw(edit: Edit, window: int) -> UInt8[np.ndarray, "n f h w c"]:
             return self.sample((seed + window) % ranges.SEEDS, y, edit=edit, **options)
