@@ -19,15 +19,15 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxflow import paths, per_example, ranges
-from jaxflow.sampling import sample_ode
+from jaxflow.sampling import Field, sample_ode
 from jaxflow.solvers import Solver
 from jaxflow.times import Grid, grid
-from jaxflow.typing import GaussianPath, Keys, VectorField
+from jaxflow.typing import GaussianPath, Keys
 
 
 def image_to_image(
     key: Keys,
-    field: VectorField,
+    field: Field,
     path: GaussianPath,
     data: Float[Array, "b *event"],
     times: Grid,
@@ -60,7 +60,7 @@ def image_to_image(
 
 def inpaint(
     key: Keys,
-    field: VectorField,
+    field: Field,
     path: GaussianPath,
     data: Float[Array, "b *event"],
     known: Bool[Array, "..."],
@@ -74,7 +74,7 @@ def inpaint(
 
     Args:
         key: of all noise, one or one per example.
-        field: (x, t) -> dx/dt, guided or not.
+        field: (x, t) -> dx/dt, guided or not; a rule's momentum begins anew at each step.
         path: of the field.
         data: of which the unknown part has no influence.
         known: where the data are given; broadcasts against them.
@@ -88,7 +88,6 @@ def inpaint(
         ValueError: repeats is below 1, or as `sample_ode`.
     """
     ranges.at_least(1, repeats=repeats)
-    per_example.without_memory(field, "choose a rule without momentum, since steps are repeated")
     steps, keys = grid(times, increasing=True), per_example.keys(key, len(data))
     draw = lambda keys: per_example.normal(keys, data.shape[1:], data.dtype)  # noqa: E731
 

@@ -64,7 +64,8 @@ def rotate(
         raise ValueError(f"{d} channels per head: must be a multiple of 4 for rotary positions")
     frame, *axes = _grid(frames, height, width)
     in_time = _angles(frame, d // 4, 1e4)[:, ::-1]
-    angles = jnp.concatenate([_angles(axis * in_space, d // 4, 1e4) + in_time for axis in axes], axis=-1)
+    axes = axes if in_space else [jnp.zeros_like(axis) for axis in axes]
+    angles = jnp.concatenate([_angles(axis, d // 4, 1e4) + in_time for axis in axes], axis=-1)
     cos, sin = (f(angles)[None, :, None] for f in (jnp.cos, jnp.sin))
     first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
     turned = jnp.concatenate([first * cos - second * sin, first * sin + second * cos], axis=-1)

@@ -27,6 +27,7 @@ def examples():
     return [(s, draw(s)) for split in SPLITS for s in (scene(10**5 + i, split) for i in range(counts[split]))]
 
 
+@pytest.mark.requirement("R68")
 def test_every_drawn_clip_is_read_exactly(examples):
     for s, clip in examples:
         reading = read(clip)
@@ -39,6 +40,7 @@ def test_every_drawn_clip_is_read_exactly(examples):
             assert np.max(np.abs(np.subtract(o.radii, true.radii))) < 0.4
 
 
+@pytest.mark.requirement("R68")
 def test_other_orders_of_the_frames_are_noticed(examples):
     """Shuffled, nothing that moves has a motion; frozen, it stands; backwards, it goes the other way."""
     opposite = {"left": "right", "up": "down", "clockwise": "anticlockwise"}

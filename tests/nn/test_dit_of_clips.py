@@ -105,7 +105,7 @@ def test_inflation_names_what_does_not_fit():
     own = initial(net, CLIPS)
     with pytest.raises(ValueError, match=r"block_1.*the network of images does not have it"):
         inflated(initial(net.clone(depth=1), CLIPS[:, 0]), own, net)
-    with pytest.raises(ValueError, match=r"patch_embedding/kernel: \(12, 16\)"):
+    with pytest.raises(ValueError, match=r"final/bias: \(12,\) in the network of images"):
         inflated(initial(net.clone(patch=2), CLIPS[:, 0]), own, net)
     with pytest.raises(ValueError, match=r"block_2.*the network of clips does not have it"):
         inflated(initial(net.clone(depth=3), CLIPS[:, 0]), own, net)

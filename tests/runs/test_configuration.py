@@ -16,23 +16,28 @@ from jaxflow.runs.configuration import Experiment, check, differences, fitted
 from jaxflow.runs.objective import objective
 from jaxflow.runs.run import Run
 
-LATENT = {"emoji", "emoji_128", "imagenet256", "mnist_latent", "shapes_latent"}
+LATENT = {"emoji", "emoji_128", "imagenet256", "mnist_latent", "shapes_latent", "video_256"}
 
 
 def preset(name) -> Experiment:
     experiment = presets.load(name).experiment
-    return dataclasses.replace(experiment, autoencoder=".") if name in LATENT else experiment
+    missing = [each for each in ("autoencoder", "text_encoder") if getattr(experiment, each, None) == ""]
+    return dataclasses.replace(experiment, **dict.fromkeys(missing, "."))
 
 
 def test_there_are_the_presets():
-    pixels = {"digits", "folder", "mnist", "shapes", "shapes_dit"}
-    assert set(presets.names()) == pixels | LATENT | {"autoencoder", "fine_tune"}
+    pixels = {"digits", "folder", "mnist", "moving_shapes", "shapes", "shapes_dit"}
+    autoencoders = {"autoencoder", "autoencoder_of_clips"}
+    assert set(presets.names()) == pixels | LATENT | autoencoders | {"fine_tune"}
 
 
 @pytest.mark.parametrize("name", sorted(LATENT))
 def test_a_preset_in_latents_needs_an_autoencoder(name):
+    experiment = presets.load(name).experiment
+    if experiment.text_encoder == "":
+        experiment = dataclasses.replace(experiment, text_encoder=".")
     with pytest.raises(ValueError, match="autoencoder is missing: the preset needs an autoencoder, --auto"):
-        check(presets.load(name).experiment)
+        check(experiment)
 
 
 @pytest.mark.parametrize("name", presets.names())
