@@ -148,8 +148,9 @@ class Opened:
         sampler.check(path, prediction, sigma)
         for w in scales:
             check_scale(rule, self.model.condition_dropout, w)
-        times = sampler.times(path, prediction, self.model.shift)
-        check_grid(sampler.solver_name(prediction, sigma), path, times)
+        if self.trained is None:  # a generator would check it too, but after the weights have been read
+            times = sampler.times(path, prediction, self.model.shift)
+            check_grid(sampler.solver_name(prediction, sigma), path, times)
         has_classifier = self.trained is not None and isinstance(self.model.codec, Classes)
         rules.check(rule, worse=self.worse is not None, log_prob=has_classifier)
 
