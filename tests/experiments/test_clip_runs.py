@@ -16,7 +16,6 @@ from jaxflow import nn, runs
 from jaxflow.data.clip_files import encoded
 from jaxflow.data.clips import read_clip
 from jaxflow.moving_shapes import builder as data
-from jaxflow.runs.rules import NEEDS, RULES
 from jaxflow.shapes import builder as pictures
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("standard_promotion")]
@@ -79,11 +78,11 @@ def test_a_clip_is_continued_and_begins_with_a_given_frame(run, tmp_path):
     np.testing.assert_array_equal(longer(keep=6), clips)  # the same windows by the library
 
 
-def test_frames_that_are_kept_are_exact_for_every_rule(run):
+def test_frames_that_are_kept_are_exact_for_any_rule(run):
     model = jaxflow.load(run)
     given = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3)).astype(np.uint8)
     draw = partial(model.sample, y=[PROMPT, None], steps=2, w=2.0, edit=runs.edit(model.space, given))
-    for rule in [rule for rule in RULES if rule not in NEEDS]:
+    for rule in ("classifier_free", "projected", "zero_star"):  # of one call, with memory, of its own times
         clips = draw(0, rule=rule)
         np.testing.assert_array_equal(clips[:, :5], np.stack([given, given]))
 
