@@ -9,7 +9,7 @@ lists them. A file of your own with a function `experiment()` is a preset too.
 
 import dataclasses
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -52,7 +52,7 @@ from jaxflow.spaces import Autoencoder, Space
 from jaxflow.training.checkpoint import check_path
 from jaxflow.training.lock import Lock
 from jaxflow.training.loop import Pictures, Training
-from jaxflow.training.step import Params, initial_state
+from jaxflow.training.step import initial_state
 
 KINDS: dict[type, Any] = {Experiment: Run, Autoencoding: AutoencoderRun, FineTuning: FineTuningRun}
 
@@ -152,18 +152,18 @@ def begin(setting: Setting, options: Options, held: ExitStack) -> Training:
     return held.enter_context(training)
 
 
-def initial_params(setting: Setting) -> Callable[[jax.Array], Params]:
+def initial_params(setting: Setting) -> Any:
     """A random key -> initial parameters, those of a network of images included, if the run starts from one.
 
     Raises:
         ValueError: that network is another one.
     """
-    run, images = setting.run, getattr(setting.run.experiment, "inflate", None)
+    run: Any = setting.run
+    images = getattr(run.experiment, "inflate", None)
     if images is None or setting.before is not None:
         return run.initial_params
     given = loading.load(place(images, "inflate")).params
-    network: Any = run.experiment.network  # type: ignore[union-attr]
-    initial = lambda key: inflated(given, run.initial_params(key), network)  # noqa: E731
+    initial = lambda key: inflated(given, run.initial_params(key), run.experiment.network)  # noqa: E731
     try:
         jax.eval_shape(initial, jax.eval_shape(jax.random.key, 0))
     except ValueError as error:
