@@ -7,8 +7,8 @@ as in `jaxflow.shapes.reader`. Where two layers touch, that of the object in fro
 centre; the one behind is interpolated between the frames in which it is complete. In front is the object
 whose colour is seen where the drawings of both overlap.
 
-A motion is that of the model (straight, bouncing off an edge, circling) with the least mean square distance
-from the path. Where none fits, it is `unknown`: nothing is forced into a class.
+A motion is that of the model nearest to the path (`motions`). Where none is near, it is `unknown`: nothing is
+forced into a class.
 """
 
 import itertools
@@ -22,7 +22,8 @@ from jaxtyping import Bool, Float, Int, UInt8
 from scipy import ndimage
 from scipy.optimize import linear_sum_assignment
 
-from jaxflow.moving_shapes.scenes import DIRECTIONS, TURNS, MovingObject, MovingScene
+from jaxflow.moving_shapes.motions import STRAY, Fit, between, line, motions
+from jaxflow.moving_shapes.scenes import MovingObject, MovingScene
 from jaxflow.shapes.reader import (
     AREAS,
     COLOUR_REACH,
@@ -40,26 +41,12 @@ LOOKS = 5
 """Frames, evenly spaced, in which the shape and colour of an object are read."""
 SAME = 0.75
 """Fraction of these in which it must have the same shape, and of the frames in which it is on its path."""
-STRAY = 0.5
-"""Largest root mean square distance of a path from a model of its motion, in pixels."""
 SWELL = 0.25
 """Largest root mean square difference of the radii from a line, in pixels."""
 GROWTH = (1.12, 1.2)
 """Ratio of the last radius to the first up to which an object keeps its size, and from which it grows."""
-STILL = 0.12
-"""Largest speed of what stands, in pixels per frame."""
-SPEED_LIMITS = {"slow": (0.2, 0.7), "fast": (0.7, 2.0)}
-"""Speeds in pixels per frame; the world's are 0.375 to 0.5 and 1 to 1.44."""
-TURNING_LIMITS = {"slow": (8.0, 23.0), "fast": (23.0, 60.0)}
-"""Speeds of what circles, in degrees per frame; the world's are 15 to 18 and 30 to 36."""
 MIXED = 3.0
 """By how many grey levels a mixture of two colours must be nearer than one with the background."""
-ALIGNED = 0.93
-"""Smallest cosine of the angle to the direction in which something moves."""
-TURNED = 1.0
-"""Smallest distance before and after a bounce, in pixels."""
-SMALLEST_ORBIT = 1.5
-"""Radius of the path of what circles, in pixels; the world's are 3 to 8."""
 OVERLAP = 8.0
 """Smallest overlap of two objects, in pixels summed over the frames, that tells which is in front."""
 IN_FRONT = 0.75
@@ -120,15 +107,6 @@ class _Track(NamedTuple):
 
     def _like(self) -> str:
         return "circle" if self.shape == UNKNOWN else self.shape
-
-
-class _Fit(NamedTuple):
-    """A motion, and the root mean square distance in pixels of a path from it."""
-
-    distance: float
-    motion: str
-    direction: str | None
-    speed: str | None
 
 
 def read(clip: UInt8[np.ndarray, "n h w 3"]) -> Reading:
@@ -357,105 +335,23 @@ def _object(track: _Track, seen: float) -> MovingObject:
     """What moves in one of the known ways is seen on its path in most frames, `seen` as a fraction."""
     centres, radii = track.centres(), track.radii()
     times = np.flatnonzero(track.complete)
-    rate, radius, swell = _line(np.flatnonzero(track.apart), radii[track.apart])
+    rate, radius, swell = line(np.flatnonzero(track.apart), radii[track.apart])
     last = radius + rate * (len(radii) - 1)
     growth = last / radius if min(last, radius) > 0 else np.inf
     steady = swell <= SWELL and 1 / GROWTH[0] <= growth <= GROWTH[0]
     size: str | None = UNKNOWN
-    best = _Fit(np.inf, UNKNOWN, None, None)
-    known = _motions(times, centres[times], float(np.median(radii))) if seen >= SAME else ()
+    best = Fit(np.inf, UNKNOWN, None, None)
+    known = motions(times, centres[times], float(np.median(radii))) if seen >= SAME else ()
     fits = [fit for fit in known if fit.distance <= STRAY]
     if fits and steady:
         best = min(fits)
     elif (
         swell <= SWELL and not 1 / GROWTH[1] < growth < GROWTH[1] and any(f.motion == "stands" for f in fits)
     ):
-        best, size = _Fit(0.0, "grows" if growth > 1 else "shrinks", None, None), None
+        best, size = Fit(0.0, "grows" if growth > 1 else "shrinks", None, None), None
     if steady:
-        size = _between(SIZE_LIMITS, float(np.median(radii)))
+        size = between(SIZE_LIMITS, float(np.median(radii)))
     path = tuple((row, column) for row, column in centres.tolist())
     return MovingObject(
         track.shape, track.colour, size, best.motion, best.direction, best.speed, path, tuple(radii.tolist())
     )
-
-
-def _between(limits: dict[str, tuple[float, float]], value: float) -> str:
-    return next((name for name, (least, most) in limits.items() if least <= value < most), UNKNOWN)
-
-
-def _line(times: Int[np.ndarray, "m"], values: Float[np.ndarray, "m"]) -> tuple[float, float, float]:
-    """The line of least squares: its slope, its value at 0, and the root mean square difference."""
-    middle, mean = times.mean(), values.mean()
-    spread = float(((times - middle) ** 2).sum())
-    slope = float((times - middle) @ values) / spread if spread else 0.0
-    rest = values - mean - slope * (times - middle)
-    return slope, float(mean - slope * middle), float(np.sqrt(np.mean(rest**2)))
-
-
-def _motions(times: Int[np.ndarray, "m"], centres: Float[np.ndarray, "m 2"], radius: float) -> Iterator[_Fit]:
-    """The models of the path of an object that keeps its size."""
-    if len(times) < 2:
-        return
-    straight = _straight(times, centres)
-    yield straight
-    if len(times) > 4 and straight.distance > STRAY / 3:
-        yield from _bouncing(times, centres, radius)
-        yield from _circling(times, centres)
-
-
-def _straight(times: Int[np.ndarray, "m"], centres: Float[np.ndarray, "m 2"]) -> _Fit:
-    (row, _, above), (column, _, beside) = (_line(times, centres[:, axis]) for axis in (0, 1))
-    distance, speed = float(np.hypot(above, beside)), float(np.hypot(row, column))
-    if speed <= STILL:
-        return _Fit(distance, "stands", None, None)
-    direction = next(
-        (d for d, (y, x) in DIRECTIONS.items() if row * y + column * x >= ALIGNED * speed), UNKNOWN
-    )
-    known = _between(SPEED_LIMITS, speed)
-    return _Fit(distance, "moves" if known != UNKNOWN else UNKNOWN, direction, known)
-
-
-def _bouncing(
-    times: Int[np.ndarray, "m"], centres: Float[np.ndarray, "m 2"], radius: float
-) -> Iterator[_Fit]:
-    """Back and forth along one axis: the line between the edges' mirror images that fits best."""
-    axis = int(np.argmax(np.ptp(centres, axis=0)))
-    x, beside = centres[:, axis], float(centres[:, 1 - axis].std())
-    speeds = np.linspace(SPEED_LIMITS["slow"][0], SPEED_LIMITS["fast"][1], 91)
-    speeds = np.concatenate([speeds, -speeds])[:, None, None]
-    elapsed = times - times[0]
-    for short in (0.0, 1.0, -1.0):  # of the edge
-        low, length = radius + short, SIDE - 2 * (radius + short)
-        if length <= 0:
-            continue
-        starts = np.clip(x[0] + np.linspace(-0.5, 0.5, 5)[:, None], low, low + length)
-        unfolded = starts + speeds * elapsed - low
-        folded = length - abs(unfolded % (2 * length) - length)
-        best = ((folded - (x - low)) ** 2).sum(-1).argmin()
-        images = np.floor(unfolded.reshape(-1, len(times))[best] / length)
-        seen = (images + images % 2) * length + (1 - 2 * (images % 2)) * (x - low)
-        speed, start, distance = _line(elapsed, seen)
-        direction = ("up", "down") if axis == 0 else ("left", "right")
-        before = start if speed < 0 else length - start
-        after = abs(speed) * elapsed[-1] - before
-        if min(before, after) >= TURNED:
-            total = float(np.hypot(distance, beside))
-            known = _between(SPEED_LIMITS, abs(speed))
-            yield _Fit(total, "bounces" if known != UNKNOWN else UNKNOWN, direction[int(speed > 0)], known)
-
-
-def _circling(times: Int[np.ndarray, "m"], centres: Float[np.ndarray, "m 2"]) -> Iterator[_Fit]:
-    """At constant speed on the circle of least squares (Kasa, IEEE Trans. Instrum. Meas. 25, 1976)."""
-    design = np.column_stack([2 * centres, np.ones(len(centres))])
-    (row, column, rest), *_ = np.linalg.lstsq(design, (centres**2).sum(1), rcond=None)
-    orbit = float(np.sqrt(max(rest + row**2 + column**2, 0.0)))
-    angles = np.unwrap(np.arctan2(centres[:, 0] - row, centres[:, 1] - column))
-    rate, start, _ = _line(times, angles)
-    if not SMALLEST_ORBIT <= orbit <= SIDE / 2 or abs(rate) * (times[-1] - times[0]) < np.pi:
-        return
-    angles = start + rate * times
-    model = np.stack([row + orbit * np.sin(angles), column + orbit * np.cos(angles)], axis=1)
-    distance = float(np.sqrt(((centres - model) ** 2).sum(1).mean()))
-    direction = next(turn for turn, sign in TURNS.items() if sign * rate > 0)
-    known = _between(TURNING_LIMITS, float(np.degrees(abs(rate))))
-    yield _Fit(distance, "circles" if known != UNKNOWN else UNKNOWN, direction, known)

@@ -28,6 +28,7 @@ from jaxflow.nn.attention import Attention, Heads, Rotation, attend, project_hea
 from jaxflow.nn.attributes import Dtype
 from jaxflow.nn.dense import Dense
 from jaxflow.nn.depthwise import DepthwiseConvolution
+from jaxflow.nn.embeddings import rotate
 
 Tokens = Float[Array, "b n c"]
 Embedding = Float[Array, "b d"]
@@ -87,10 +88,8 @@ class DiTBlock(linen.Module):
         dropout: dropout rate in the MLP.
         qk_norm: whether queries and keys are normalised.
         grid: rows and columns of the tokens.
-        frames: number of frames of such a grid.
+        frames: of a clip that attends in space and then in time; 1 if all tokens attend to each other.
         turn: rotates queries and keys of the image by their positions; None for none.
-        turn_in_time: rotates those of one position by their frames; None if tokens of all frames attend to
-            each other, instead of in space and then in time.
         depthwise: whether the block starts with a depthwise convolution over neighbouring tokens.
         dtype: compute type.
         implementation: that of `attention.attend`.
@@ -104,7 +103,6 @@ class DiTBlock(linen.Module):
     grid: tuple[int, int] = (0, 0)
     frames: int = 1
     turn: Rotation | None = None
-    turn_in_time: Rotation | None = None
     depthwise: bool = False
     dtype: Dtype = "float32"
     implementation: str = "auto"
@@ -124,15 +122,14 @@ class DiTBlock(linen.Module):
         attention = partial(
             Attention, self.heads, self.qk_norm, dtype=self.dtype, implementation=self.implementation
         )
-        factorised = self.frames > 1 and self.turn_in_time is not None
         if self.depthwise:
             x = DepthwiseConvolution(self.grid, name="depthwise")(x)
-        frames, attend_in_space = self.frames if factorised else 1, attention(name="attention")
-        in_space = partial(attend_in_space, rotate=self.turn)
-        x = _add(x, gate1, _each_frame(in_space, modulate(x, shift1, scale1), frames))
-        if factorised:
+        in_space = partial(attention(name="attention"), rotate=self.turn)
+        x = _add(x, gate1, _each_frame(in_space, modulate(x, shift1, scale1), self.frames))
+        if self.frames > 1:
             shift, scale, gate = Modulation(3, x.shape[-1], name="time_modulation")(embedding)
-            in_time = partial(attention(name="time_attention"), rotate=self.turn_in_time)
+            turn = partial(rotate, height=1, width=1, frames=self.frames)
+            in_time = partial(attention(name="time_attention"), rotate=turn)
             x = _add(x, gate, _each_position(in_time, modulate(x, shift, scale), self.frames))
         if others is not None:
             norm = linen.LayerNorm(dtype=jnp.float32, name="cross_norm")
@@ -147,7 +144,7 @@ class DiTBlock(linen.Module):
 class MMDiTBlock(linen.Module):
     """Joint attention and MLPs with adaLN-Zero, for image tokens x and text tokens `others` in two streams.
 
-    Attributes are those of `DiTBlock` but for `turn_in_time`, and:
+    Attributes are those of `DiTBlock` but for `frames`, and:
         last: whether this is the last block, after which the text stream is unused.
         dual: whether image tokens also attend among themselves, by an attention of their own.
     """

@@ -169,9 +169,7 @@ class DiT(linen.Module):
             final = dual if self.dual_blocks >= self.depth else block
             return both(final(last=True, name=f"block_{self.depth - 1}"), streams)[0]
         if factorised:
-            block = partial(
-                block, frames=frames, turn_in_time=partial(rotate, height=1, width=1, frames=frames)
-            )
+            block = partial(block, frames=frames)
         seen = (encoded.tokens, encoded.mask) if self.cross_attention else ()
         return self._repeat(block, lambda block, x: block(x, embedding, *seen), tokens, range(self.depth))
 
