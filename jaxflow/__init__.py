@@ -18,9 +18,11 @@ if TYPE_CHECKING:
     from jaxflow import editing as editing
     from jaxflow import evaluation as evaluation
     from jaxflow import fields as fields
+    from jaxflow import flow_maps as flow_maps
     from jaxflow import guidance as guidance
     from jaxflow import likelihood as likelihood
     from jaxflow import losses as losses
+    from jaxflow import map_losses as map_losses
     from jaxflow import mixtures as mixtures
     from jaxflow import nn as nn
     from jaxflow import paths as paths
@@ -42,9 +44,22 @@ if TYPE_CHECKING:
     from jaxflow.runs import load_autoencoder as load_autoencoder
 
 MODULES = (
-    *("adaptive", "autoencoding", "data", "devices", "editing", "evaluation", "fields", "guidance"),
-    *("likelihood", "losses", "mixtures", "nn", "paths", "per_example", "predictions", "pretrained"),
-    *("ranges", "runs", "sampling", "shapes", "solvers", "spaces", "sweeps", "times", "training", "typing"),
+    *("adaptive", "autoencoding", "data", "devices", "editing", "evaluation", "fields", "flow_maps"),
+    *("guidance", "likelihood", "losses", "map_losses", "mixtures", "nn", "paths", "per_example"),
+    *(
+        "predictions",
+        "pretrained",
+        "ranges",
+        "runs",
+        "sampling",
+        "shapes",
+        "solvers",
+        "spaces",
+        "sweeps",
+        "times",
+        "training",
+        "typing",
+    ),
 )
 FROM_RUNS = ("Model", "load", "load_autoencoder")
 

@@ -35,6 +35,9 @@ Quantile = Callable[[jax.Array], jax.Array]
 Distribution = Callable[[jax.Array], tuple[jax.Array, jax.Array]]
 """Uniform numbers (b,) -> (times, loss weights), each (b,)."""
 
+Ends = Callable[[jax.Array], tuple[jax.Array, jax.Array]]
+"""Uniform numbers (b, 3) -> the two ends t <= s of intervals of time, (b,) each."""
+
 
 def precision(dtype: jnp.dtype) -> jnp.dtype:
     """The dtype of times for data of `dtype`: at least float32, since 1 - t vanishes in bfloat16.
@@ -230,3 +233,40 @@ def mode_distribution(
         return u + jnp.asarray(scale, u.dtype) * (u - jnp.sin(jnp.pi / 2 * u) ** 2)
 
     return distribution(quantile, stratified=stratified, unbiased=unbiased)
+
+
+def intervals(time_distribution: Distribution | None = None, *, instants: Number = 0.5) -> Ends:
+    """Intervals between two independent times, uniform by default; of length 0 with probability `instants`.
+
+    Both ends of such an interval are at the first of the two times. Weights of the distribution are ignored.
+
+    Raises:
+        ValueError: instants is outside [0, 1].
+
+    >>> [ends.tolist() for ends in intervals()(jnp.array([[0.75, 0.5, 0.9], [0.75, 0.5, 0.1]]))]
+    [[0.5, 0.75], [0.75, 0.75]]
+    """
+    ranges.fraction(instants=instants)
+    draw = uniform_distribution() if time_distribution is None else time_distribution
+
+    def ends(u: Float[Array, "b 3"]) -> tuple[Float[Array, " b"], Float[Array, " b"]]:
+        first, second = draw(u[:, 0])[0], draw(u[:, 1])[0]
+        second = jnp.where(u[:, 2] < jnp.asarray(instants, u.dtype), first, second)
+        return jnp.minimum(first, second), jnp.maximum(first, second)
+
+    return ends
+
+
+def to_data(time_distribution: Distribution | None = None) -> Ends:
+    """Intervals from a random time, uniform by default, to 1: those of a consistency model.
+
+    >>> [ends.tolist() for ends in to_data()(jnp.array([[0.75, 0.5, 0.9]]))]
+    [[0.75], [1.0]]
+    """
+    draw = uniform_distribution() if time_distribution is None else time_distribution
+
+    def ends(u: Float[Array, "b 3"]) -> tuple[Float[Array, " b"], Float[Array, " b"]]:
+        t = draw(u[:, 0])[0]
+        return t, jnp.ones_like(t)
+
+    return ends

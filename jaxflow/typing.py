@@ -27,6 +27,13 @@ GuidedField = Callable[[jax.Array, jax.Array, Condition], jax.Array]
 """(x, t, y) -> dx/dt given the condition y."""
 
 
+AverageVelocity = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
+"""(x, t, s) -> the average velocity from time t to time s of the ODE through x at t; t and s are (b,)."""
+
+GuidedAverage = Callable[[jax.Array, jax.Array, jax.Array, Condition], jax.Array]
+"""(x, t, s, y) -> the average velocity given the condition y."""
+
+
 class StatefulField(NamedTuple):
     """A field with memory, which the sampler carries from one call to the next."""
 

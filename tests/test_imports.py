@@ -21,7 +21,8 @@ LEVELS = {
             ("predictions",),
             ("solvers", "fields", "guidance", "losses", "autoencoding", "pretrained"),
             ("sampling", "adaptive", "training", "evaluation"),
-            ("likelihood", "sweeps", "editing"),
+            ("likelihood", "sweeps", "editing", "flow_maps"),
+            ("map_losses",),
             ("runs",),
         )
     )

@@ -4,7 +4,8 @@ Each encoder block has a skip connection to the corresponding decoder block. Tim
 vector, which modulates the blocks, and as tokens, to which they attend.
 
 For large images the stem can group patches of pixels into channels, so that all convolutions run at low
-resolution, where compute is best spent.
+resolution, where compute is best spent. A clip is an image whose pixels have the colours of all its frames:
+the stem groups these too.
 
 Source: "Building an Image Generator", section on U-Nets; Ronneberger et al. 1505.04597;
 Dhariwal and Nichol 2105.05233.
@@ -12,10 +13,12 @@ Dhariwal and Nichol 2105.05233.
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import flax.linen as linen
 import jax.numpy as jnp
+from annotated_types import Interval
+from jaxtyping import Array, Float
 
 from jaxflow.nn.attention import Implementation
 from jaxflow.nn.attributes import (
@@ -34,7 +37,7 @@ from jaxflow.nn.conditioning import Encoded
 from jaxflow.nn.convolution import Convolution
 from jaxflow.nn.embeddings import TimeEmbedding
 from jaxflow.nn.image_blocks import Down, GroupNorm, Image, UNetBlock, Up
-from jaxflow.nn.patches import from_patches, to_patches
+from jaxflow.nn.patches import from_tubes, to_tubes
 from jaxflow.typing import Condition, Time
 
 Levels = tuple[tuple[int, bool, bool], ...]
@@ -115,7 +118,8 @@ class Head(linen.Module):
 class UNet(linen.Module):
     """U-Net (x, t, y) -> array of x's shape, zero at initialisation.
 
-    The image's height and width must be multiples of patch 2^(len(channels) - 1).
+    x are images (b, h, w, c) or clips (b, tube, h, w, c), whose height and width must be multiples of
+    patch 2^(len(channels) - 1).
 
     Attributes:
         encode: encoder of the condition, (y, width) -> `Encoded`; None for a network that ignores y.
@@ -125,6 +129,7 @@ class UNet(linen.Module):
         cross_attention: whether blocks attend to the encoder's tokens, per resolution; () for none.
         blocks: residual blocks per resolution, in encoder and decoder each.
         patch: side of the pixel patches that the stem folds into channels.
+        tube: frames that it folds into channels, all those of a clip; an image is one whose frames are equal.
         width: length of the vector of time and condition.
         heads: attention heads.
         positions: position embedding in the attention; without it, only zero padding reveals positions.
@@ -146,6 +151,7 @@ class UNet(linen.Module):
     cross_attention: Switches = ()
     blocks: Depth = 2
     patch: Patch = 1
+    tube: Annotated[int, Interval(ge=1, le=64)] = 1
     width: Width = 256
     heads: HeadCount = 4
     positions: Literal["none", "sinusoidal"] = "none"
@@ -161,17 +167,26 @@ class UNet(linen.Module):
     attention_implementation: Implementation = "auto"
 
     @linen.compact
-    def __call__(self, x: Image, t: Time, y: Condition, *, train: bool = False) -> Image:
-        levels = self._levels(x.shape[1], x.shape[2])
+    def __call__(
+        self, x: Float[Array, "b *f h w c"], t: Time, y: Condition, *, train: bool = False
+    ) -> Float[Array, "b *f h w c"]:
+        levels = self._levels(*x.shape[-3:-1])
+        patches = self._patches(x)
         condition = self._condition(t, y)
         outside = condition._replace(vector=None) if self.modulated == "midcoder" else condition
         block, down, up = self._parts(train)
-        stem = Convolution(self.channels[0], dtype=self.dtype, name="stem")(to_patches(x, self.patch))
+        stem = Convolution(self.channels[0], dtype=self.dtype, name="stem")(patches)
         h, skips = Encoder(levels, self.blocks, block, down, name="encoder")(stem, outside)
         h = Midcoder(levels[-1], block, name="midcoder")(h, condition)
         h = Decoder(levels, self.blocks, block, up, self.skips, name="decoder")(h, skips, outside)
-        pixels = Head(self.patch**2 * x.shape[-1], self.dtype, name="head")(h + stem)
-        return from_patches(pixels, self.patch).astype(x.dtype)
+        pixels = Head(patches.shape[-1], self.dtype, name="head")(h + stem)
+        return from_tubes(pixels[:, None], self.patch, self.tube, x.shape).astype(x.dtype)
+
+    def _patches(self, x: Array) -> Image:
+        """The pixels of each patch in all frames."""
+        if x.shape[1:-3] not in ((), (1,), (self.tube,)):
+            raise ValueError(f"tube = {self.tube}: must be the number of frames of a clip, {x.shape[1]}")
+        return to_tubes(x, self.patch, self.tube)[:, 0]
 
     def _condition(self, t: Time, y: Condition) -> Encoded:
         """The encoded condition, with the time embedding added to its vector."""

@@ -1,7 +1,10 @@
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import random_params
 
 from jaxflow import nn
 from jaxflow.nn.embeddings import rotate
@@ -33,29 +36,32 @@ def condition(net):
     return nn.TokenSequence(jnp.ones((2, 3, 5)), jnp.ones((2, 3), bool), jnp.ones((2, 4)))
 
 
-def random_like(params):
-    """Parameters without zeros, by their paths."""
-    draw = lambda path, leaf: jax.random.normal(jax.random.key(hash(str(path)) % 2**31), leaf.shape) / 5  # noqa: E731
-    return jax.tree_util.tree_map_with_path(draw, params)
+def random(net, x):
+    return random_params(net, x, T, condition(net))
 
 
 def initial(net, x):
     return jax.jit(net.init)(jax.random.key(1), x, T, condition(net))["params"]
 
 
-def applied(net, params, x):
-    return np.asarray(jax.jit(net.apply)({"params": params}, x, T, condition(net)))
+@partial(jax.jit, static_argnums=0)
+def apply(net, params, x):
+    return net.apply({"params": params}, x, T, condition(net))
+
+
+def applied(*arguments):
+    return np.asarray(apply(*arguments))
 
 
 @pytest.mark.requirement("R67")
 @pytest.mark.parametrize("name", VARIANTS)
 def test_an_image_is_a_clip_of_one_frame(name):
     net = network(**VARIANTS[name])
-    params = random_like(initial(net, CLIPS))
+    params = random(net, CLIPS)
     image = CLIPS[:, 0]
     as_image = applied(net, params, image)
     np.testing.assert_allclose(applied(net, params, image[:, None])[:, 0], as_image, atol=1e-6)
-    own = initial(net, image)  # the network of images has no other parameters
+    own = random(net, image)  # the network of images has no other parameters
     same = jax.tree_util.tree_map_with_path(lambda path, _: _at(params, path), own)
     np.testing.assert_allclose(applied(net, same, image), as_image, atol=1e-6)
 
@@ -70,7 +76,7 @@ def _at(tree, path):
 @pytest.mark.parametrize("name", ["rotary", "learned, depthwise", "scan"])
 def test_an_inflated_network_is_that_of_images_frame_by_frame(name):
     net = network(**VARIANTS[name])
-    images = random_like(initial(net, CLIPS[:, 0]))
+    images = random(net, CLIPS[:, 0])
     params = inflated(images, initial(net, CLIPS), net)
     frames = np.stack([applied(net, images, CLIPS[:, i]) for i in range(4)], axis=1)
     np.testing.assert_allclose(applied(net, params, CLIPS), frames, atol=1e-6)
@@ -81,7 +87,7 @@ def test_an_inflated_network_is_that_of_images_frame_by_frame(name):
 
 
 def test_an_inflated_tube_takes_the_mean_of_its_frames():
-    net, images = network(tube=2), random_like(initial(network(), CLIPS[:, 0]))
+    net, images = network(tube=2), random(network(), CLIPS[:, 0])
     params = inflated(images, initial(net, CLIPS), net)
     still = jnp.repeat(CLIPS[:, :1], 4, axis=1)
     of_image = applied(network(), images, CLIPS[:, 0])
@@ -90,8 +96,8 @@ def test_an_inflated_tube_takes_the_mean_of_its_frames():
 
 
 def test_an_encoder_of_other_conditions_is_not_inflated():
-    net, images = network(), initial(network().clone(encode=nn.ClassTable(5)), CLIPS[:, 0])
-    own = initial(net, CLIPS)
+    net, images = network(), random(network().clone(encode=nn.ClassTable(5)), CLIPS[:, 0])
+    own = random(net, CLIPS)
     merged = inflated(images, own, net)
     for path, leaf in jax.tree_util.tree_leaves_with_path(merged["encode"]):
         np.testing.assert_array_equal(leaf, _at(own["encode"], path))
@@ -101,13 +107,13 @@ def test_an_encoder_of_other_conditions_is_not_inflated():
 
 def test_inflation_names_what_does_not_fit():
     net = network()
-    own = initial(net, CLIPS)
+    own = random(net, CLIPS)
     with pytest.raises(ValueError, match=r"block_1.*the network of images does not have it"):
-        inflated(initial(net.clone(depth=1), CLIPS[:, 0]), own, net)
+        inflated(random(net.clone(depth=1), CLIPS[:, 0]), own, net)
     with pytest.raises(ValueError, match=r"final/bias: \(12,\) in the network of images"):
-        inflated(initial(net.clone(patch=2), CLIPS[:, 0]), own, net)
+        inflated(random(net.clone(patch=2), CLIPS[:, 0]), own, net)
     with pytest.raises(ValueError, match=r"block_2.*the network of clips does not have it"):
-        inflated(initial(net.clone(depth=3), CLIPS[:, 0]), own, net)
+        inflated(random(net.clone(depth=3), CLIPS[:, 0]), own, net)
 
 
 def test_tubes_are_inverted_and_number_the_frames():
@@ -141,7 +147,7 @@ def test_full_attention_lets_frames_see_each_other_and_factorised_only_at_their_
     seen = {}
     for kind in ("factorised", "full"):
         net = network(attention_in_time=kind).clone(depth=1)
-        params = random_like(initial(net, CLIPS))
+        params = random(net, CLIPS)
         of_patch = lambda x: net.apply({"params": params}, x, T, Y)[0, 0, :4, :4].sum()  # noqa: B023, E731
         gradient = np.abs(jax.jit(jax.grad(of_patch))(CLIPS))[0]
         seen[kind] = gradient.reshape(4, 2, 4, 2, 4, 3).max((2, 4, 5)) > 0  # frames, rows, columns of patches
