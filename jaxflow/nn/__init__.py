@@ -19,6 +19,7 @@ from jaxflow.nn.conditioning import (
 )
 from jaxflow.nn.discriminator import Discriminator
 from jaxflow.nn.dit import DiT, published
+from jaxflow.nn.jumps import Guidance, Jump, JumpEncoder
 from jaxflow.nn.lab_unet import LabUNet
 from jaxflow.nn.stable_unet import StableUNet
 from jaxflow.nn.text import TextEncoder
@@ -33,6 +34,9 @@ __all__ = [
     "CompositeEncoder",
     "DiT",
     "Discriminator",
+    "Guidance",
+    "Jump",
+    "JumpEncoder",
     "LabUNet",
     "NoisyClassifier",
     "OptionalVector",

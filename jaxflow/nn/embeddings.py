@@ -100,12 +100,14 @@ class TimeEmbedding(linen.Module):
         learned: use sqrt 2 [sin, cos](2 pi w t) with learned frequencies w, initially standard normal, as in
             the chapter, instead of cosines and sines of 1000 t at geometric frequencies.
         period: of the slowest sinusoid, nearly, in multiples of 2 pi.
+        zero: whether the embedding is zero at initialisation.
     """
 
     width: int
     frequencies: int = 128
     learned: bool = False
     period: float = 1e4
+    zero: bool = False
 
     @linen.compact
     def __call__(self, t: Float[Array, " b"]) -> Float[Array, "b width"]:
@@ -114,7 +116,8 @@ class TimeEmbedding(linen.Module):
         else:
             features = sinusoidal(1000 * t, self.frequencies, max_period=self.period)
         hidden = linen.silu(linen.Dense(self.width, name="hidden")(features))
-        return linen.Dense(self.width, name="out")(hidden)
+        init = linen.initializers.zeros if self.zero else linen.initializers.lecun_normal()
+        return linen.Dense(self.width, kernel_init=init, name="out")(hidden)
 
 
 class Fourier(linen.Module):

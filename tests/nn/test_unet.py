@@ -328,3 +328,17 @@ def test_errors_come_before_anything_is_compiled(message, options):
     y = (jnp.zeros((2, 3, 8)), jnp.ones((2, 3), bool)) if "encode" in options else Y
     with pytest.raises(ValueError, match=message):
         jax.eval_shape(unet(**options).init, KEY, jnp.zeros((2, 6, 6, 1)), T, y)
+
+
+@pytest.mark.requirement("R67")
+def test_an_image_is_a_clip_whose_frames_are_equal():
+    network, clip = unet(tube=3, patch=2), normal(2, 3, 8, 8, 1)
+    params = random_params(network, clip, T, Y)
+    apply = jax.jit(lambda x: network.apply({"params": params}, x, T, Y))
+    assert apply(clip).shape == clip.shape
+    still = jnp.repeat(clip[:, :1], 3, axis=1)
+    image = apply(clip[:, 0])
+    assert_close(image, jnp.mean(apply(still), axis=1), 1e-6)
+    assert_close(apply(clip[:, :1])[:, 0], image, 0.0)
+    with pytest.raises(ValueError, match="tube = 3: must be the number of frames of a clip, 2"):
+        apply(clip[:, :2])
