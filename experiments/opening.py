@@ -24,9 +24,10 @@ from jaxflow.nn.attributes import Dtype
 from jaxflow.places import Place, place
 from jaxflow.runs import folder, loading, published, rules
 from jaxflow.runs.generation import Generator, check_scale
+from jaxflow.runs.maps import check_jump
 from jaxflow.runs.model import Model
 from jaxflow.runs.run import Run
-from jaxflow.runs.sampler import Sampler, check_grid
+from jaxflow.runs.sampler import JUMP, Sampler, check_grid
 from jaxflow.spaces import Pixels
 from jaxflow.training.noisy_classifier import train_noisy_classifier
 
@@ -148,6 +149,8 @@ class Opened:
         sampler.check(path, prediction, sigma)
         for w in scales:
             check_scale(rule, self.model.condition_dropout, w)
+            if sampler.solver == JUMP:
+                check_jump(self.model.network, rule, w)
         if self.trained is None:  # a generator would check it too, but after the weights have been read
             times = sampler.times(path, prediction, self.model.shift)
             check_grid(sampler.solver_name(prediction, sigma), path, times)

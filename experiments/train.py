@@ -30,6 +30,7 @@ from jaxflow.data.datasets import DEFAULT_FRAMES, DEFAULT_SIZE, OWN_FILES, open_
 from jaxflow.devices import parallel, processes
 from jaxflow.devices.parallel import Devices, Placement
 from jaxflow.nn.inflation import inflated
+from jaxflow.nn.jumps import as_jumps
 from jaxflow.places import Place, place
 from jaxflow.runs import folder, limits, loading, origin
 from jaxflow.runs.autoencoder_run import AutoencoderRun, new_autoencoder_run
@@ -46,6 +47,7 @@ from jaxflow.runs.configuration import (
 from jaxflow.runs.fine_tuning import FineTuningRun, new_fine_tuning_run, open_pictures
 from jaxflow.runs.folder import AnyRun, open_before
 from jaxflow.runs.loading import load_autoencoder
+from jaxflow.runs.model import Model
 from jaxflow.runs.objective import objective, optimizer_of, schedule_of
 from jaxflow.runs.run import Run, new_run, open_data
 from jaxflow.spaces import Autoencoder, Space
@@ -127,12 +129,15 @@ def begin(setting: Setting, options: Options, held: ExitStack) -> Training:
         found = stream(start=start, sharding=placement.examples)
         return run.warmed(found, start) if isinstance(run, AutoencoderRun) else found
 
-    loss, base = objective(run), run.model.params if isinstance(run, FineTuningRun) else None
+    teacher = teacher_of(run)
+    loss = objective(run, teacher)
+    frozen = run.model if isinstance(run, FineTuningRun) else teacher
+    base = None if frozen is None else jax.device_get(frozen.params)  # it was read onto one device
     describe(setting, placement, sum(leaf.size for leaf in jax.tree.leaves(shapes.params)))
     processes.together(lambda: claim(setting, held) if processes.is_first() else None)
     training = Training(
         loss,
-        initial_params(setting),
+        initial_params(setting, teacher),
         stream_from,
         optimizer=optimizer,
         seed=experiment.seed,
@@ -152,13 +157,34 @@ def begin(setting: Setting, options: Options, held: ExitStack) -> Training:
     return held.enter_context(training)
 
 
-def initial_params(setting: Setting) -> Any:
-    """A random key -> initial parameters, those of a network of images included, if the run starts from one.
+def teacher_of(run: AnyRun) -> Model | None:
+    """The field of which the run learns the map, if there is one.
+
+    Raises:
+        ValueError: it is of another kind of data, or on another path.
+    """
+    place_of = getattr(run.experiment, "distill", None)
+    if place_of is None:
+        return None
+    assert isinstance(run, Run)
+    teacher = loading.load(place(place_of, "distill"))
+    for name, own in (("path", run.experiment.path), ("codec", run.codec), ("space", run.space)):
+        if getattr(teacher, name) != own:
+            raise ValueError(f"distill = {place_of}: its {name} is {getattr(teacher, name)}, not {own}")
+    if teacher.is_map:
+        raise ValueError(f"distill = {place_of}: it is a map, not a field")
+    return teacher
+
+
+def initial_params(setting: Setting, teacher: Model | None) -> Any:
+    """A random key -> initial parameters: of a network of images, or of a field, if the run starts from one.
 
     Raises:
         ValueError: that network is another one.
     """
     run: Any = setting.run
+    if teacher is not None and teacher.network == run.experiment.network.clone(encode=teacher.network.encode):
+        return lambda key: as_jumps(teacher.params, run.initial_params(key))
     images = getattr(run.experiment, "inflate", None)
     if images is None or setting.before is not None:
         return run.initial_params
@@ -191,7 +217,7 @@ def read(preset: Preset, experiment: Experiment | Autoencoding | FineTuning, opt
     check_path(out / "checkpoints")
     if data_dir is not None:
         data_dir = str(place(data_dir, "data_dir"))
-    given = {name: getattr(experiment, name, None) for name in (*FOLDERS, "inflate")}
+    given = {name: getattr(experiment, name, None) for name in (*FOLDERS, "inflate", "distill")}
     absolute = {name: str(place(it, name).absolute()) for name, it in given.items() if it is not None}
     experiment = replace(experiment, **absolute)  # type: ignore[arg-type]  # resumed from another folder
     if experiment.dataset in OWN_FILES and preset.dataset is None and data_dir is not None:

@@ -1,7 +1,7 @@
 """An autoencoder of clips, in whose latents a flow may then be trained.
 
 python -m experiments.train autoencoder_of_clips --out DIR
-python -m experiments.train moving_shapes --frames 13 --autoencoder DIR --network.patch 2 --network.tube 1 \\
+python -m experiments.train moving_shapes --frames 13 --autoencoder DIR --network.patch 1 --network.tube 7 \\
     --out OTHER_DIR
 """
 

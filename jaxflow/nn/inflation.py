@@ -9,16 +9,17 @@ import jax
 import jax.numpy as jnp
 
 from jaxflow.nn.dit import DiT
+from jaxflow.nn.unet import UNet
 
 Params = Any
 
 
-def inflated(images: Params, clips: Params, network: DiT) -> Params:
+def inflated(images: Params, clips: Params, network: DiT | UNet) -> Params:
     """The parameters `clips` of a network with those of its twin for images put in.
 
-    What only clips have is kept: with attention in time at its initial zero, the network does to each frame
-    what the twin does to an image. Patches over several frames begin as the mean of those of each frame. An
-    encoder of other conditions is kept too.
+    What only clips have is kept: with attention in time at its initial zero, a DiT does to each frame what
+    the twin does to an image. Over several frames, and so in a U-Net, patches begin as the mean of those of
+    each frame. An encoder of other conditions is kept too.
 
     Args:
         images: parameters of `network` for images, where `tube` is 1.
@@ -28,13 +29,16 @@ def inflated(images: Params, clips: Params, network: DiT) -> Params:
     Raises:
         ValueError: the networks differ in more than time; the message names a parameter.
     """
-    tiled = {
-        "patch_embedding": {"kernel": lambda kernel: jnp.tile(kernel, (network.tube, 1)) / network.tube},
-        "final": {
-            "kernel": lambda kernel: jnp.tile(kernel, (1, network.tube)),
-            "bias": lambda bias: jnp.tile(bias, network.tube),
-        },
-    }
+    frames = range(network.tube)
+
+    def tiled(names: tuple[str, ...], leaf: jax.Array) -> jax.Array:
+        """A leaf of the first layer or the last, whose patches are over several frames."""
+        if names[0] in ("patch_embedding", "stem") and names[-1] == "kernel":
+            return jnp.concatenate([leaf / network.tube for _ in frames], axis=-2)
+        if names[0] == "final" or names[:2] in (("head", "conv"), ("head", "linear")):
+            return jnp.concatenate([leaf for _ in frames], axis=-1)
+        return leaf
+
     if _shapes(images.get("encode")) != _shapes(clips.get("encode")):
         images = images | {"encode": clips["encode"]}
     given = {_names(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(images)}
@@ -45,8 +49,7 @@ def inflated(images: Params, clips: Params, network: DiT) -> Params:
             if not any(name.startswith("time_") and name != "time_embedding" for name in names):
                 raise ValueError(f"{'/'.join(names)}: the network of images does not have it")
             return own
-        leaf = given.pop(names)
-        leaf = tiled.get(names[0], {}).get(names[-1], lambda leaf: leaf)(leaf)
+        leaf = tiled(names, given.pop(names))
         if leaf.shape != own.shape:
             raise ValueError(
                 f"{'/'.join(names)}: {leaf.shape} in the network of images, {own.shape} in that of clips"

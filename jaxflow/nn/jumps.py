@@ -9,11 +9,14 @@ interval of guidance as inputs.
 """
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import flax.linen as linen
+import jax.numpy as jnp
+from annotated_types import Gt
 from jaxtyping import Array, Float
 
+from jaxflow.nn.attributes import check
 from jaxflow.nn.conditioning import Encoded
 from jaxflow.nn.embeddings import TimeEmbedding
 from jaxflow.typing import Condition
@@ -35,22 +38,28 @@ class Jump(NamedTuple):
     guidance: Guidance | None = None
 
 
+def unguided(b: int) -> Guidance:
+    """No guidance, for b examples: w = 1 at all times."""
+    return Guidance(jnp.ones(b), jnp.zeros(b), jnp.ones(b))
+
+
 class JumpEncoder(linen.Module):
     """y: `Jump`. The encoding of its condition, with embeddings of length and guidance added to the vector.
 
     Attributes:
         encode: encoder of the condition; None for a network that ignores it.
-        guided: whether the guidance is encoded, or ignored.
+        most: largest guidance scale w, which lies in [1, most]; None to ignore the guidance.
     """
 
     encode: linen.Module | None
-    guided: bool = False
+    most: Annotated[float, Gt(1)] | None = None
 
     @linen.compact
     def __call__(self, y: Jump, width: int) -> Encoded:
+        check(self)
         encoded = Encoded() if self.encode is None else self.encode(y.y, width)  # type: ignore[operator]
         numbers = {"length": y.length}
-        if self.guided:
+        if self.most is not None:
             if y.guidance is None:
                 raise ValueError("guidance = None: must be given to a network with guidance inside")
             w, start, end = y.guidance

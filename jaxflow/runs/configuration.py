@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol, runtime_checkable
+from typing import Annotated, Any, Literal, Protocol, get_args, runtime_checkable
 
 import flax.linen as linen
 from annotated_types import Ge, Gt, Interval
@@ -86,6 +86,11 @@ class Recipe:
     """Steps between grids of samples; 0 for none."""
 
 
+Objective = Literal["field", "mean_flow", "improved_mean_flow", "lagrangian", "shortcut", "consistency"]
+"""What a flow's network learns."""
+OBJECTIVES: tuple[str, ...] = get_args(Objective)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Experiment(Recipe):
     """The training of a flow: what a preset returns."""
@@ -95,6 +100,18 @@ class Experiment(Recipe):
     path: GaussianPath
     prediction: Prediction = "velocity"
     """What the network predicts."""
+    objective: Objective = "field"
+    """The velocity field; or its map, with which one call jumps from noise to data, by one of the identities
+    of `map_losses`."""
+    w_most: Annotated[float, Gt(1)] | None = None
+    """Largest guidance scale inside a map, as an input of its network; None for a map without guidance."""
+    distill: str | None = None
+    """Run of a field whose map is learnt, with its guidance inside; its network, if it has the same one, is
+    the start. If None, the data teach the map."""
+    instants: Share = 0.5
+    """Share of examples in which a map learns the velocity, the jump of no length; none in `consistency`."""
+    adaptive: Annotated[float, Interval(ge=0, le=2)] = 1.0
+    """Power of the squared error by which the loss of a map is divided; 0 for none."""
     weight: Literal["own", "velocity"] = "own"
     """Weight of the loss: the prediction's own, or the one that makes it flow matching of the velocity."""
     weight_limit: Positive | None = None
@@ -184,6 +201,7 @@ def check(experiment: Recipe) -> None:
         raise ValueError("the experiment does not survive being written to config.json and read again")
     if isinstance(experiment, Experiment):
         _check_weight(experiment)
+        _check_map(experiment)
     for name, kind in FOLDERS.items():
         folder = getattr(experiment, name, None)
         if folder == "":
@@ -201,8 +219,33 @@ def _check_weight(experiment: Experiment) -> None:
         )
 
 
+def _check_map(experiment: Experiment) -> None:
+    if experiment.objective == "field":
+        if experiment.w_most is not None:
+            raise ValueError(f"w_most = {experiment.w_most}: of maps, and objective = 'field'")
+        if experiment.distill is not None:
+            raise ValueError(f"distill = {experiment.distill}: into a map, and objective = 'field'")
+        return
+    if not hasattr(experiment.network, "encode"):
+        raise ValueError(
+            f"objective = {experiment.objective!r}: the network has no attribute `encode`, which a map needs"
+        )
+    if experiment.still_weight:
+        raise ValueError(f"still_weight = {experiment.still_weight}: of fields, and the objective is a map")
+
+
 def fitted(experiment: Experiment, codec: Codec) -> Experiment:
-    """A flow's experiment with the encoder that its data need, if the preset sets none."""
+    """A flow's experiment with the encoder that its data and its objective need."""
+    experiment = _with_encoder(experiment, codec)
+    network: Any = experiment.network
+    if experiment.objective == "field" or isinstance(network.encode, nn.JumpEncoder):
+        return experiment
+    encode = nn.JumpEncoder(network.encode, experiment.w_most)
+    return dataclasses.replace(experiment, network=network.clone(encode=encode))
+
+
+def _with_encoder(experiment: Experiment, codec: Codec) -> Experiment:
+    """That of the data, if the preset sets none."""
     network: Any = experiment.network
     if not isinstance(network, linen.Module) or getattr(network, "encode", network) is not None:
         return experiment
@@ -216,6 +259,8 @@ def fitted(experiment: Experiment, codec: Codec) -> Experiment:
     network = network.clone(encode=encode)
     if isinstance(network, nn.DiT) and not isinstance(codec, Classes) and not network.joint_attention:
         network = network.clone(cross_attention=True)
+    if isinstance(network, nn.UNet) and isinstance(codec, Classes):  # which have no tokens
+        network = network.clone(cross_attention=())
     return dataclasses.replace(experiment, network=network)
 
 

@@ -15,19 +15,20 @@ import numpy as np
 from jax.sharding import NamedSharding
 from jaxtyping import Array, Bool, Float, UInt8
 
-from jaxflow import fields, per_example, ranges, sweeps
+from jaxflow import fields, flow_maps, per_example, ranges, sweeps
 from jaxflow.devices import processes
 from jaxflow.devices.blocks import in_blocks
 from jaxflow.devices.memory import largest_array, memory
 from jaxflow.guidance import LogProb
+from jaxflow.nn.jumps import unguided
 from jaxflow.predictions import Prediction
 from jaxflow.progress import Steps
-from jaxflow.runs import rules
+from jaxflow.runs import maps, rules
 from jaxflow.runs.edits import Edit
 from jaxflow.runs.limits import size
 from jaxflow.runs.requests import Request, keys_of
 from jaxflow.runs.rules import Guides
-from jaxflow.runs.sampler import ODE, Sampler, check_grid, integrate
+from jaxflow.runs.sampler import JUMP, ODE, Sampler, check_grid, integrate
 from jaxflow.training.step import Params
 from jaxflow.typing import Condition, GaussianPath, GuidedField, Rule, Scale
 
@@ -61,6 +62,11 @@ class Trained(Protocol):
     @property
     def condition_dropout(self) -> float:
         """Rate of null conditions in training."""
+        ...
+
+    @property
+    def network(self) -> Any:
+        """The network."""
         ...
 
     @property
@@ -156,6 +162,10 @@ class Generator:
         if edit is not None:
             self.sampler.check_edit(self.model.prediction, self.sigma)
         check_scale(self.rule, self.model.condition_dropout, w)
+        if self._solver == JUMP:
+            maps.check_jump(self.model.network, self.rule, w)
+            if negative is not None:
+                raise ValueError("negative: a map jumps away from null only; choose another solver")
         program = self._programs.get(w, partial(self._any_scale, w=np.float32(w)))
         away = self.model.null if negative is None else negative
         networks = self.params if params is None else self.params | {"model": params}
@@ -181,6 +191,11 @@ class Generator:
         Raises:
             FloatingPointError: an image is not finite; the message names the settings.
         """
+        if self._solver == JUMP:
+            for w in scales:
+                maps.check_jump(self.model.network, self.rule, w)
+            if 0 in scales:
+                raise ValueError("w = 0: in a sweep of jumps, w must be at least 1")
         axes = {"w": jnp.asarray(scales, jnp.float32), "sigma": jnp.asarray(sigmas, jnp.float32)}
 
         @jax.jit
@@ -232,6 +247,9 @@ class Generator:
         """
         model = self.model.at(params["model"])
         keys = keys_of(seed, wanted)
+        if self._solver == JUMP:
+            events = self._jumps(model, wanted.y, w, per_example.normal(keys, model.event_shape))
+            return events, _finite(events)
         field: Any = self._rule(self._guides(params))(model.field, wanted.y, away, w)
         field = fields.observe(field, self._steps.at) if self.show_steps else field
         if edit is not None:
@@ -241,7 +259,17 @@ class Generator:
             noise, walk = per_example.normal(keys, model.event_shape), per_example.fold_in(keys, 1)
             how = {"solver": self._solver, "grid": self._grid, "sigma": sigma}
             events = integrate(walk, field, model.path, noise, **how)
-        return events, jnp.all(jnp.isfinite(events), axis=tuple(range(1, events.ndim)))
+        return events, _finite(events)
+
+    def _jumps(self, model: Any, y: Condition, w: Any, noise: Array) -> Array:
+        """By a map with guidance inside, whose field at w = 0 is that at null and w = 1."""
+        y, scale = (per_example.null_like(y, model.null), 1.0) if _is_zero(w) else (y, w)
+
+        def average(x: Array, t: Array, s: Array) -> Array:
+            plain = unguided(len(t))
+            return model.average(x, t, s, y, plain._replace(w=jnp.full_like(plain.w, scale)))
+
+        return flow_maps.sample(average, noise, self._grid)
 
     def _rule(self, guides: Guides) -> Rule:
         return rules.RULES[self.rule](guides) if isinstance(self.rule, str) else self.rule
@@ -299,6 +327,16 @@ class Generator:
         call = lambda params, x, t, y: self.model.at(params).field(x, t, y)  # noqa: E731
         network = largest_array(call, self.model.params, x, t, y)
         return max(network, largest_array(self.model.to_images, x))
+
+
+def _is_zero(w: Any) -> bool:
+    """Whether w is known to be 0 when a program is traced."""
+    return isinstance(w, float) and w == 0
+
+
+def _finite(events: Array) -> Array:
+    """Which examples are finite, (b,)."""
+    return jnp.all(jnp.isfinite(events), axis=tuple(range(1, events.ndim)))
 
 
 def check_scale(rule: str | Rule, condition_dropout: float, w: float) -> None:

@@ -17,11 +17,12 @@ import numpy as np
 from jax.sharding import NamedSharding
 from jaxtyping import Array, Float, Int, UInt8
 
-from jaxflow import fields, ranges
+from jaxflow import fields, nn, ranges
 from jaxflow.data.codecs import Classes, Codec, stack
 from jaxflow.devices import mesh
+from jaxflow.nn.jumps import unguided
 from jaxflow.predictions import Prediction
-from jaxflow.runs import limits
+from jaxflow.runs import limits, maps
 from jaxflow.runs.edits import Edit, extended
 from jaxflow.runs.generation import Generator, check_scale
 from jaxflow.runs.requests import ClassOrPrompt, encode, request
@@ -58,7 +59,30 @@ class Model:
 
     @property
     def field(self) -> GuidedField:
-        """The velocity (x, t, y) -> (b, *event)."""
+        """The velocity (x, t, y) -> (b, *event); of a map, that of jumps of no length, unguided."""
+        if self.is_map:
+            return lambda x, t, y: self.average(x, t, t, y)
+        return self._output
+
+    @property
+    def is_map(self) -> bool:
+        """Whether the network is that of a flow map, which jumps."""
+        return maps.encoder_of(self.network) is not None
+
+    def average(
+        self,
+        x: Float[Array, "b *event"],
+        t: Float[Array, " b"],
+        s: Float[Array, " b"],
+        y: Condition,
+        guidance: nn.Guidance | None = None,
+    ) -> Float[Array, "b *event"]:
+        """The average velocity of a map from time t to time s, (b, *event); unguided by default."""
+        guidance = unguided(len(t)) if guidance is None else guidance
+        return maps.average_of(self._output)(x, t, s, nn.Jump(y, t, guidance))
+
+    @property
+    def _output(self) -> GuidedField:
         return fields.from_network(self.network, self.params, self.path, prediction=self.prediction)
 
     @property

@@ -7,10 +7,12 @@ from typing import Any
 
 import flax.linen as linen
 import jax
+import jax.numpy as jnp
 import optax
 
-from jaxflow import autoencoding, fields, losses, per_example, times
+from jaxflow import autoencoding, fields, losses, map_losses, nn, per_example, times
 from jaxflow.pretrained import perceptual
+from jaxflow.runs import maps
 from jaxflow.runs.autoencoder_run import AutoencoderRun
 from jaxflow.runs.configuration import Experiment, Recipe
 from jaxflow.runs.fine_tuning import FineTuningRun
@@ -45,11 +47,21 @@ def schedule_of(experiment: Recipe) -> optax.Schedule:
     return optimizer.schedule(experiment.learning_rate, experiment.steps, experiment.warmup)
 
 
+def times_of(experiment: Experiment) -> times.Distribution:
+    """The distribution of t."""
+    make = DISTRIBUTIONS[experiment.time_distribution]
+    return make(experiment.time_mean, experiment.time_deviation)  # type: ignore[no-any-return]
+
+
+def ends_of(experiment: Experiment) -> times.Ends:
+    """The distribution of t and s of a map."""
+    if experiment.objective == "consistency":
+        return times.to_data(times_of(experiment))
+    return times.intervals(times_of(experiment), instants=experiment.instants)
+
+
 def loss_of(experiment: Experiment) -> losses.Loss:
     """The loss with its prediction, weight and time distribution."""
-    distribution = DISTRIBUTIONS[experiment.time_distribution](
-        experiment.time_mean, experiment.time_deviation
-    )
     weight = None
     if experiment.weight == "velocity":
         limit = experiment.weight_limit
@@ -58,15 +70,19 @@ def loss_of(experiment: Experiment) -> losses.Loss:
         losses.flow_matching,
         prediction=experiment.prediction,
         weight=weight,
-        time_distribution=distribution,
+        time_distribution=times_of(experiment),
     )
 
 
 @cache
-def objective(run: Run | AutoencoderRun | FineTuningRun) -> Objective:
+def objective(run: Run | AutoencoderRun | FineTuningRun, teacher: Model | None = None) -> Objective:
     """(params, key, batch) -> (b,): the loss, averaged over the numbers of an event, or pixels and channels.
 
     Keys belong to examples, see `per_example`, except those of a network's dropout.
+
+    Args:
+        run: what is trained.
+        teacher: the field whose map it is, whose parameters then are the frozen ones of (params, frozen).
     """
     if isinstance(run, AutoencoderRun):
         return _of_autoencoder(run)
@@ -76,6 +92,8 @@ def objective(run: Run | AutoencoderRun | FineTuningRun) -> Objective:
         loss = partial(losses.flow_matching, prediction=model.prediction, time_distribution=distribution)
         return _of_flow(model, loss, chosen.condition_dropout)
     experiment = run.experiment
+    if experiment.objective != "field":
+        return _of_map(run, teacher)
     dropout, still_weight = experiment.condition_dropout, experiment.still_weight
     return _of_flow(run.model(run.shapes), loss_of(experiment), dropout, still_weight)
 
@@ -134,3 +152,45 @@ def _of_flow(
         return value
 
     return of
+
+
+def _of_map(run: Run, teacher: Model | None) -> Objective:
+    """Of a flow map: velocities are compared, with the weight of the experiment's prediction."""
+    experiment, model = run.experiment, run.model(run.shapes)
+    network: Any = experiment.network
+    space, null = model.space, model.null
+    most = experiment.w_most
+    loss: Any = partial(
+        map_losses.flow_map,
+        ends=ends_of(experiment),
+        guide=None if most is None or teacher is not None else maps.guide_inside(null),
+        weight=_weight_of_velocity(experiment),
+        adaptive=experiment.adaptive,
+        **maps.OPTIONS[experiment.objective],
+    )
+
+    def of(params, key, batch):
+        dropout_key, *others = jax.random.split(key, 5)
+        keys = [per_example.numbered(other, batch["number"]) for other in others]
+        loss_keys, drop_keys, latent_keys, guidance_keys = keys
+        rngs = {"dropout": jax.random.fold_in(dropout_key, batch["number"][0])}
+        options: Any = {"prediction": experiment.prediction, "train": True, "rngs": rngs}
+        params, frozen = params if teacher is not None else (params, None)
+        known = None if teacher is None else maps.guided_field(teacher.at(frozen).field, null)
+        average = maps.average_of(fields.from_network(network, params, model.path, **options))
+        y = losses.drop_condition(drop_keys, batch["y"], null, experiment.condition_dropout)
+        guidance = None if most is None else maps.draw_guidance(guidance_keys, most)
+        data = space.events(batch[space.entry], latent_keys)
+        jump = nn.Jump(y, per_example.times(0.0, data), guidance)
+        return loss(loss_keys, average, model.path, data, jump, velocity=known) / math.prod(space.event_shape)
+
+    return of
+
+
+def _weight_of_velocity(experiment: Experiment) -> losses.Weight | None:
+    """The weight of the error of the velocity that makes it the experiment's own loss."""
+    if experiment.prediction == "velocity":
+        return None
+    whole = losses.velocity_weight(experiment.path, experiment.prediction)
+    limit = 1.0 if experiment.weight == "own" else experiment.weight_limit or math.inf
+    return lambda t: jnp.minimum(whole(t), limit) / whole(t)

@@ -10,9 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxflow import nn
 from jaxflow.data.codecs import Codec
 from jaxflow.data.dataset import Dataset
 from jaxflow.data.datasets import data_directory, open_dataset
+from jaxflow.nn.jumps import unguided
 from jaxflow.runs import cache, latents
 from jaxflow.runs.configuration import Experiment, Recipe, apply_of
 from jaxflow.runs.frozen_text import FrozenText, with_embeddings
@@ -61,6 +63,8 @@ class Run:
         network = self.experiment.network
         x, t = jnp.zeros((1, *self.space.event_shape)), jnp.zeros(1)
         y = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], self.codec.null)
+        if self.experiment.objective != "field":
+            y = nn.Jump(y, t, unguided(1))
         params = network.init(key, x, t, y)
         return params["params"] if isinstance(network, linen.Module) else params
 

@@ -30,7 +30,9 @@ SDE: dict[str, Callable[[Any], Solver]] = {
 """Solvers of the SDE with the same marginals, made from sigma."""
 ANCESTRAL = {"ddpm": 1.0, "ddim": 0.0}
 """Ancestral samplers, by their eta."""
-SOLVERS = (*ODE, *SDE, *ANCESTRAL)
+JUMP = "jump"
+"""One call of a flow map a step."""
+SOLVERS = (*ODE, *SDE, *ANCESTRAL, JUMP)
 LOUDEST = 80.0
 """Ratio of noise to data at the start; Karras et al. 2206.00364, table 1, sigma_max."""
 MOST_STEPS = 100_000
@@ -55,8 +57,8 @@ class Sampler:
     """Solver steps."""
     solver: str | None = None
     """Of the ODE: euler, midpoint, heun, rk4, adams_bashforth2, dpm_solver_2m; of the SDE: euler_maruyama,
-    stochastic_heun; ancestral: ddpm, ddim. The default is heun, dpm_solver_2m if the network predicts
-    noise, score or data, and euler_maruyama if sigma is not 0."""
+    stochastic_heun; ancestral: ddpm, ddim; of a flow map: jump, with one call a step. The default is heun,
+    dpm_solver_2m if the network predicts noise, score or data, and euler_maruyama if sigma is not 0."""
     grid: str | None = None
     """Time grid: uniform, cosine (dense at both ends) or karras (uniform in sigma^(1/7)). The default is
     uniform, and karras if the network predicts noise, score or data on a path without a table."""
@@ -119,7 +121,7 @@ class Sampler:
     def _grid_name(self, path: GaussianPath, prediction: Prediction) -> str:
         # Beyond the least noise in a table, where karras goes, its network was never trained.
         is_uniform = prediction in ("velocity", "v") or isinstance(path, DDPM)
-        default = "uniform" if is_uniform else "karras"
+        default = "uniform" if is_uniform or self.solver == JUMP else "karras"
         return default if self.grid is None else self.grid
 
     def _looks_ahead(self, name: str, path: GaussianPath) -> bool:

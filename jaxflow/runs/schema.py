@@ -36,7 +36,7 @@ CLASSES: tuple[type, ...] = (
         nn.CausalAutoencoder,
         nn.Discriminator,
     ),
-    *(nn.ClassTable, nn.VectorMLP, nn.TextEncoder, nn.TokenProjection, nn.CompositeEncoder),
+    *(nn.ClassTable, nn.VectorMLP, nn.TextEncoder, nn.TokenProjection, nn.CompositeEncoder, nn.JumpEncoder),
     *(paths.Cosine, paths.Linear, paths.SquareRoot, paths.VariancePreserving),
 )
 """Classes that a configuration may always contain."""

@@ -12,6 +12,7 @@ from jaxflow import nn
 from jaxflow.nn.attributes import names_of
 from jaxflow.nn.conditioning import Encoded
 from jaxflow.nn.image_blocks import AttentionBlock, Down, GroupNorm, ResidualBlock, Up
+from jaxflow.nn.inflation import inflated
 from jaxflow.nn.unet import Decoder, Encoder, Head, Midcoder, unet_32, unet_64, unet_256
 
 KEY = jax.random.key(0)
@@ -334,7 +335,7 @@ def test_errors_come_before_anything_is_compiled(message, options):
 def test_an_image_is_a_clip_whose_frames_are_equal():
     network, clip = unet(tube=3, patch=2), normal(2, 3, 8, 8, 1)
     params = random_params(network, clip, T, Y)
-    apply = jax.jit(lambda x: network.apply({"params": params}, x, T, Y))
+    apply = jax.jit(lambda x, params=params: network.apply({"params": params}, x, T, Y))
     assert apply(clip).shape == clip.shape
     still = jnp.repeat(clip[:, :1], 3, axis=1)
     image = apply(clip[:, 0])
@@ -342,3 +343,9 @@ def test_an_image_is_a_clip_whose_frames_are_equal():
     assert_close(apply(clip[:, :1])[:, 0], image, 0.0)
     with pytest.raises(ValueError, match="tube = 3: must be the number of frames of a clip, 2"):
         apply(clip[:, :2])
+    # Inflated, a network of images takes the mean of the frames.
+    images = random_params(unet(patch=2), clip[:, 0], T, Y)
+    params = inflated(images, params, network)
+    of_mean = unet(patch=2).apply({"params": images}, jnp.mean(clip, axis=1), T, Y)
+    of_clip = network.apply({"params": params}, clip, T, Y)
+    assert_close(of_clip, jnp.repeat(of_mean[:, None], 3, axis=1), 1e-6)

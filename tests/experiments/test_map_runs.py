@@ -1,0 +1,93 @@
+"""Flow maps end to end, in miniature: the map of a trained field, with guidance inside; jumps by the scripts."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import small_digits
+
+import jaxflow
+from experiments import evaluate, sample, sweep, train
+from jaxflow.nn.jumps import unguided
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("standard_promotion")]
+
+MAP = (
+    "--objective",
+    "lagrangian",
+    "--w-most",
+    "4",
+    "--steps",
+    "2",
+    "--warmup",
+    "0",
+    "--learning-rate",
+    "1e-12",
+)
+
+
+def trained(out, data_dir, *options):
+    numbers = list(small_digits.training(out, data_dir))
+    del numbers[numbers.index("--steps") : numbers.index("--steps") + 2]
+    train.main([*numbers, *MAP, *options])
+    return out
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, data_dir, unbroken):
+    out = tmp_path_factory.mktemp("maps") / "run"
+    with jax.numpy_dtype_promotion("standard"):
+        return trained(
+            out, data_dir, "--distill", str(unbroken), "--sample-every", "2", "--checkpoint-every", "2"
+        )
+
+
+@pytest.mark.requirement("R71", "R72")
+def test_a_map_starts_from_the_field_whose_map_it_becomes(run, unbroken):
+    """After steps of nearly no length."""
+    field, flow_map = jaxflow.load(unbroken), jaxflow.load(run)
+    assert flow_map.is_map
+    assert not field.is_map
+    x, t, y = jnp.ones((2, 8, 8, 1)), jnp.array([0.1, 0.8]), jnp.array([3, 10])
+    guidance = unguided(2)._replace(w=jnp.array([2.0, 4.0]))
+    jumped = flow_map.average(x, t, jnp.ones(2), y, guidance)
+    np.testing.assert_allclose(jumped, field.field(x, t, y), atol=1e-5)
+    assert (run / "samples" / "step=2.png").exists()
+
+
+def test_scripts_jump(run, capsys):
+    jumps = ("--solver", "jump", "--parallel", "jit")
+    sample.main([str(run), "--w", "0", "1", "3", "--labels", "3", "--per-label", "2", "--steps", "1", *jumps])
+    images = np.load(run / "samples/w=3.npz")["images"]
+    own = jaxflow.load(run).sample(0, [3, 3], w=3.0, steps=1, solver="jump")
+    assert np.abs(images.astype(int) - own).max() <= 1
+    evaluate.main([str(run), "--w", "2", "--per-label", "2", "--steps", "2", "--judge-steps", "2", *jumps])
+    assert "accuracy" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("script", "options", "says"),
+    [
+        (sample, ["--w", "9"], "w = 9: must be 0, or from 1 to 4"),
+        (sample, ["--w", "2", "--rule", "rescaled"], "rule = 'rescaled': a map jumps by the guidance inside"),
+        (sweep, ["--w", "2", "--rules", "rescaled"], "rule = 'rescaled': a map jumps by the guidance inside"),
+    ],
+)
+def test_what_a_map_cannot_do_ends_the_scripts(run, script, options, says, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        script.main([str(run), *options, "--solver", "jump"])
+    assert stopped.value.code == 2
+    assert says in capsys.readouterr().err
+
+
+def test_only_a_field_is_distilled_into_a_map(run, unbroken, data_dir, tmp_path, capsys):
+    for options, says in (
+        (["--distill", str(run)], "it is a map, not a field"),
+        (["--distill", str(tmp_path / "none")], "does not exist"),
+        (["--objective", "field", "--w-most", "2"], "w_most = 2.0: of maps"),
+    ):
+        with pytest.raises(SystemExit) as stopped:
+            trained(tmp_path / "run", data_dir, *options)
+        assert stopped.value.code == 2
+        assert says in capsys.readouterr().err
+        assert not (tmp_path / "run").exists()
