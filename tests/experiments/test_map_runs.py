@@ -1,4 +1,4 @@
-"""Flow maps end to end, in miniature: the map of a trained field, with guidance inside; jumps by the scripts."""
+"""Flow maps end to end, in miniature: that of a trained field, with guidance inside; jumps by the scripts."""
 
 import jax
 import jax.numpy as jnp
