@@ -27,7 +27,7 @@ NETWORKS = {
 def networks(request):
     """A network of a field, the same of its map, and a condition."""
     network, encode = NETWORKS[request.param]
-    jumps = network.clone(encode=nn.JumpEncoder(encode, guided=True))
+    jumps = network.clone(encode=nn.JumpEncoder(encode, most=8.0))
     return network.clone(encode=encode), jumps, WORDS if encode is TEXT else jnp.array([0, 4])
 
 
@@ -91,7 +91,7 @@ def test_a_network_with_guidance_inside_needs_it(networks):
     _, jumps, y = networks
     with pytest.raises(ValueError, match="guidance = None: must be given"):
         jax.eval_shape(jumps.init, jax.random.key(0), X, T, nn.Jump(y, LENGTH))
-    plain = jumps.clone(encode=jumps.encode.clone(guided=False))
+    plain = jumps.clone(encode=jumps.encode.clone(most=None))
     assert (
         "w_embedding" not in jax.eval_shape(plain.init, jax.random.key(0), X, T, nn.Jump(y, LENGTH))["params"]
     )

@@ -31,7 +31,7 @@ def simple_loss(monkeypatch):
         total = sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(params))
         return jnp.broadcast_to(total, batch["number"].shape)
 
-    monkeypatch.setattr(train, "objective", lambda run: squares)
+    monkeypatch.setattr(train, "objective", lambda run, teacher: squares)
 
 
 def digits(out, data_dir, *options):
@@ -132,7 +132,7 @@ def test_a_non_finite_loss_ends_the_run_and_leaves_the_checkpoint_intact(data_di
     digits(out, data_dir, "--steps", 2, "--sample-every", 0)
     before = newest_params(out, open_run(out))
     loss = train.objective
-    monkeypatch.setattr(train, "objective", lambda run: lambda *a: loss(run)(*a) * float("nan"))
+    monkeypatch.setattr(train, "objective", lambda run, teacher: lambda *a: loss(run)(*a) * float("nan"))
     with pytest.raises(FloatingPointError, match="no finite loss or gradient in 20 steps"):
         digits(out, data_dir, "--steps", 40, "--sample-every", 0, "--checkpoint-every", 20)
     step, params = newest_params(out, open_run(out))
