@@ -132,7 +132,9 @@ def test_a_non_finite_loss_ends_the_run_and_leaves_the_checkpoint_intact(data_di
     digits(out, data_dir, "--steps", 2, "--sample-every", 0)
     before = newest_params(out, open_run(out))
     loss = train.objective
-    monkeypatch.setattr(train, "objective", lambda run, teacher: lambda *a: loss(run)(*a) * float("nan"))
+    monkeypatch.setattr(
+        train, "objective", lambda run, teacher: lambda *a: loss(run, teacher)(*a) * float("nan")
+    )
     with pytest.raises(FloatingPointError, match="no finite loss or gradient in 20 steps"):
         digits(out, data_dir, "--steps", 40, "--sample-every", 0, "--checkpoint-every", 20)
     step, params = newest_params(out, open_run(out))
