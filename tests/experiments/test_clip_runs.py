@@ -32,7 +32,9 @@ def place(tmp_path_factory):
     """A folder with some clips, and small networks in the presets."""
     place = tmp_path_factory.mktemp("moving")
     network = nn.DiT(encode=None, patch=8, tube=4, width=16, depth=1, heads=2)
-    flow = dataclasses.replace(moving_shapes.experiment(), network=network, still_weight=0.5)
+    flow = dataclasses.replace(
+        moving_shapes.experiment(), network=network, optimizer="adamw", still_weight=0.5
+    )
     causal = nn.CausalAutoencoder(channels=(8, 8), blocks=1, groups=4, patch=2, time_factor=2, quant=False)
     autoencoder = dataclasses.replace(autoencoder_of_clips.experiment(), network=causal)
     with pytest.MonkeyPatch.context() as patch, jax.numpy_dtype_promotion("standard"):
