@@ -89,7 +89,7 @@ def classifier_free(loss: Loss, null: Condition, rate: Rate) -> Loss:
     def dropping(
         key: Keys, field: GuidedField, path: GaussianPath | GeneralPath, data: Array, y: Condition
     ) -> Array:
-        drop_keys, loss_keys = _split(key, data.shape[0])
+        drop_keys, loss_keys = per_example.split(key, data.shape[0])
         return loss(loss_keys, field, path, data, drop_condition(drop_keys, y, null, rate))
 
     return dropping
@@ -147,7 +147,7 @@ def flow_matching(
     """
     _check(prediction)
     b, *event = data.shape
-    time_keys, noise_keys = _split(key, b)
+    time_keys, noise_keys = per_example.split(key, b)
     if noise is None:
         noise = per_example.normal(noise_keys, tuple(event), data.dtype)
     elif noise.shape != data.shape:
@@ -227,9 +227,3 @@ def _times(
     """The time and loss weight of each example, (b,) each."""
     t, weights = time_distribution(jax.vmap(lambda key: jax.random.uniform(key, dtype=dtype))(keys))
     return t, weights if weight is None else weights * jnp.broadcast_to(weight(t), t.shape)
-
-
-def _split(key: Keys, b: int) -> tuple[Array, Array]:
-    """Two keys per example."""
-    first, second = jnp.moveaxis(jax.vmap(jax.random.split)(per_example.keys(key, b)), 1, 0)
-    return first, second

@@ -106,7 +106,7 @@ def flow_map(
             raise ValueError(f"{name} = {chosen!r}: must be one of {', '.join(get_args(kinds))}")
     ranges.not_negative(adaptive=adaptive)
     b, *event = data.shape
-    end_keys, noise_keys = jnp.moveaxis(jax.vmap(jax.random.split)(per_example.keys(key, b)), 1, 0)
+    end_keys, noise_keys = per_example.split(key, b)
     if noise is None:
         noise = per_example.normal(noise_keys, tuple(event), data.dtype)
     elif noise.shape != data.shape:

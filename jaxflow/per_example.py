@@ -54,6 +54,12 @@ def numbered(key: Keys, numbers: Int[Array, " b"]) -> Key[Array, " b"]:
     return jax.vmap(jax.random.fold_in, (None, 0))(key, numbers)
 
 
+def split(key: Keys, n: int) -> tuple[Key[Array, " b"], Key[Array, " b"]]:
+    """Two keys per example, (n,) each."""
+    first, second = jnp.moveaxis(jax.vmap(jax.random.split)(keys(key, n)), 1, 0)
+    return first, second
+
+
 def normal(keys: Key[Array, " b"], shape: tuple[int, ...], dtype=jnp.float32) -> Float[Array, "b *event"]:
     """Standard normal noise, one key per example: (b, *shape)."""
     return jax.vmap(lambda key: jax.random.normal(key, shape, dtype))(keys)

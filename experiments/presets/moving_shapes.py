@@ -1,4 +1,4 @@
-"""Text to clip: coloured shapes that move, from their captions; 40 minutes on two slow cores.
+"""Text to clip: coloured shapes that move, from their captions; 42 minutes on two slow cores.
 
 python -m experiments.train moving_shapes --out DIR
 """

@@ -127,7 +127,7 @@ def export(file: Place, run: Run, params: Params, step: int) -> None:
         OSError: the file cannot be written.
     """
     # Paths of this machine would disclose names and mean nothing elsewhere.
-    experiment = dataclasses.replace(run.experiment, autoencoder=None)
+    experiment = dataclasses.replace(run.experiment, autoencoder=None, inflate=None, distill=None)
     fields = encoded(dataclasses.replace(run, experiment=experiment, data_dir=""))
     parts = {"model": params}
     if isinstance(run.space, Latents):

@@ -10,13 +10,14 @@ where u is the conditional velocity, and the difference that of the network's ow
 Source: Geng et al. 2505.13447, section 4.2, and 2512.02012, section 4.2.
 """
 
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Key
 
-from jaxflow import nn, per_example
+from jaxflow import guidance, nn, per_example
 from jaxflow.nn.jumps import unguided
 from jaxflow.per_example import expand
 from jaxflow.typing import Condition, GuidedAverage, GuidedField
@@ -70,18 +71,16 @@ def guided_field(field: GuidedField, null: Condition) -> GuidedField:
     """The classifier-free guided field of a trained one, for conditions that are an `nn.Jump`."""
 
     def guided(x: Array, t: Array, y: nn.Jump) -> Array:
-        conditional = field(x, t, y.y)
         if y.guidance is None:
-            return conditional
-        away = field(x, t, per_example.null_like(y.y, null))
-        return away + expand(_scale_at(y.guidance, t), x) * (conditional - away)
+            return field(x, t, y.y)
+        return guidance.classifier_free(field, y.y, null, partial(_scale_at, y.guidance))(x, t)
 
     return guided
 
 
-def _scale_at(guidance: nn.Guidance, t: Array) -> Array:
+def _scale_at(inside: nn.Guidance, t: Array) -> Array:
     """The scale of guidance at times (b,): 1 outside the interval."""
-    return jnp.where((guidance.start <= t) & (t <= guidance.end), guidance.w, 1)
+    return jnp.where((inside.start <= t) & (t <= inside.end), inside.w, 1)
 
 
 def guide_inside(null: Condition) -> Any:

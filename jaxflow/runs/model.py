@@ -77,7 +77,13 @@ class Model:
         y: Condition,
         guidance: nn.Guidance | None = None,
     ) -> Float[Array, "b *event"]:
-        """The average velocity of a map from time t to time s, (b, *event); unguided by default."""
+        """The average velocity of a map from time t to time s, (b, *event); unguided by default.
+
+        Raises:
+            ValueError: the model is a field.
+        """
+        if not self.is_map:
+            raise ValueError("average: the model is a field; train a map with --objective")
         guidance = unguided(len(t)) if guidance is None else guidance
         return maps.average_of(self._output)(x, t, s, nn.Jump(y, t, guidance))
 

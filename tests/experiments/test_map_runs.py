@@ -7,7 +7,7 @@ import pytest
 import small_digits
 
 import jaxflow
-from experiments import evaluate, sample, sweep, train
+from experiments import evaluate, export, sample, sweep, train
 from jaxflow.nn.jumps import unguided
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("standard_promotion")]
@@ -53,6 +53,15 @@ def test_a_map_starts_from_the_field_whose_map_it_becomes(run, unbroken):
     jumped = flow_map.average(x, t, jnp.ones(2), y, guidance)
     np.testing.assert_allclose(jumped, field.field(x, t, y), atol=1e-5)
     assert (run / "samples" / "step=2.png").exists()
+
+
+def test_an_exported_map_jumps_alone_and_names_no_folder(run, unbroken, tmp_path):
+    file = tmp_path / "map.safetensors"
+    export.main([str(run), "--out", str(file)])
+    for place in (run, unbroken):
+        assert str(place.parent).encode() not in file.read_bytes()
+    images = [jaxflow.load(place).sample(0, [3], w=3.0, steps=1, solver="jump") for place in (run, file)]
+    np.testing.assert_array_equal(*images)
 
 
 def test_scripts_jump(run, capsys):

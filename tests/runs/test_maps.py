@@ -83,6 +83,8 @@ def test_what_a_map_cannot_do_is_said(options, says):
 def test_a_field_does_not_jump_nor_does_a_map_without_guidance_at_other_scales():
     with pytest.raises(ValueError, match="solver = 'jump': the model is a field"):
         model(objective="field", w_most=None).sample(0, ["zero"], w=1.0, solver="jump")
+    with pytest.raises(ValueError, match="average: the model is a field"):
+        model(objective="field", w_most=None).average(jnp.zeros((1, 4, 4, 1)), *jnp.zeros((3, 1)))
     with pytest.raises(ValueError, match="w = 2: must be 0 or 1 without guidance inside"):
         model(w_most=None).sample(0, ["zero"], w=2.0, solver="jump")
 
