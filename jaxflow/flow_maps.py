@@ -77,7 +77,12 @@ def velocity(average: AverageVelocity) -> VectorField:
 
 
 def bind(average: GuidedAverage, y: Condition) -> AverageVelocity:
-    """The average velocity with its condition bound."""
+    """The average velocity with its condition bound.
+
+    >>> toward = lambda x, t, s, y: expand(y, x) - x
+    >>> bind(toward, jnp.array([2.0]))(jnp.zeros((1, 1)), jnp.zeros(1), jnp.ones(1)).item()
+    2.0
+    """
     return lambda x, t, s: average(x, t, s, y)
 
 

@@ -41,7 +41,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxflow import per_example, ranges
-from jaxflow.flow_maps import compose
+from jaxflow.flow_maps import bind, compose
 from jaxflow.paths import conditional_velocity, interpolate
 from jaxflow.per_example import expand
 from jaxflow.times import Ends, intervals, precision
@@ -132,7 +132,7 @@ def flow_map(
             target = jnp.where(instant == 1, u, field(x + length * mean, s, y))
         case "semigroup":
             value = average(x, t, s, y)
-            target = jnp.where(instant == 1, u, compose(lambda x, t, s: average(x, t, s, y))(x, t, s))
+            target = jnp.where(instant == 1, u, compose(bind(average, y))(x, t, s))
     square = (per_example.check_shape(value, x) - jax.lax.stop_gradient(target)) ** 2
     loss = jnp.sum(square, axis=tuple(range(1, data.ndim)))
     if weight is not None:
