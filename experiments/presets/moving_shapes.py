@@ -1,4 +1,4 @@
-"""Text to clip: coloured shapes that move, from their captions; 42 minutes on two slow cores.
+"""Text to clip: coloured shapes that move, from their captions; 40 minutes on two slow cores.
 
 python -m experiments.train moving_shapes --out DIR
 """
@@ -12,15 +12,16 @@ from jaxflow.runs.configuration import Experiment
 def experiment() -> Experiment:
     """The U-Net of `shapes`, whose stem folds the frames of a clip into channels too.
 
-    A clip shows its content in 16 frames, which is decided at higher noise levels than that of an image: half
-    of the times are below 0.09.
+    Its 64 channels cannot carry the 192 numbers of a patch: a refinement sees them once more. A clip shows
+    its content in 16 frames, which is decided at higher noise levels than that of an image, but its edges at
+    lower ones: half of the times are below 0.14, a sixth above 0.42.
     """
     images = shapes.experiment()
     return dataclasses.replace(
         images,
         dataset="moving_shapes",
-        network=images.network.clone(tube=16),  # type: ignore[attr-defined]
-        time_mean=-2.3,
-        time_deviation=1.3,
-        steps=2300,
+        network=images.network.clone(tube=16, refinement=256),  # type: ignore[attr-defined]
+        time_mean=-1.8,
+        time_deviation=1.5,
+        steps=2000,
     )

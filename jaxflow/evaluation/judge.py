@@ -2,11 +2,12 @@
 
 Its classes give the accuracy of guided samples, its features the space of the Frechet distance and of the
 manifolds. Trained on several labels per image, such as the words of captions, it predicts each on its own.
-Frames of a clip are channels to it, so that their order matters.
+To it the channels of a clip are the pixels of small patches in all frames, so that their order matters.
 """
 
 from dataclasses import dataclass
 from functools import partial
+from math import gcd
 from typing import Any, cast
 
 import jax
@@ -19,6 +20,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, UInt8
 from jaxflow import progress
 from jaxflow.devices.blocks import in_blocks
 from jaxflow.nn.classifier import Classifier
+from jaxflow.nn.patches import to_tubes
 from jaxflow.spaces import Pixels
 
 Images = UInt8[Array, "n *image"] | UInt8[np.ndarray, "n *image"]
@@ -71,7 +73,7 @@ def train_judge(
         sharding: of the images to classify; training uses one device per process.
     """
     images, labels = jnp.asarray(images), jnp.asarray(labels)
-    network = Classifier(classes)
+    network = Classifier(classes) if images.ndim == 4 else Classifier(classes, channels=(64, 96, 128))
     params = jax.jit(network.init)(key, _planes(images[:1]))["params"]
     optimizer = optax.adamw(optax.cosine_onecycle_schedule(steps, learning_rate), weight_decay=0.01)
 
@@ -115,8 +117,7 @@ def _look(network: Classifier, params: Any, images: UInt8[Array, "b *image"]) ->
     return cast(tuple[Array, Array], network.apply({"params": params}, _planes(images)))
 
 
-def _planes(images: UInt8[Array, "b *f h w c"]) -> Float[Array, "b h w planes"]:
-    """Grey levels in [-1, 1], the channels of all frames of a clip together."""
+def _planes(images: UInt8[Array, "b *f h w c"]) -> Float[Array, "b _ _ planes"]:
+    """Grey levels in [-1, 1]; of a clip, those of 2 x 2 pixels in all frames together."""
     x = Pixels(images.shape[1:]).encode(images)
-    *_, h, w, c = x.shape
-    return jnp.moveaxis(x.reshape(len(x), -1, h, w, c), 1, 3).reshape(len(x), h, w, -1)
+    return x if x.ndim == 4 else to_tubes(x, gcd(2, *x.shape[2:4]), x.shape[1])[:, 0]

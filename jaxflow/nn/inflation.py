@@ -13,13 +13,18 @@ from jaxflow.nn.unet import UNet
 
 Params = Any
 
+FIRST = {("patch_embedding",), ("stem",), ("refinement", "pixels")}
+"""Layers whose input is a patch in all its frames."""
+LAST = {("final",), ("head", "conv"), ("head", "linear"), ("refinement", "out"), ("refinement", "gate")}
+"""Layers whose output is one."""
+
 
 def inflated(images: Params, clips: Params, network: DiT | UNet) -> Params:
     """The parameters `clips` of a network with those of its twin for images put in.
 
-    What only clips have is kept: with attention in time at its initial zero, a DiT does to each frame what
-    the twin does to an image. Over several frames, and so in a U-Net, patches begin as the mean of those of
-    each frame. An encoder of other conditions is kept too.
+    What only clips have is kept, attention in time and refinement, at their initial zero: a DiT then does to
+    each frame what the twin does to an image. Over several frames, and so in a U-Net, patches begin as the
+    mean of those of each frame. An encoder of other conditions is kept too.
 
     Args:
         images: parameters of `network` for images, where `tube` is 1.
@@ -33,9 +38,9 @@ def inflated(images: Params, clips: Params, network: DiT | UNet) -> Params:
 
     def tiled(names: tuple[str, ...], leaf: jax.Array) -> jax.Array:
         """A leaf of the first layer or the last, whose patches are over several frames."""
-        if names[0] in ("patch_embedding", "stem") and names[-1] == "kernel":
+        if names[-1] == "kernel" and not FIRST.isdisjoint((names[:1], names[:2])):
             return jnp.concatenate([leaf / network.tube for _ in frames], axis=-2)
-        if names[0] == "final" or names[:2] in (("head", "conv"), ("head", "linear")):
+        if not LAST.isdisjoint((names[:1], names[:2])):
             return jnp.concatenate([leaf for _ in frames], axis=-1)
         return leaf
 
@@ -46,7 +51,8 @@ def inflated(images: Params, clips: Params, network: DiT | UNet) -> Params:
     def put(path: Any, own: jax.Array) -> jax.Array:
         names = _names(path)
         if names not in given:
-            if not any(name.startswith("time_") and name != "time_embedding" for name in names):
+            in_time = any(name.startswith("time_") and name != "time_embedding" for name in names)
+            if not in_time and names[0] != "refinement":
                 raise ValueError(f"{'/'.join(names)}: the network of images does not have it")
             return own
         leaf = tiled(names, given.pop(names))

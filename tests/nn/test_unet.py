@@ -13,7 +13,7 @@ from jaxflow.nn.attributes import names_of
 from jaxflow.nn.conditioning import Encoded
 from jaxflow.nn.image_blocks import AttentionBlock, Down, GroupNorm, ResidualBlock, Up
 from jaxflow.nn.inflation import inflated
-from jaxflow.nn.unet import Decoder, Encoder, Head, Midcoder, unet_32, unet_64, unet_256
+from jaxflow.nn.unet import Decoder, Encoder, Head, Midcoder, Refinement, unet_32, unet_64, unet_256
 
 KEY = jax.random.key(0)
 X, T, Y = normal(2, 4, 4, 1), jnp.array([0.1, 0.9]), jnp.array([0, 3])
@@ -333,7 +333,7 @@ def test_errors_come_before_anything_is_compiled(message, options):
 
 @pytest.mark.requirement("R67")
 def test_an_image_is_a_clip_whose_frames_are_equal():
-    network, clip = unet(tube=3, patch=2), normal(2, 3, 8, 8, 1)
+    network, clip = unet(tube=3, patch=2, refinement=8), normal(2, 3, 8, 8, 1)
     params = random_params(network, clip, T, Y)
     apply = jax.jit(lambda x, params=params: network.apply({"params": params}, x, T, Y))
     assert apply(clip).shape == clip.shape
@@ -343,9 +343,26 @@ def test_an_image_is_a_clip_whose_frames_are_equal():
     assert_close(apply(clip[:, :1])[:, 0], image, 0.0)
     with pytest.raises(ValueError, match="tube = 3: must be the number of frames of a clip, 2"):
         apply(clip[:, :2])
-    # Inflated, a network of images takes the mean of the frames.
-    images = random_params(unet(patch=2), clip[:, 0], T, Y)
-    params = inflated(images, params, network)
-    of_mean = unet(patch=2).apply({"params": images}, jnp.mean(clip, axis=1), T, Y)
-    of_clip = network.apply({"params": params}, clip, T, Y)
-    assert_close(of_clip, jnp.repeat(of_mean[:, None], 3, axis=1), 1e-6)
+    # Inflated, a network of images does to a clip of equal frames what it does to the image.
+    images = random_params(unet(patch=2, refinement=8), clip[:, 0], T, Y)
+    of_image = unet(patch=2, refinement=8).apply({"params": images}, clip[:, 0], T, Y)
+    of_clip = apply(still, inflated(images, params, network))
+    assert_close(of_clip, jnp.repeat(of_image[:, None], 3, axis=1), 1e-5)
+    # One without a refinement leaves that of the clips as it is.
+    del images["refinement"]
+    assert inflated(images, params, network)["refinement"] is params["refinement"]
+
+
+def test_a_refinement_sees_the_noisy_pixels_of_its_patch_only():
+    """Which pass on undistorted, however few channels the network has."""
+    pixels, vector = normal(1, 2, 2, 12), normal(1, 6)
+    refine = Refinement(8)
+    x = normal(1, 2, 2, 4)
+    params = refine.init(KEY, x, pixels, vector)["params"]
+    assert_close(refine.apply({"params": params}, x, pixels, vector), jnp.zeros_like(pixels), 0.0)
+    params["gate"]["bias"] = jnp.ones(12)
+    assert_close(refine.apply({"params": params}, x, pixels, vector), pixels, 0.0)
+    params = random_params(refine, x, pixels, vector)
+    changed = refine.apply({"params": params}, x, pixels.at[0, 1, 0].add(1), vector)
+    differs = jnp.any(changed != refine.apply({"params": params}, x, pixels, vector), axis=-1)
+    assert differs.tolist() == [[[False, False], [True, False]]]
