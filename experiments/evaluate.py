@@ -1,6 +1,6 @@
 """Quality of a run's images for each w, next to that of real images.
 
-    python -m experiments.evaluate MODEL [--w 0 1 2 4] [--per-label N] [--captions N]
+    python -m experiments.evaluate MODEL [--w 0 1 2 4] [--calls 1 2 4] [--per-label N] [--captions N]
 
 The columns are those of `experiments/report/quality.py`, for captions of `experiments/report/captioned.py`.
 The last row has the figures of real images, and for a run in latents the one above it those of the same
@@ -14,7 +14,7 @@ the one named (`experiments/report/retrieval.py`).
 
 import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Annotated, Any
@@ -24,8 +24,9 @@ import tyro
 from experiments.cli import refusing, script
 from experiments.opening import Opened, Source, open_model
 from experiments.report import alignment, captioned, motion, quality, retrieval
-from experiments.report.plots import curves_over_w, scale_name
+from experiments.report.plots import curves_over_w
 from experiments.report.tables import print_table, write_json
+from experiments.settings import Setting, columns
 from jaxflow import ranges
 from jaxflow.data.codecs import Classes, Codec
 from jaxflow.devices import processes
@@ -60,6 +61,8 @@ class Arguments:
     sigma: float = 0.0
     """Diffusion coefficient of the SDE; 0 is the ODE."""
     sampler: Annotated[Sampler, tyro.conf.arg(name="")] = field(default_factory=Sampler)
+    calls: tuple[int, ...] = ()
+    """Calls of a flow map, each a jump, in place of --solver and --steps; if omitted 1 2 4."""
     source: Annotated[Source, tyro.conf.arg(name="")] = field(default_factory=Source)
     seed: int = 1
     """Seed of the noise and the judge."""
@@ -76,17 +79,20 @@ def main(argv: list[str] | None = None) -> None:
         check(arguments)
         model = place(arguments.model, "MODEL")
         opened = open_model(model, arguments.source)
-        how = (arguments.sampler, arguments.rule, arguments.sigma)
-        opened.check(*how, arguments.w)
+        samplers = opened.samplers(arguments.sampler, arguments.calls)
+        for sampler in samplers.values():
+            opened.check(sampler, arguments.rule, arguments.sigma, arguments.w)
+        settings = [Setting(w, calls) for calls in samplers for w in arguments.w]
         if processes.is_first():
             for line in without_effect(arguments, opened.model.codec):
                 print(f"note: {line}", file=sys.stderr)
         out = loading.results(model) if arguments.out is None else place(arguments.out, "out")
-        made = opened.described(*how, arguments.seed)
-        report = report_of(out, opened, arguments, made)
+        made = opened.described(samplers, arguments.rule, arguments.sigma, arguments.seed)
+        report = report_of(out, opened, arguments, settings, made)
         opened = opened.read()
         folder.make(out)
-        generate = opened.generator(*how, opened.classifier(arguments.rule, arguments.seed))
+        classifier = opened.classifier(arguments.rule, arguments.seed)
+        generate = opened.generate(samplers, arguments.rule, arguments.sigma, classifier)
     report(partial(generate, seed=arguments.seed))
 
 
@@ -108,7 +114,7 @@ def without_effect(arguments: Arguments, codec: Codec) -> Iterator[str]:
 
 
 def report_of(
-    out: Place, opened: Opened, arguments: Arguments, made: dict[str, Any]
+    out: Place, opened: Opened, arguments: Arguments, settings: Sequence[Setting], made: dict[str, Any]
 ) -> Callable[[Callable[..., quality.Images]], None]:
     """Read the data of the run; the returned function measures its images and writes the tables.
 
@@ -121,7 +127,7 @@ def report_of(
         "steps": arguments.judge_steps,
         "sharding": opened.placement.examples,
     }
-    asked = (out, opened.split, arguments.w, arguments.captions, made)
+    asked = (out, opened.split, settings, arguments.captions, made)
     if opened.run.experiment.dataset == "shapes":
         return alignment.report(*asked, opened.decode)
     if opened.run.experiment.dataset == "moving_shapes":
@@ -134,10 +140,10 @@ def report_of(
 
     def report(generate: Callable[..., quality.Images]) -> None:
         figures = measure(**judged)
-        rows = [figures(generate(wanted, w)) for w in arguments.w]
+        rows = [figures(generate(wanted, setting)) for setting in settings]
         decoded = None if opened.decode is None else figures.decoded(opened.decode)
         if processes.is_first():
-            write(out, arguments, rows, figures, decoded, made | {"images_per_w": len(wanted.number)})
+            write(out, settings, rows, figures, decoded, made | {"images_per_w": len(wanted.number)})
 
     return report
 
@@ -169,28 +175,28 @@ def has_test(opened: Opened) -> bool:
 
 def write(
     out: Place,
-    arguments: Arguments,
+    settings: Sequence[Setting],
     rows: list[dict[str, float]],
     figures: Measure,
     decoded: tuple[dict[str, float], float] | None,
     made: dict[str, Any],
 ) -> None:
     """Print the table, and write it as JSON and as curves."""
-    real, scales = figures.real(), arguments.w
-    n = made.pop("images_per_w")
+    real, n = figures.real(), made.pop("images_per_w")
     print(f"\n{n} images for each w, compared with real ones in sets of {figures.size}")
     references = {figures.label: real} if decoded is None else {"decoded": decoded[0], figures.label: real}
-    print_table("w", [*real], [*zip(map(scale_name, scales), rows, strict=True), *references.items()])
+    names = [setting.name for setting in settings]
+    print_table("w", [*real], [*zip(names, rows, strict=True), *references.items()])
     if decoded is not None:
         print(f"decoded: median PSNR {decoded[1]:.4g} dB")
     for warning in figures.warnings:
         print(f"warning: {warning}")
-    table = {"w": list(scales)} | {name: [row[name] for row in rows] for name in real}
+    table = columns(settings) | {name: [row[name] for row in rows] for name in real}
     result = {"images_per_w": n, "images_per_set": figures.size, "sampled": made}
     result |= {"table": table, "real": real, "warnings": figures.warnings}
     result |= {} if decoded is None else {"decoded": decoded[0], "decoded_psnr": decoded[1]}
     write_json(out / "evaluation.json", result)
-    curves_over_w(scales, rows, real, figures.label, out / "evaluation.png")
+    curves_over_w(settings, rows, real, figures.label, out / "evaluation.png")
     print(f"{out / 'evaluation.png'}\n{out / 'evaluation.json'}")
 
 

@@ -28,15 +28,19 @@ def summary(title: str, model: Model) -> str:
     return f"{title}, {shape}, {said}"
 
 
-def description(origin: dict[str, str], model: Model, sampler: Sampler, sigma: float) -> str:
-    """The model in full, with all its classes or words."""
+def description(
+    origin: dict[str, str], model: Model, samplers: dict[int | None, Sampler], sigma: float
+) -> str:
+    """The model in full, with all its classes or words, and how images would be sampled."""
+    sampler = next(iter(samplers.values()))
+    steps = f"{sampler.solver_name(model.prediction, sigma)}, {sampler.steps} steps"
     size = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(model.params))
     network = f"{origin['network']}, " if "network" in origin else ""
     lines = origin | {
         "images": " x ".join(map(str, model.space.image_shape)),
         "network": f"{network}{size:,} parameters",
         "predicts": f"{model.prediction}, on the path {type(model.path).__name__}",
-        "sampler": f"{sampler.solver_name(model.prediction, sigma)}, {sampler.steps} steps",
+        "sampler": f"jumps of a flow map: {', '.join(map(str, samplers))}" if None not in samplers else steps,
         "rules": ", ".join(rules.RULES),
         "conditions": _conditions(model.codec),
     }

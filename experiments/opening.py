@@ -12,6 +12,7 @@ import tyro
 from jaxtyping import UInt8
 
 from experiments import presets
+from experiments.settings import samplers_of
 from jaxflow import ranges
 from jaxflow.data.batches import load
 from jaxflow.data.codecs import Classes
@@ -132,11 +133,18 @@ class Opened:
         through = lambda block: space.decode(space.encode(block))  # noqa: E731
         return lambda images: in_blocks(through, images, size=BLOCK, sharding=sharding, name="decode")
 
-    def described(self, sampler: Sampler, rule: str, sigma: float, seed: int) -> dict[str, Any]:
+    def samplers(self, sampler: Sampler, calls: Sequence[int]) -> dict[int | None, Sampler]:
+        """The samplers to compare, `settings.samplers_of` for the model."""
+        return samplers_of(sampler, calls, is_map=self.model.is_map)
+
+    def described(
+        self, samplers: dict[int | None, Sampler], rule: str, sigma: float, seed: int
+    ) -> dict[str, Any]:
         """How images were sampled, to be stored with their metrics."""
+        calls, sampler = [*samplers], next(iter(samplers.values()))
         solver = sampler.solver_name(self.model.prediction, sigma)
         named = {"solver": solver, "shift": self.shift(sampler), "rule": rule, "sigma": sigma, "seed": seed}
-        return asdict(sampler) | named
+        return asdict(sampler) | named | ({"steps": calls} if solver == JUMP else {})
 
     def shift(self, sampler: Sampler) -> float:
         """Of the time grid."""
@@ -171,6 +179,15 @@ class Opened:
         if worse is not None and self.worse_run is not None and self.worse_place is not None:
             worse = _read(self.worse_place, self.worse_run, worse)
         return replace(self, model=_read(self.place, self.run, self.model), worse=worse)
+
+    def generate(
+        self, samplers: dict[int | None, Sampler], rule: str, sigma: float, log_prob: LogProb | None
+    ) -> Callable[..., Images]:
+        """(request, setting, ...) -> images, by the sampler for the setting's number of calls."""
+        by_calls = {
+            calls: self.generator(sampler, rule, sigma, log_prob) for calls, sampler in samplers.items()
+        }
+        return lambda wanted, setting, **options: by_calls[setting.calls](wanted, setting.w, **options)
 
     def generator(self, sampler: Sampler, rule: str, sigma: float, log_prob: LogProb | None) -> Generator:
         """The generator of the model's images."""

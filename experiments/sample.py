@@ -4,11 +4,13 @@
     python -m experiments.sample MODEL --w 1 3 6 --prompt "a red circle" "a blue square" [--negative "..."]
     python -m experiments.sample MODEL --prompt "..." --from PICTURE [--strength 0.6 | --mask PICTURE]
     python -m experiments.sample MODEL --prompt "..." [--frames 64] [--format gif]    a model of clips
+    python -m experiments.sample MODEL --calls 1 2 4                                  a flow map
     python -m experiments.sample MODEL --describe
 
 Writes to MODEL/samples a grid.png, with a panel per w, in each a row per label or prompt and an unconditional
 row, and a file w=W.npz per w with `images` uint8 (n, h, w, c) and `labels` (n,) or `prompts` (n,). Images of
-128 pixels or more are also written one by one, as w=W-ROW-NUMBER.png; clips play side by side in w=W.webp.
+128 pixels or more are also written one by one, as w=W-ROW-NUMBER.png; clips play side by side in w=W.webp. Of
+a flow map there is a panel, and a file w=W-calls=N.npz, for each w and each number of calls.
 MODEL is a run folder, or a file NAME.safetensors from `export`, which needs no other file, or the folder NAME
 of a pipeline of diffusers; the samples of the last two go to NAME-results/samples.
 """
@@ -31,7 +33,8 @@ from experiments.cli import refusing, script
 from experiments.clips import Clips
 from experiments.opening import Opened, Source, open_model
 from experiments.pictures import Picture
-from experiments.report.plots import check_page, guidance_grid, scale_name
+from experiments.report.plots import check_page, guidance_grid
+from experiments.settings import Setting, columns
 from jaxflow import ranges
 from jaxflow.data.codecs import Classes
 from jaxflow.devices import processes
@@ -75,6 +78,8 @@ class Arguments:
     sigma: float = 0.0
     """Diffusion coefficient of the SDE; 0 is the ODE."""
     sampler: Annotated[Sampler, tyro.conf.arg(name="")] = field(default_factory=Sampler)
+    calls: tuple[int, ...] = ()
+    """Calls of a flow map, each a jump, in place of --solver and --steps; if omitted 1 2 4."""
     source: Annotated[Source, tyro.conf.arg(name="")] = field(default_factory=Source)
     seed: int = 0
     """Seed of the noise."""
@@ -115,36 +120,41 @@ def main(argv: list[str] | None = None) -> None:
             arguments = tyro.cli(Arguments, args=argv, prog=PROGRAM, default=OF_PUBLISHED)
         check(arguments)
         opened = open_model(model, arguments.source)
-        how = (arguments.sampler, arguments.rule, arguments.sigma)
-        opened.check(*how, arguments.w)
+        samplers = opened.samplers(arguments.sampler, arguments.calls)
+        for sampler in samplers.values():
+            opened.check(sampler, arguments.rule, arguments.sigma, arguments.w)
+        settings = [Setting(w, calls) for calls in samplers for w in arguments.w]
         if arguments.describe:
             opened = opened.read()
-            print(notes.description(opened.origin, opened.model, arguments.sampler, arguments.sigma))
+            print(notes.description(opened.origin, opened.model, samplers, arguments.sigma))
             return
         rows, negative = rows_of(opened, arguments), negative_of(opened, arguments.negative)
         space = opened.model.space
         arguments.clips.check(space)
         edit = arguments.start.read(space)
         if edit is not None:
-            arguments.sampler.check_edit(opened.model.prediction, arguments.sigma)
-        wanted = wanted_of(opened.model, rows, arguments)
+            for sampler in samplers.values():
+                sampler.check_edit(opened.model.prediction, arguments.sigma)
+        wanted = wanted_of(opened.model, rows, arguments, len(settings))
         away = None if negative is None else encode(opened.model.codec, negative)
         default = loading.results(model) / "samples"
         out = default if arguments.out is None else place(arguments.out, "out")
         opened = opened.read()
         folder.make(out)
-        generate = opened.generator(*how, opened.classifier(arguments.rule, arguments.seed))
+        classifier = opened.classifier(arguments.rule, arguments.seed)
+        generate = opened.generate(samplers, arguments.rule, arguments.sigma, classifier)
     say(opened, rows, arguments, negative)
     begin = time.perf_counter()
 
-    def draw(w: float, edit: Edit | None, window: int) -> np.ndarray:
-        return generate(wanted, w, seed=(arguments.seed + window) % ranges.SEEDS, negative=away, edit=edit)
+    def draw(setting: Setting, edit: Edit | None, window: int) -> np.ndarray:
+        seed = (arguments.seed + window) % ranges.SEEDS
+        return generate(wanted, setting, seed=seed, negative=away, edit=edit)
 
-    panels = {w: arguments.clips.drawn(partial(draw, w), space, edit) for w in arguments.w}
+    panels = {setting: arguments.clips.drawn(partial(draw, setting), space, edit) for setting in settings}
     if processes.is_first():
         write(out, panels, rows, arguments.per_label, arguments.clips)
         if opened.trained is None:
-            n = len(arguments.w) * len(wanted.number)
+            n = len(settings) * len(wanted.number)
             print(f"{(time.perf_counter() - begin) / n:.1f} s per image, with compilation")
 
 
@@ -176,7 +186,7 @@ def say(opened: Opened, rows: Rows, arguments: Arguments, negative: ClassOrPromp
         print(f"note: {line}", file=sys.stderr)
 
 
-def wanted_of(model: Model, rows: Rows, arguments: Arguments) -> Request:
+def wanted_of(model: Model, rows: Rows, arguments: Arguments, panels: int) -> Request:
     """The request for all rows, if the images fit into memory and onto a page."""
     if len(rows.said) > MOST_ROWS:
         raise ValueError(
@@ -184,19 +194,19 @@ def wanted_of(model: Model, rows: Rows, arguments: Arguments) -> Request:
             " and sample them in parts"
         )
     condition = sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(model.null))
-    per_label, scales = arguments.per_label, len(arguments.w)
-    image = scales * math.prod(model.space.image_shape[-3:]) * arguments.clips.length(model.space)
+    per_label = arguments.per_label
+    image = panels * math.prod(model.space.image_shape[-3:]) * arguments.clips.length(model.space)
     each = image + condition + rows.values.itemsize + OVERHEAD
     limits.check_images(each, rows=len(rows.all), per_label=per_label)
-    check_page(len(rows.all), per_label, scales)
+    check_page(len(rows.all), per_label, panels)
     return request(model.codec, [one for one in rows.all for _ in range(per_label)])
 
 
-def write(out: Place, panels: dict[float, np.ndarray], rows: Rows, n: int, clips: Clips) -> None:
-    """The images of each w as arrays, large ones also as pictures or clips, and all of them as a figure."""
+def write(out: Place, panels: dict[Setting, np.ndarray], rows: Rows, n: int, clips: Clips) -> None:
+    """The images of each setting as arrays, large ones also as pictures or clips, and all as a figure."""
     values = np.repeat(rows.values, n)
-    for w, images in panels.items():
-        name = f"w={scale_name(w + 0.0)}"  # 0.0 also for -0.0
+    for setting, images in panels.items():
+        name = setting.file
         arrays: dict[str, Any] = {"images": images[: len(values)], rows.key: values}
         with atomic_write(out / f"{name}.npz") as stream:
             np.savez_compressed(stream, **arrays)
@@ -208,7 +218,8 @@ def write(out: Place, panels: dict[float, np.ndarray], rows: Rows, n: int, clips
                     Image.fromarray(image.squeeze()).save(stream, "PNG")
     names = [*rows.names, *(["unconditional"] if rows.unconditional else [])]
     guidance_grid(panels, names, out / "grid.png")
-    print(f"{out / 'grid.png'}\n{out}/w=*.npz: {n * len(rows.names)} images for each of {len(panels)} w")
+    of = " and ".join(f"{len(set(values))} {name}" for name, values in columns([*panels]).items())
+    print(f"{out / 'grid.png'}\n{out}/w=*.npz: {n * len(rows.names)} images for each of {of}")
 
 
 def rows_of(opened: Opened, arguments: Arguments) -> Rows:

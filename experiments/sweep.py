@@ -5,6 +5,7 @@
 All settings start from the same noise and get the figures of `experiments/report/quality.py`. The rules are
 those of `jaxflow/runs/rules.py`: `autoguidance` needs --worse, a less trained run on the same data;
 `classifier` first trains its classifier of noisy images. With a --sigma other than 0 the SDE is sampled.
+A flow map, whose guidance is inside it, has curves for its numbers of --calls instead of rules.
 
 Writes sweep.json, all settings, and sweep.png, curves over w; prints the command that samples the best. With
 --prompt or --labels, which models of prompts and published ones need, sweep.png has images instead: a panel
@@ -15,7 +16,7 @@ import math
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import tyro
@@ -24,8 +25,9 @@ from jaxtyping import Int, UInt8
 from experiments.cli import refusing, script
 from experiments.opening import Opened, Source, open_model
 from experiments.report import quality
-from experiments.report.plots import check_page, grid, rules_over_w, scale_name
+from experiments.report.plots import check_page, grid, rules_over_w
 from experiments.report.tables import print_table, write_json
+from experiments.settings import Setting, scale_name
 from jaxflow import ranges
 from jaxflow.data.codecs import Classes
 from jaxflow.devices import processes
@@ -61,6 +63,8 @@ class Arguments:
     per_label: int = 100
     """Images per class on average; classes have the frequencies of the held-out images."""
     sampler: Annotated[Sampler, tyro.conf.arg(name="")] = field(default_factory=Sampler)
+    calls: tuple[int, ...] = ()
+    """Calls of a flow map, each a jump, in place of --solver and --steps; if omitted 1 2 4."""
     chunk: int = 1
     """Settings computed together, at most all w and sigma of a rule; more fill a large device."""
     source: Annotated[Source, tyro.conf.arg(name="")] = field(default_factory=Source)
@@ -79,18 +83,31 @@ def main(argv: list[str] | None = None) -> None:
         check(arguments)
         model = place(arguments.model, "MODEL")
         opened = open_model(model, arguments.source)
-        said, names = shown_of(arguments, opened), rules_of(arguments, opened)
-        for name in names:
-            opened.check(arguments.sampler, name, max(arguments.sigma), arguments.w)
+        said, hows = shown_of(arguments, opened), hows_of(arguments, opened)
+        for how in hows:
+            opened.check(how.sampler, how.rule, max(arguments.sigma), arguments.w)
         out = loading.results(model) if arguments.out is None else place(arguments.out, "out")
     if said:
-        draw(arguments, opened, names, said, out)
+        draw(arguments, opened, hows, said, out)
     else:
-        compare(arguments, opened, names, out)
+        compare(arguments, opened, hows, out)
 
 
-def compare(arguments: Arguments, opened: Opened, names: Sequence[str], out: Place) -> None:
-    """Measure the images of each rule."""
+class How(NamedTuple):
+    """What the settings of one program share: the rule, and of a flow map the calls."""
+
+    rule: str
+    calls: int | None
+    sampler: Sampler
+
+    @property
+    def title(self) -> str:
+        """In a few words."""
+        return Setting(1.0, self.calls).called or self.rule
+
+
+def compare(arguments: Arguments, opened: Opened, hows: Sequence[How], out: Place) -> None:
+    """Measure the images of each rule, or number of calls."""
     with refusing():
         classes = len(opened.model.classes)
         check_images(arguments, opened)
@@ -104,11 +121,12 @@ def compare(arguments: Arguments, opened: Opened, names: Sequence[str], out: Pla
     )
     wanted = request(opened.model.codec, labels.tolist())
     rows = []
-    for name in names:
-        images = sampled(arguments, opened, name, wanted)
+    for how in hows:
+        images = sampled(arguments, opened, how, wanted)
+        called = {} if how.calls is None else {"calls": how.calls}
         for i, w in enumerate(arguments.w):
             for j, sigma in enumerate(arguments.sigma):
-                rows.append({"rule": name, "w": w, "sigma": sigma} | measure(images[i, j]))
+                rows.append({"rule": how.rule, "w": w, "sigma": sigma} | called | measure(images[i, j]))
                 figures = (f"{column} {rows[-1][column]:.4g}" for column in quality.COLUMNS)
                 print(f"{setting(rows[-1])}  {'  '.join(figures)}")
     if processes.is_first():
@@ -116,22 +134,25 @@ def compare(arguments: Arguments, opened: Opened, names: Sequence[str], out: Pla
 
 
 def draw(
-    arguments: Arguments, opened: Opened, names: Sequence[str], said: Sequence[int | str], out: Place
+    arguments: Arguments, opened: Opened, hows: Sequence[How], said: Sequence[int | str], out: Place
 ) -> None:
-    """Draw the page of images: a panel per rule, a row per class or prompt, a column per w and sigma."""
+    """Draw the page of images: a panel per rule or number of calls, in each a row per class or prompt.
+
+    It has a column per w and sigma.
+    """
     columns = len(arguments.w) * len(arguments.sigma)
     with refusing():
         wanted = request(opened.model.codec, said)
-        each = len(names) * math.prod(opened.model.space.image_shape)
+        each = len(hows) * math.prod(opened.model.space.image_shape)
         limits.check_images(each, rows=len(said), w=len(arguments.w), sigma=len(arguments.sigma))
-        check_page(len(said), columns, len(names))
+        check_page(len(said), columns, len(hows))
         opened = opened.read()
         folder.make(out)
     scales = ", ".join(scale_name(w) for w in arguments.w)
     panels = {}
-    for name in names:
-        images = np.moveaxis(sampled(arguments, opened, name, wanted), 2, 0)
-        panels[f"{name}\nw = {scales}"] = images.reshape(len(said) * columns, *images.shape[3:])
+    for how in hows:
+        images = np.moveaxis(sampled(arguments, opened, how, wanted), 2, 0)
+        panels[f"{how.title}\nw = {scales}"] = images.reshape(len(said) * columns, *images.shape[3:])
     if processes.is_first():
         grid(
             panels,
@@ -160,10 +181,10 @@ def shown_of(arguments: Arguments, opened: Opened) -> tuple[int | str, ...]:
     return tuple(opened.class_of(f"labels[{i}]", one) for i, one in enumerate(arguments.labels))
 
 
-def sampled(arguments: Arguments, opened: Opened, rule: str, wanted: Request) -> Swept:
+def sampled(arguments: Arguments, opened: Opened, how: How, wanted: Request) -> Swept:
     """The images of a rule at all w and sigma."""
-    log_prob = opened.classifier(rule, arguments.seed)
-    generate = opened.generator(arguments.sampler, rule, max(arguments.sigma), log_prob)
+    log_prob = opened.classifier(how.rule, arguments.seed)
+    generate = opened.generator(how.sampler, how.rule, max(arguments.sigma), log_prob)
     return generate.sweep(wanted, arguments.w, arguments.sigma, seed=arguments.seed, chunk=arguments.chunk)
 
 
@@ -194,16 +215,21 @@ def check_images(arguments: Arguments, opened: Opened) -> None:
 
 
 def setting(row: dict) -> str:
-    """The rule, w and sigma of a row."""
-    return f"{row['rule']}, w {scale_name(row['w'])}, sigma {scale_name(row['sigma'])}"
+    """The rule or the calls, w and sigma of a row."""
+    called = Setting(row["w"], row.get("calls")).called or row["rule"]
+    return f"{called}, w {scale_name(row['w'])}, sigma {scale_name(row['sigma'])}"
 
 
-def rules_of(arguments: Arguments, opened: Opened) -> tuple[str, ...]:
-    """The chosen rules, each once, or all that can run."""
+def hows_of(arguments: Arguments, opened: Opened) -> list[How]:
+    """The chosen rules, each once, or all that can run; of a map its one rule, by numbers of calls."""
+    samplers = opened.samplers(arguments.sampler, arguments.calls)
+    if None not in samplers:
+        rules = arguments.rules or ("classifier_free",)
+        return [How(rule, calls, sampler) for calls, sampler in samplers.items() for rule in rules]
     has_classifier = opened.trained is not None and isinstance(opened.model.codec, Classes)
     can = {"three_channels": False, "autoguidance": opened.worse is not None, "classifier": has_classifier}
     every = (name for name in RULES if can.get(name, True))
-    return tuple(dict.fromkeys(arguments.rules or every))
+    return [How(rule, None, arguments.sampler) for rule in dict.fromkeys(arguments.rules or every)]
 
 
 def command(arguments: Arguments, opened: Opened, row: dict, per_label: int) -> str:
@@ -211,8 +237,9 @@ def command(arguments: Arguments, opened: Opened, row: dict, per_label: int) -> 
     sampler, source = arguments.sampler, arguments.source
     solver = sampler.solver_name(opened.model.prediction, max(arguments.sigma))
     options = {
-        **{"w": repr(row["w"]), "rule": row["rule"], "solver": solver, "sigma": repr(row["sigma"])},
-        **{"steps": sampler.steps, "grid": sampler.grid, "shift": opened.shift(sampler)},
+        **{"w": repr(row["w"]), "rule": row["rule"], "sigma": repr(row["sigma"])},
+        **({"calls": row["calls"]} if "calls" in row else {"solver": solver, "steps": sampler.steps}),
+        **{"grid": sampler.grid, "shift": opened.shift(sampler)},
         **{"seed": arguments.seed, "per-label": per_label},
         **{"preset": source.preset, "data-dir": source.data_dir},
         "worse": source.worse if row["rule"] == "autoguidance" else None,
@@ -234,9 +261,10 @@ def write(
     real = measure.real()
     best: dict[str, dict] = {}
     for row in rows:
-        if row["rule"] not in best or row["frechet"] < best[row["rule"]]["frechet"]:
-            best[row["rule"]] = row
-    print("\nbest setting of each rule, by the Frechet distance in features")
+        name = Setting(row["w"], row.get("calls")).called or row["rule"]
+        if name not in best or row["frechet"] < best[name]["frechet"]:
+            best[name] = row
+    print("\nbest setting of each rule or number of calls, by the Frechet distance in features")
     print(f"{len(labels)} images for each setting, compared with real ones in sets of {measure.size}")
     labelled = [*((setting(row), row) for row in best.values()), (measure.label, real)]
     print_table("", quality.COLUMNS, labelled)

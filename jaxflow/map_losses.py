@@ -129,7 +129,9 @@ def flow_map(
         case "lagrangian":
             mean, rate = jax.jvp(lambda s: average(x, t, s, y), (s,), (jnp.ones_like(s),))
             value = mean + length * rate
-            target = jnp.where(instant == 1, u, field(x + length * mean, s, y))
+            target = field(x + length * mean, s, y)
+            if velocity is None or guide is not None:  # or else that of no length is u already
+                target = jnp.where(instant == 1, u, target)
         case "semigroup":
             value = average(x, t, s, y)
             target = jnp.where(instant == 1, u, compose(bind(average, y))(x, t, s))

@@ -23,5 +23,5 @@ def experiment() -> Experiment:
         network=images.network.clone(tube=16, refinement=256),  # type: ignore[attr-defined]
         time_mean=-1.8,
         time_deviation=1.5,
-        steps=2000,
+        steps=1800,
     )

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from experiments.report.plots import alignment_over_w, scale_name
+from experiments.report.plots import alignment_over_w
 from experiments.report.prompts import Prompts
 from experiments.report.tables import print_table, write_json
+from experiments.settings import Setting, columns
 from jaxflow.data.dataset import Dataset
 from jaxflow.devices import processes
 from jaxflow.places import Place
@@ -29,7 +30,7 @@ Shares = dict[str, float]
 def report(
     out: Place,
     split: Callable[[str], Dataset],
-    scales: Sequence[float],
+    settings: Sequence[Setting],
     n: int,
     made: dict[str, Any],
     decode: Callable[[Images], Images] | None,
@@ -41,7 +42,7 @@ def report(
 
     def report(generate: Callable[..., Images]) -> None:
         table = {
-            name: [alignment(generate(each.wanted, w), each.captions) for w in scales]
+            name: [alignment(generate(each.wanted, setting), each.captions) for setting in settings]
             for name, each in splits.items()
         }
         real = {name: each.images for name, each in splits.items()}
@@ -50,14 +51,14 @@ def report(
             row: {name: alignment(each, splits[name].captions) for name, each in images.items()}
             for row, images in (decoded | {"real": real}).items()
         }
-        write(out, scales, table, references, counts, made)
+        write(out, settings, table, references, counts, made)
 
     return report
 
 
 def write(
     out: Place,
-    scales: Sequence[float],
+    settings: Sequence[Setting],
     table: dict[str, list[Shares]],
     references: dict[str, dict[str, Shares]],
     counts: dict[str, int],
@@ -70,12 +71,12 @@ def write(
         # Claims that no caption makes are omitted.
         names = [name for name in CLAIMS if any(name in row for row in rows)]
         labelled = [
-            *zip(map(scale_name, scales), rows, strict=True),
+            *zip((setting.name for setting in settings), rows, strict=True),
             *((name, each[split]) for name, each in references.items()),
         ]
         print(f"\n{split}: share of {counts[split]} captions that are true of their images")
         print_table("w", names, labelled)
-    result = {"captions": counts, "sampled": made, "w": list(scales), "table": table} | references
+    result = {"captions": counts, "sampled": made, **columns(settings), "table": table} | references
     write_json(out / "evaluation.json", result)
-    alignment_over_w(scales, table, CLAIMS, out / "evaluation.png")
+    alignment_over_w(settings, table, CLAIMS, out / "evaluation.png")
     print(f"{out / 'evaluation.png'}\n{out / 'evaluation.json'}")

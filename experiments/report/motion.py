@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from experiments.report.plots import alignment_over_w, scale_name
+from experiments.report.plots import alignment_over_w
 from experiments.report.prompts import Prompts
 from experiments.report.tables import print_table, write_json
+from experiments.settings import Setting, columns
 from jaxflow.data.dataset import Dataset
 from jaxflow.devices import processes
 from jaxflow.moving_shapes.alignment import CLAIMS, alignment
@@ -64,7 +65,7 @@ CONTROLS: dict[str, Callable[[Clips], Clips]] = {
 def report(
     out: Place,
     split: Callable[[str], Dataset],
-    scales: Sequence[float],
+    settings: Sequence[Setting],
     n: int,
     made: dict[str, Any],
     decode: Callable[[Clips], Clips] | None,
@@ -77,7 +78,7 @@ def report(
     Args:
         out: folder of the results.
         split: opens a split of the data by its name.
-        scales: guidance scales.
+        settings: of the clips that are compared.
         n: captions of each split.
         made: how clips are sampled, to be stored.
         decode: clips as they come back from the space of the flow; None if it loses nothing.
@@ -91,16 +92,16 @@ def report(
         measure = classifier()
         references = CONTROLS if decode is None else {"decoded": decode} | CONTROLS
         tables = {
-            name: of_split(each, generate, scales, {"real": np.asarray} | references, space)
+            name: of_split(each, generate, settings, {"real": np.asarray} | references, space)
             for name, each in prompts.items()
         }
-        features = {scale_name(w): measure(generate(wanted, w)) for w in scales}
+        features = {setting.name: measure(generate(wanted, setting)) for setting in settings}
         features |= {name: measure.decoded(change)[0] for name, change in references.items()}
         features["real"] = measure.real()
         if processes.is_first():
             write(
                 out,
-                scales,
+                settings,
                 tables,
                 features,
                 {name: len(each.captions) for name, each in prompts.items()},
@@ -113,17 +114,18 @@ def report(
 def of_split(
     prompts: Prompts,
     generate: Draw,
-    scales: Sequence[float],
+    settings: Sequence[Setting],
     references: dict[str, Callable[[Clips], Clips]],
     space: Space,
 ) -> dict[str, Figures]:
     """The figures of a split: a row for each w, and for each way to change real clips."""
     beginning = continuing(space, prompts.images[:, :GIVEN])
     rows = {}
-    for w in scales:
-        rows[scale_name(w)] = figures(generate(prompts.wanted, w), prompts.captions) | {
-            "path": path_errors(generate(prompts.wanted, w, edit=beginning), prompts.images)
-        }
+    for setting in settings:
+        rows[setting.name] = figures(generate(prompts.wanted, setting), prompts.captions)
+        if setting.calls is None:  # a map jumps from noise alone
+            continued = generate(prompts.wanted, setting, edit=beginning)
+            rows[setting.name]["path"] = path_errors(continued, prompts.images)
     for name, change in references.items():
         clips = change(prompts.images)
         rows[name] = figures(clips, prompts.captions) | {"path": path_errors(clips, prompts.images)}
@@ -153,7 +155,7 @@ def path_errors(clips: Clips, real: Clips) -> float:
 
 def write(
     out: Place,
-    scales: Sequence[float],
+    settings: Sequence[Setting],
     tables: dict[str, dict[str, Figures]],
     features: dict[str, Figures],
     counts: dict[str, int],
@@ -168,8 +170,9 @@ def write(
         print_table("w", names, [*rows.items()])
     print("\nfeatures of a classifier of clips")
     print_table("w", [*features["real"]], [*features.items()])
-    result = {"captions": counts, "sampled": made, "w": list(scales), "table": tables, "features": features}
+    result = {"captions": counts, "sampled": made, "table": tables, "features": features}
+    result |= columns(settings)
     write_json(out / "evaluation.json", result)
-    curves = {split: [rows[scale_name(w)] for w in scales] for split, rows in tables.items()}
-    alignment_over_w(scales, curves, CLAIMS, out / "evaluation.png")
+    curves = {split: [rows[setting.name] for setting in settings] for split, rows in tables.items()}
+    alignment_over_w(settings, curves, CLAIMS, out / "evaluation.png")
     print(f"{out / 'evaluation.png'}\n{out / 'evaluation.json'}")

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments.settings import Setting, scale_name
 from jaxflow.data.names import shown
 from jaxflow.data.strips import film_strip
 from jaxflow.places import Place
@@ -53,28 +54,18 @@ def check_page(rows: int, columns: int, panels: int) -> None:
         )
 
 
-def scale_name(w: float) -> str:
-    """A scale with enough digits to be unique.
-
-    >>> [scale_name(w) for w in (2.0, 0.1, 1.000001, 123456.75, 1e-300)]
-    ['2', '0.1', '1.000001', '123456.75', '1e-300']
-    """
-    short = f"{w:g}"
-    return short if float(short) == w else repr(float(w))
-
-
-def guidance_grid(panels: dict[float, np.ndarray], row_names: Sequence[str], file: Place) -> None:
-    """The chapter's figure: a panel per w, a row per label.
+def guidance_grid(panels: dict[Setting, np.ndarray], row_names: Sequence[str], file: Place) -> None:
+    """The chapter's figure: a panel per setting, a row per label.
 
     Args:
-        panels: for each w, uint8 images (rows * n, h, w, c), or clips, row after row.
+        panels: for each, uint8 images (rows * n, h, w, c), or clips, row after row.
         row_names: name of each row.
         file: PNG to write.
 
     Raises:
         ValueError: the page would be too large (`check_page`).
     """
-    grid({f"w = {scale_name(w)}": images for w, images in panels.items()}, row_names, file)
+    grid({f"w = {setting.name}": images for setting, images in panels.items()}, row_names, file)
 
 
 def grid(panels: dict[str, np.ndarray], row_names: Sequence[str], file: Place) -> None:
@@ -123,16 +114,16 @@ def strips(clips: np.ndarray) -> np.ndarray:
 
 
 def curves_over_w(
-    scales: Sequence[float],
+    settings: Sequence[Setting],
     rows: Sequence[dict[str, float]],
     real: dict[str, float],
     label: str,
     file: Place,
 ) -> None:
-    """A panel for each figure, with its curve over w and what real images get as a dashed line.
+    """A panel for each figure, with its curves over w and what real images get as a dashed line.
 
     Args:
-        scales: guidance scales.
+        settings: a curve for each number of calls.
         rows: figures at each.
         real: figures of real images.
         label: of the dashed line.
@@ -141,7 +132,9 @@ def curves_over_w(
     figure = _figure(9, 5)
     axes = figure.subplots(2, -(-len(real) // 2)).ravel()
     for ax, name in zip(axes, real, strict=False):
-        ax.plot(scales, [row[name] for row in rows], marker="o", markersize=3)
+        for calls, points in _by_calls(settings, rows).items():
+            scales, values = [s.w for s, _ in points], [row[name] for _, row in points]
+            ax.plot(scales, values, marker="o", markersize=3, label=calls)
         _finish(ax, name, real[name], label)
     for ax in axes[len(real) :]:
         ax.set_axis_off()
@@ -150,45 +143,64 @@ def curves_over_w(
 
 
 def alignment_over_w(
-    scales: Sequence[float], table: dict[str, list[dict[str, float]]], claims: Sequence[str], file: Place
+    settings: Sequence[Setting],
+    table: dict[str, list[dict[str, float]]],
+    claims: Sequence[str],
+    file: Place,
 ) -> None:
     """A panel for each split, with a curve over w for each kind of claim, and that of all together in black.
 
-    `binding` has none: its share is of few images, and of different ones at each w.
+    `binding` has none: its share is of few images, and of different ones at each w. A map has a row of panels
+    for each number of calls.
     """
-    figure = _figure(9, 4)
-    axes = figure.subplots(1, len(table), sharey=True, squeeze=False)[0]
-    for ax, (split, rows) in zip(axes, table.items(), strict=True):
-        for i, name in enumerate(name for name in claims if name != "binding"):
-            style = {"color": "black", "linewidth": 2.5} if name == "all" else {"color": f"C{i}"}
-            shares = [row.get(name, np.nan) for row in rows]
-            ax.plot(scales, shares, marker="o", markersize=3, label=name, **style)
-        ax.set_title(f"{split} combinations")
-        ax.set_xlabel("w")
-        ax.set_ylim(0, 1.02)
-    axes[0].set_ylabel("share of true captions")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", frameon=False)
+    tables = {split: _by_calls(settings, rows) for split, rows in table.items()}
+    several = list(next(iter(tables.values())))
+    figure = _figure(9, 1 + 3 * len(several))
+    axes = figure.subplots(len(several), len(table), sharey=True, squeeze=False)
+    for row, calls in zip(axes, several, strict=True):
+        for ax, (split, of_split) in zip(row, tables.items(), strict=True):
+            points = of_split[calls]
+            for i, name in enumerate(name for name in claims if name != "binding"):
+                style = {"color": "black", "linewidth": 2.5} if name == "all" else {"color": f"C{i}"}
+                shares = [figures.get(name, np.nan) for _, figures in points]
+                ax.plot([s.w for s, _ in points], shares, marker="o", markersize=3, label=name, **style)
+            ax.set_title(f"{split} combinations" + (f", {calls}" if calls else ""))
+            ax.set_xlabel("w")
+            ax.set_ylim(0, 1.02)
+        row[0].set_ylabel("share of true captions")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right center", frameon=False)
     _save(figure, file)
+
+
+def _by_calls(
+    settings: Sequence[Setting], rows: Sequence[dict[str, float]]
+) -> dict[str | None, list[tuple[Setting, dict[str, float]]]]:
+    """Settings and their figures, for each number of calls by its name."""
+    curves: dict[str | None, list[tuple[Setting, dict[str, float]]]] = {}
+    for setting, row in zip(settings, rows, strict=True):
+        curves.setdefault(setting.called, []).append((setting, row))
+    return curves
 
 
 def rules_over_w(rows: Sequence[dict], real: dict[str, float], label: str, file: Place) -> None:
     """A panel for each figure, with a curve over w for each guidance rule and sigma.
 
     Args:
-        rows: settings, each with its rule, w, sigma and figures.
+        rows: settings, each with its rule, w, sigma and figures; of a map also its calls.
         real: figures of real images, a dashed line.
         label: of the dashed line.
         file: PNG to write.
     """
     figure = _figure(10, 5.6)
     axes = figure.subplots(2, -(-len(real) // 2)).ravel()
-    curves: dict[tuple[str, float], list[dict]] = {}
+    curves: dict[tuple[str | None, str, float], list[dict]] = {}
     for row in rows:
-        curves.setdefault((row["rule"], row["sigma"]), []).append(row)
-    several = len({sigma for _, sigma in curves}) > 1
+        called = Setting(row["w"], row.get("calls")).called
+        curves.setdefault((called, row["rule"], row["sigma"]), []).append(row)
+    several = len({sigma for *_, sigma in curves}) > 1
     for ax, name in zip(axes, real, strict=False):
-        for (rule, sigma), points in curves.items():
-            setting = f"{rule}, sigma {scale_name(sigma)}" if several else rule
+        for (called, rule, sigma), points in curves.items():
+            setting = called or (f"{rule}, sigma {scale_name(sigma)}" if several else rule)
             scales, values = [p["w"] for p in points], [p[name] for p in points]
             ax.plot(scales, values, marker="o", markersize=3, label=setting)
         _finish(ax, name, real[name], label)

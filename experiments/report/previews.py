@@ -7,6 +7,7 @@ from jaxtyping import UInt8
 
 from experiments.report.due import Due
 from experiments.report.plots import guidance_grid, mosaic
+from experiments.settings import Setting
 from jaxflow.data.codecs import Classes
 from jaxflow.data.dataset import Dataset
 from jaxflow.devices import processes
@@ -74,5 +75,5 @@ class Previews:
         names = [*self._names, "unconditional"]
         if processes.is_first():
             self._due.out.mkdir(exist_ok=True)
-            guidance_grid({self._scale: images}, names, self._due.file(n))
+            guidance_grid({Setting(self._scale): images}, names, self._due.file(n))
         return mosaic(images, len(names))

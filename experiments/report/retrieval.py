@@ -16,9 +16,10 @@ import numpy as np
 from jax.sharding import NamedSharding
 from jaxtyping import Float, UInt8
 
-from experiments.report.plots import alignment_over_w, scale_name
+from experiments.report.plots import alignment_over_w
 from experiments.report.prompts import Prompts
 from experiments.report.tables import print_table, write_json
+from experiments.settings import Setting, columns
 from jaxflow.data.batches import load
 from jaxflow.data.dataset import Dataset
 from jaxflow.devices import processes
@@ -95,7 +96,7 @@ def some(dataset: Dataset, n: int) -> list[int]:
 def report(
     out: Place,
     split: Callable[[str], Dataset],
-    scales: Sequence[float],
+    settings: Sequence[Setting],
     n: int,
     made: dict[str, Any],
     decode: Callable[[Images], Images] | None,
@@ -109,7 +110,7 @@ def report(
     def report(generate: Callable[..., Images]) -> None:
         gallery = Gallery(list(datasets.values()), run, sharding)
         table = {
-            name: [gallery(generate(each.wanted, w), each.captions) for w in scales]
+            name: [gallery(generate(each.wanted, setting), each.captions) for setting in settings]
             for name, each in prompts.items()
         }
         references = {}
@@ -118,14 +119,14 @@ def report(
             references = {"decoded": decoded}
         counts = {name: len(each.captions) for name, each in prompts.items()}
         if processes.is_first():
-            write(out, scales, table, references, counts, len(gallery.names), made)
+            write(out, settings, table, references, counts, len(gallery.names), made)
 
     return report
 
 
 def write(
     out: Place,
-    scales: Sequence[float],
+    settings: Sequence[Setting],
     table: dict[str, list[dict[str, float]]],
     references: dict[str, dict[str, dict[str, float]]],
     counts: dict[str, int],
@@ -136,11 +137,11 @@ def write(
     for split, rows in table.items():
         print(f"\n{split}: {counts[split]} names, the nearest of {pictures:,} pictures")
         labelled = [
-            *zip(map(scale_name, scales), rows, strict=True),
+            *zip((setting.name for setting in settings), rows, strict=True),
             *((name, each[split]) for name, each in references.items()),
         ]
         print_table("w", COLUMNS, labelled)
-    result = {"names": counts, "pictures": pictures, "sampled": made, "w": list(scales), "table": table}
+    result = {"names": counts, "pictures": pictures, "sampled": made, **columns(settings), "table": table}
     write_json(out / "evaluation.json", result | references)
-    alignment_over_w(scales, table, COLUMNS[:4], out / "evaluation.png")
+    alignment_over_w(settings, table, COLUMNS[:4], out / "evaluation.png")
     print(f"{out / 'evaluation.png'}\n{out / 'evaluation.json'}")

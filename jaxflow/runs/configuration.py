@@ -16,7 +16,7 @@ from jaxflow.autoencoding import Distortion
 from jaxflow.data.codecs import Captions, Classes, Codec
 from jaxflow.data.folder import HOLD_OUT, MOST_SIZE
 from jaxflow.predictions import Prediction
-from jaxflow.ranges import SEEDS
+from jaxflow.ranges import SEEDS, quoted
 from jaxflow.runs import schema
 from jaxflow.spaces.autoencoder import Network as AutoencoderNetwork
 from jaxflow.typing import GaussianPath
@@ -108,8 +108,13 @@ class Experiment(Recipe):
     distill: str | None = None
     """Run of a field whose map is learnt, with its guidance inside; its network, if it has the same one, is
     the start. If None, the data teach the map."""
+    distill_rule: str = "classifier_free"
+    """Guidance rule of that field, by its name in `jaxflow.runs.rules`; its scale is an input of the map."""
     instants: Share = 0.5
     """Share of examples in which a map learns the velocity, the jump of no length; none in `consistency`."""
+    starts: Annotated[int, Interval(ge=1, le=1024)] | None = None
+    """Of `lagrangian` maps: jumps start at multiples of 1 / starts only, as those of that many calls or a
+    divisor do. If None, at any time."""
     adaptive: Annotated[float, Interval(ge=0, le=2)] = 1.0
     """Power of the squared error by which the loss of a map is divided; 0 for none."""
     weight: Literal["own", "velocity"] = "own"
@@ -226,6 +231,14 @@ def _check_map(experiment: Experiment) -> None:
         if experiment.distill is not None:
             raise ValueError(f"distill = {experiment.distill}: into a map, and objective = 'field'")
         return
+    if experiment.starts is not None and experiment.objective != "lagrangian":
+        raise ValueError(f"starts = {experiment.starts}: of objective = 'lagrangian' alone")
+    if experiment.distill == "":
+        raise ValueError("distill is missing: the preset needs a trained field, --distill RUN")
+    if experiment.distill_rule != "classifier_free" and None in (experiment.distill, experiment.w_most):
+        raise ValueError(
+            f"distill_rule = {quoted(experiment.distill_rule)}: has no effect without --distill and --w-most"
+        )
     if not hasattr(experiment.network, "encode"):
         raise ValueError(
             f"objective = {experiment.objective!r}: the network has no attribute `encode`, which a map needs"

@@ -17,10 +17,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Key
 
-from jaxflow import guidance, nn, per_example
+from jaxflow import nn, per_example, times
 from jaxflow.nn.jumps import unguided
 from jaxflow.per_example import expand
-from jaxflow.typing import Condition, GuidedAverage, GuidedField
+from jaxflow.runs import rules
+from jaxflow.typing import Condition, GaussianPath, GuidedAverage, GuidedField, Rule, StatefulField
+
+STEPS = 10
+"""Of the sampler whose time grid a distilled rule may need."""
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "mean_flow": {"identity": "eulerian", "tangent": "conditional"},
@@ -47,7 +51,7 @@ def check_jump(network: Any, rule: Any, w: float) -> None:
     """Raise a ValueError if a network cannot jump by this rule at this guidance scale."""
     encoder = encoder_of(network)
     if encoder is None:
-        raise ValueError("solver = 'jump': the model is a field; train a map with --objective")
+        raise ValueError("calls: the model is a field; train a map with --objective")
     if rule != "classifier_free":
         raise ValueError(f"rule = {rule!r}: a map jumps by the guidance inside it, classifier_free")
     if w in (0, 1):
@@ -59,21 +63,45 @@ def check_jump(network: Any, rule: Any, w: float) -> None:
 
 
 def draw_guidance(keys: Key[Array, " b"], most: float) -> nn.Guidance:
-    """A scale with uniform logarithm in [1, most]; the interval starts at 0, and ends at 1, half of the time.
+    """A scale with uniform logarithm in [1, most], and an interval that is all of [0, 1] half of the time.
 
     Otherwise it starts uniformly before 1/2, and ends uniformly after it.
     """
-    scale, start, end = jnp.moveaxis(jax.vmap(lambda key: jax.random.uniform(key, (3,)))(keys), 1, 0)
-    return nn.Guidance(most**scale, jnp.maximum(start - 0.5, 0), jnp.minimum(end + 0.5, 1))
+    numbers = jax.vmap(lambda key: jax.random.uniform(key, (4,)))(keys)
+    scale, start, end, whole = jnp.moveaxis(numbers, 1, 0)
+    whole = whole < 0.5
+    return nn.Guidance(most**scale, jnp.where(whole, 0, start / 2), jnp.where(whole, 1, (1 + end) / 2))
 
 
-def guided_field(field: GuidedField, null: Condition) -> GuidedField:
-    """The classifier-free guided field of a trained one, for conditions that are an `nn.Jump`."""
+def rule_of(name: str, path: GaussianPath) -> Rule:
+    """A guidance rule by name that can be distilled: one without memory, another model or a classifier.
+
+    Raises:
+        ValueError: the rule is none of these.
+
+    >>> from jaxflow import paths
+    >>> rule_of("projected", paths.Linear())
+    Traceback (most recent call last):
+    ...
+    ValueError: distill_rule = 'projected': it has a memory, and a map has none; choose another rule
+    """
+    try:
+        rules.check(name, worse=False, log_prob=False)
+    except ValueError as error:
+        raise ValueError(f"distill_{error}") from None
+    rule: Rule = rules.RULES[name](rules.Guides(path, times.uniform(STEPS)))
+    if isinstance(rule(lambda x, t, y: x, jnp.zeros(1), jnp.zeros(()), 2.0), StatefulField):
+        raise ValueError(f"distill_rule = {name!r}: it has a memory, and a map has none; choose another rule")
+    return rule
+
+
+def guided_field(field: GuidedField, null: Condition, rule: Rule) -> GuidedField:
+    """A trained field guided by a rule, for conditions that are an `nn.Jump`."""
 
     def guided(x: Array, t: Array, y: nn.Jump) -> Array:
         if y.guidance is None:
             return field(x, t, y.y)
-        return guidance.classifier_free(field, y.y, null, partial(_scale_at, y.guidance))(x, t)
+        return rule(field, y.y, null, partial(_scale_at, y.guidance))(x, t)
 
     return guided
 

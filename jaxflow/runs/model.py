@@ -26,11 +26,13 @@ from jaxflow.runs import limits, maps
 from jaxflow.runs.edits import Edit, extended
 from jaxflow.runs.generation import Generator, check_scale
 from jaxflow.runs.requests import ClassOrPrompt, encode, request
-from jaxflow.runs.sampler import Sampler
+from jaxflow.runs.sampler import JUMP, Sampler
 from jaxflow.spaces import Space
 from jaxflow.training.step import Params
 from jaxflow.typing import Condition, GaussianPath, GuidedField, Rule
 
+CALLS = 4
+"""Jumps of a flow map."""
 KEPT = 8
 """Generators that a model keeps, with their compiled programs."""
 
@@ -158,6 +160,7 @@ class Model:
         rule: str | Rule = "classifier_free",
         steps: int = 10,
         solver: str | None = None,
+        calls: int | None = None,
         sigma: float = 0.0,
         grid: str | None = None,
         shift: float | None = None,
@@ -179,6 +182,7 @@ class Model:
             steps: solver steps, 1 to 100,000.
             solver: by its name in `jaxflow.runs.sampler`, of the ODE, of the SDE, or ancestral; if None, one
                 that suits the prediction.
+            calls: of a flow map, each a jump; 4 if None. With a solver, its field is integrated instead.
             sigma: diffusion coefficient of the SDE, at most 1000; 0 is the ODE.
             grid: time grid: uniform, cosine or karras.
             shift: shift of the grid towards the noise, 0.001 to 1000; above 1 for larger images; if None, the
@@ -204,7 +208,15 @@ class Model:
             or not all(isinstance(one, ClassOrPrompt | np.integer) for one in said)
         ):
             raise ValueError(f"y = {ranges.quoted(y)}: must be a list with a class or prompt for each image")
-        sampler = Sampler(steps, solver, grid, shift, block)
+        if self.is_map and solver is None:
+            calls = CALLS if calls is None else calls
+            ranges.at_least(1, calls=calls)
+            sampler = Sampler(calls, JUMP, grid, shift, block)
+        elif calls is None:
+            sampler = Sampler(steps, solver, grid, shift, block)
+        else:
+            why = "a solver has steps" if self.is_map else "the model is a field, which has steps"
+            raise ValueError(f"calls = {calls}: {why}")
         sampler.check(self.path, self.prediction, sigma)
         if edit is not None:
             sampler.check_edit(self.prediction, sigma)

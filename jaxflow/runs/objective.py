@@ -57,6 +57,8 @@ def ends_of(experiment: Experiment) -> times.Ends:
     """The distribution of t and s of a map."""
     if experiment.objective == "consistency":
         return times.to_data(times_of(experiment))
+    if experiment.starts is not None:
+        return times.from_starts(experiment.starts, instants=experiment.instants)
     return times.intervals(times_of(experiment), instants=experiment.instants)
 
 
@@ -159,7 +161,7 @@ def _of_map(run: Run, teacher: Model | None) -> Objective:
     experiment, model = run.experiment, run.model(run.shapes)
     network: Any = experiment.network
     space, null = model.space, model.null
-    most = experiment.w_most
+    most, rule = experiment.w_most, maps.rule_of(experiment.distill_rule, experiment.path)
     loss: Any = partial(
         map_losses.flow_map,
         ends=ends_of(experiment),
@@ -176,7 +178,7 @@ def _of_map(run: Run, teacher: Model | None) -> Objective:
         rngs = {"dropout": jax.random.fold_in(dropout_key, batch["number"][0])}
         options: Any = {"prediction": experiment.prediction, "train": True, "rngs": rngs}
         params, frozen = params if teacher is not None else (params, None)
-        known = None if teacher is None else maps.guided_field(teacher.at(frozen).field, null)
+        known = None if teacher is None else maps.guided_field(teacher.at(frozen).field, null, rule)
         average = maps.average_of(fields.from_network(network, params, model.path, **options))
         y = losses.drop_condition(drop_keys, batch["y"], null, experiment.condition_dropout)
         guidance = None if most is None else maps.draw_guidance(guidance_keys, most)

@@ -57,8 +57,8 @@ class Sampler:
     """Solver steps."""
     solver: str | None = None
     """Of the ODE: euler, midpoint, heun, rk4, adams_bashforth2, dpm_solver_2m; of the SDE: euler_maruyama,
-    stochastic_heun; ancestral: ddpm, ddim; of a flow map: jump, with one call a step. The default is heun,
-    dpm_solver_2m if the network predicts noise, score or data, and euler_maruyama if sigma is not 0."""
+    stochastic_heun; ancestral: ddpm, ddim. The default is heun, dpm_solver_2m if the network predicts noise,
+    score or data, and euler_maruyama if sigma is not 0."""
     grid: str | None = None
     """Time grid: uniform, cosine (dense at both ends) or karras (uniform in sigma^(1/7)). The default is
     uniform, and karras if the network predicts noise, score or data on a path without a table."""

@@ -6,6 +6,7 @@ import pytest
 
 from experiments import evaluate
 from experiments.report import captioned
+from experiments.settings import Setting
 from jaxflow.data.dataset import Dataset
 from jaxflow.devices import mesh
 
@@ -91,8 +92,7 @@ def test_captions_that_are_all_alike_have_no_fit_and_the_json_is_strict(split, t
     figures = measure_of(same)
     rows = [figures(perfect(real.prompts, 2))]
     assert np.isnan(rows[0]["caption"])
-    arguments = evaluate.Arguments(model="run", w=(1.0,))
-    evaluate.write(tmp_path, arguments, rows, figures, None, {"images_per_w": 60})
+    evaluate.write(tmp_path, [Setting(1.0)], rows, figures, None, {"images_per_w": 60})
     result = json.loads((tmp_path / "evaluation.json").read_text(), parse_constant=pytest.fail)
     assert result["table"]["caption"] == [None]
     assert result["real"]["caption"] is None

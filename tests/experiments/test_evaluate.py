@@ -7,7 +7,7 @@ import pytest
 
 from experiments import evaluate, sweep
 from experiments.report import quality
-from experiments.report.plots import scale_name
+from experiments.settings import scale_name
 from jaxflow.data.codecs import Captions, Classes
 
 HUGE = 10**9
@@ -92,8 +92,8 @@ def test_settings_that_print_alike_with_six_digits_are_told_apart():
 
 def test_a_rule_given_twice_is_swept_once():
     arguments = sweep.Arguments(model="run", rules=("interval", "rescaled", "interval"))
-    model = SimpleNamespace(trained=None, worse=None)
-    assert sweep.rules_of(arguments, model) == ("interval", "rescaled")
+    model = SimpleNamespace(trained=None, worse=None, samplers=lambda sampler, calls: {None: sampler})
+    assert [how.rule for how in sweep.hows_of(arguments, model)] == ["interval", "rescaled"]
 
 
 def test_the_columns_of_a_sweep_are_those_of_its_figures():

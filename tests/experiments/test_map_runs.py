@@ -1,5 +1,7 @@
 """Flow maps end to end, in miniature: that of a trained field, with guidance inside; jumps by the scripts."""
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -60,18 +62,24 @@ def test_an_exported_map_jumps_alone_and_names_no_folder(run, unbroken, tmp_path
     export.main([str(run), "--out", str(file)])
     for place in (run, unbroken):
         assert str(place.parent).encode() not in file.read_bytes()
-    images = [jaxflow.load(place).sample(0, [3], w=3.0, steps=1, solver="jump") for place in (run, file)]
+    images = [jaxflow.load(place).sample(0, [3], w=3.0, calls=1) for place in (run, file)]
     np.testing.assert_array_equal(*images)
 
 
 def test_scripts_jump(run, capsys):
-    jumps = ("--solver", "jump", "--parallel", "jit")
-    sample.main([str(run), "--w", "0", "1", "3", "--labels", "3", "--per-label", "2", "--steps", "1", *jumps])
-    images = np.load(run / "samples/w=3.npz")["images"]
-    own = jaxflow.load(run).sample(0, [3, 3], w=3.0, steps=1, solver="jump")
+    common = (str(run), "--parallel", "jit", "--calls", "1", "2")
+    sample.main([*common, "--w", "0", "3", "--labels", "3", "--per-label", "2"])
+    images = np.load(run / "samples/w=3-calls=1.npz")["images"]
+    own = jaxflow.load(run).sample(0, [3, 3], w=3.0, calls=1)
     assert np.abs(images.astype(int) - own).max() <= 1
-    evaluate.main([str(run), "--w", "2", "--per-label", "2", "--steps", "2", "--judge-steps", "2", *jumps])
-    assert "accuracy" in capsys.readouterr().out
+    judged = ("--per-label", "2", "--judge-steps", "2")
+    evaluate.main([*common, "--w", "2", *judged])
+    table = json.loads((run / "evaluation.json").read_text())["table"]
+    assert (table["w"], table["calls"]) == ([2, 2], [1, 2])
+    sweep.main([*common, "--w", "1", "2", *judged])
+    rows = json.loads((run / "sweep.json").read_text())["settings"]
+    assert [(row["w"], row["calls"]) for row in rows] == [(1, 1), (2, 1), (1, 2), (2, 2)]
+    assert "--calls" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -80,11 +88,14 @@ def test_scripts_jump(run, capsys):
         (sample, ["--w", "9"], "w = 9: must be 0, or from 1 to 4"),
         (sample, ["--w", "2", "--rule", "rescaled"], "rule = 'rescaled': a map jumps by the guidance inside"),
         (sweep, ["--w", "2", "--rules", "rescaled"], "rule = 'rescaled': a map jumps by the guidance inside"),
+        (evaluate, ["--w", "2", "--calls", "0"], "calls = 0: must be at least 1"),
+        (evaluate, ["--w", "2", "--calls", "2", "--solver", "heun"], "calls = 2: --solver has steps"),
+        (sample, ["--w", "2", "--steps", "5"], "steps = 5: a flow map jumps, give --calls"),
     ],
 )
 def test_what_a_map_cannot_do_ends_the_scripts(run, script, options, says, capsys):
     with pytest.raises(SystemExit) as stopped:
-        script.main([str(run), *options, "--solver", "jump"])
+        script.main([str(run), *options])
     assert stopped.value.code == 2
     assert says in capsys.readouterr().err
 

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from experiments.report import plots
+from experiments.settings import Setting, scale_name
 
 ROOT = Path(__file__).parents[2]
 ODD = [
@@ -52,7 +53,7 @@ def test_pages_that_do_not_fit_are_one_line_with_the_limit(rows, n, panels):
 
 def test_scales_that_differ_have_different_names():
     scales = [1.0, 1.000001, 1.000002, 123456.7, 123456.8, 1e-300, 0.1 + 0.2, 0.3, -1.0]
-    names = [plots.scale_name(w) for w in scales]
+    names = [scale_name(w) for w in scales]
     assert len(set(names)) == len(names)
     assert [float(name) for name in names] == scales
 
@@ -60,7 +61,8 @@ def test_scales_that_differ_have_different_names():
 def test_names_of_rows_are_text_and_no_warning(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        plots.guidance_grid({1.0: images(len(ODD), 2), 2.0: images(len(ODD), 2)}, ODD, tmp_path / "grid.png")
+        panels = {Setting(w): images(len(ODD), 2) for w in (1.0, 2.0)}
+        plots.guidance_grid(panels, ODD, tmp_path / "grid.png")
     with Image.open(tmp_path / "grid.png") as picture:
         assert min(picture.size) > 200
 
@@ -79,15 +81,27 @@ def test_many_curves_are_drawn_with_a_short_legend(tmp_path):
 
 def test_curves_of_figures_that_are_not_finite(tmp_path):
     figures = {"accuracy": float("nan"), "frechet": 1.0, "recall": 0.5}
-    plots.curves_over_w([1.0], [figures], figures, "real", tmp_path / "evaluation.png")
+    plots.curves_over_w([Setting(1.0)], [figures], figures, "real", tmp_path / "evaluation.png")
     assert (tmp_path / "evaluation.png").stat().st_size > 1000
+
+
+def test_a_map_has_a_row_of_panels_for_each_number_of_calls(tmp_path):
+    settings = [Setting(w, calls) for calls in (1, 2) for w in (1.0, 2.0)]
+    rows = [{"all": 0.5, "binding": 1.0}] * 4
+    plots.alignment_over_w(
+        settings, {"seen": rows, "held out": rows}, ("all", "binding"), tmp_path / "map.png"
+    )
+    plots.alignment_over_w(settings[:2], {"seen": rows[:2]}, ("all", "binding"), tmp_path / "one.png")
+    heights = [Image.open(tmp_path / f"{name}.png").height for name in ("map", "one")]
+    assert heights == [1050, 600]
 
 
 def test_a_backend_of_jupyter_does_not_matter(tmp_path):
     code = (
         "import sys, numpy as np; from pathlib import Path; import experiments.figures.style;"
         "import experiments.report.contact_sheet; from experiments.report.plots import guidance_grid;"
-        "guidance_grid({1.0: np.zeros((4, 4, 4, 1), np.uint8)}, ['a', 'b'], Path(sys.argv[1]))"
+        "from experiments.settings import Setting; images = np.zeros((4, 4, 4, 1), np.uint8);"
+        "guidance_grid({Setting(1.0): images}, ['a', 'b'], Path(sys.argv[1]))"
     )
     env = os.environ | {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}
     command = [sys.executable, "-c", code, str(tmp_path / "grid.png")]

@@ -5,6 +5,7 @@ import pytest
 
 from experiments import presets
 from experiments.report import retrieval
+from experiments.settings import Setting
 from jaxflow.data.dataset import Dataset
 from jaxflow.devices import mesh
 from jaxflow.runs.run import Run
@@ -24,15 +25,24 @@ def test_pictures_of_the_prompts_are_found_and_others_are_not(tmp_path, capsys):
     pictures = dict(zip([*SEEN, "moon"], IMAGES, strict=True))
     other_tone = dict(zip(SEEN, [SEEN[1], SEEN[0], *SEEN[2:]], strict=True)) | {"moon": "sun"}
 
-    def generate(wanted, w):
+    def generate(wanted, setting):
         """At w = 1 the true pictures; at w = 2 two with the other's tone, and a sun for the moon."""
         names = SEEN if len(wanted.number) == 7 else ["moon"]
-        return np.stack([pictures[name if w == 1 else other_tone[name]] for name in names])
+        return np.stack([pictures[name if setting.w == 1 else other_tone[name]] for name in names])
 
     experiment = presets.load("emoji").experiment
     run = Run(experiment, "", Pixels((4, 4, 3)), SPLITS["train"].codec)
     inverted = lambda images: 255 - images  # noqa: E731
-    asked = (tmp_path, SPLITS.__getitem__, (1.0, 2.0), 10, {}, inverted, run, mesh.on_one_device())
+    asked = (
+        tmp_path,
+        SPLITS.__getitem__,
+        [Setting(1.0), Setting(2.0)],
+        10,
+        {},
+        inverted,
+        run,
+        mesh.on_one_device(),
+    )
     retrieval.report(*asked)(generate)
     result = json.loads((tmp_path / "evaluation.json").read_text())
     assert result["names"] == {"seen": 7, "held out": 1}

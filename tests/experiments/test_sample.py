@@ -12,6 +12,7 @@ from experiments import notes, sample
 from experiments.clips import Clips
 from experiments.opening import Source, open_model
 from experiments.presets import digits
+from experiments.settings import Setting
 from jaxflow import spaces
 from jaxflow.data.codecs import ONE_CLASS, Captions, Classes
 from jaxflow.runs import folder
@@ -130,7 +131,7 @@ def test_images_beyond_the_memory_are_rejected_before_they_are_listed(opened):
 def test_every_scale_has_its_file(tmp_path, capsys):
     rows = sample.Rows([0, 1], ["cat", "dog"], "labels", np.array([0, 1], np.int32))
     scales = (2.0, -0.0, 1.000001, 1.000002, 123456.7, 123456.8, 0.3, 0.1 + 0.2, 1e-300, 1e37, -1.5)
-    panels = {w: np.full((6, 8, 8, 1), i, np.uint8) for i, w in enumerate(scales)}
+    panels = {Setting(w): np.full((6, 8, 8, 1), i, np.uint8) for i, w in enumerate(scales)}
     sample.write(tmp_path, panels, rows, 2, Clips())
     files = {float(file.stem.removeprefix("w=")): np.load(file) for file in tmp_path.glob("*.npz")}
     assert files.keys() == set(scales)
