@@ -257,29 +257,6 @@ def intervals(time_distribution: Distribution | None = None, *, instants: Number
     return ends
 
 
-def from_starts(starts: int, *, instants: Number = 0.5) -> Ends:
-    """Intervals from a multiple of 1 / starts to a uniform later time; of length 0 as in `intervals`.
-
-    Few jumps in equal steps start at few times, and a Lagrangian loss compares maps from one time only: no
-    other has to be learnt.
-
-    Raises:
-        ValueError: starts is below 1, or instants outside [0, 1].
-
-    >>> [ends.tolist() for ends in from_starts(4)(jnp.array([[0.6, 0.5, 0.9], [0.6, 0.5, 0.1]]))]
-    [[0.5, 0.5], [0.75, 0.5]]
-    """
-    ranges.at_least(1, MOST_STEPS, starts=starts)
-    ranges.fraction(instants=instants)
-
-    def ends(u: Float[Array, "b 3"]) -> tuple[Float[Array, " b"], Float[Array, " b"]]:
-        t = jnp.floor(u[:, 0] * starts) / starts
-        later = t + (1 - t) * u[:, 1]
-        return t, jnp.where(u[:, 2] < jnp.asarray(instants, u.dtype), t, later)
-
-    return ends
-
-
 def to_data(time_distribution: Distribution | None = None) -> Ends:
     """Intervals from a random time, uniform by default, to 1: those of a consistency model.
 

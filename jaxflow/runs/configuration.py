@@ -112,9 +112,6 @@ class Experiment(Recipe):
     """Guidance rule of that field, by its name in `jaxflow.runs.rules`; its scale is an input of the map."""
     instants: Share = 0.5
     """Share of examples in which a map learns the velocity, the jump of no length; none in `consistency`."""
-    starts: Annotated[int, Interval(ge=1, le=1024)] | None = None
-    """Of `lagrangian` maps: jumps start at multiples of 1 / starts only, as those of that many calls or a
-    divisor do. If None, at any time."""
     adaptive: Annotated[float, Interval(ge=0, le=2)] = 1.0
     """Power of the squared error by which the loss of a map is divided; 0 for none."""
     weight: Literal["own", "velocity"] = "own"
@@ -231,8 +228,6 @@ def _check_map(experiment: Experiment) -> None:
         if experiment.distill is not None:
             raise ValueError(f"distill = {experiment.distill}: into a map, and objective = 'field'")
         return
-    if experiment.starts is not None and experiment.objective != "lagrangian":
-        raise ValueError(f"starts = {experiment.starts}: of objective = 'lagrangian' alone")
     if experiment.distill == "":
         raise ValueError("distill is missing: the preset needs a trained field, --distill RUN")
     if experiment.distill_rule != "classifier_free" and None in (experiment.distill, experiment.w_most):

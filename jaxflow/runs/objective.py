@@ -57,8 +57,6 @@ def ends_of(experiment: Experiment) -> times.Ends:
     """The distribution of t and s of a map."""
     if experiment.objective == "consistency":
         return times.to_data(times_of(experiment))
-    if experiment.starts is not None:
-        return times.from_starts(experiment.starts, instants=experiment.instants)
     return times.intervals(times_of(experiment), instants=experiment.instants)
 
 

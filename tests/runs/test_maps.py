@@ -157,7 +157,6 @@ def test_guidance_is_drawn_within_its_bounds():
             {"objective": "shortcut", "distill_rule": "rescaled"},
             "'rescaled': has no effect without --distill",
         ),
-        ({"objective": "shortcut", "starts": 4}, "starts = 4: of objective = 'lagrangian' alone"),
         ({"objective": "shortcut", "still_weight": 1.0}, "still_weight = 1.0: of fields"),
     ],
 )
