@@ -26,7 +26,6 @@ from experiments.opening import Opened, Source, open_model
 from experiments.report import alignment, captioned, motion, quality, retrieval
 from experiments.report.plots import curves_over_w
 from experiments.report.tables import print_table, write_json
-from experiments.settings import Setting, columns
 from jaxflow import ranges
 from jaxflow.data.codecs import Classes, Codec
 from jaxflow.devices import processes
@@ -34,6 +33,7 @@ from jaxflow.places import Place, place
 from jaxflow.runs import folder, limits, loading
 from jaxflow.runs.requests import Request, request
 from jaxflow.runs.sampler import Sampler
+from jaxflow.runs.settings import Setting, columns
 
 MOST_SCALES = 100
 MOST_STEPS = 1_000_000

@@ -12,7 +12,6 @@ import tyro
 from jaxtyping import UInt8
 
 from experiments import presets
-from experiments.settings import samplers_of
 from jaxflow import ranges
 from jaxflow.data.batches import load
 from jaxflow.data.codecs import Classes
@@ -29,6 +28,7 @@ from jaxflow.runs.maps import check_jump
 from jaxflow.runs.model import Model
 from jaxflow.runs.run import Run
 from jaxflow.runs.sampler import JUMP, Sampler, check_grid
+from jaxflow.runs.settings import samplers_of
 from jaxflow.spaces import Pixels
 from jaxflow.training.noisy_classifier import train_noisy_classifier
 

@@ -34,7 +34,6 @@ from experiments.clips import Clips
 from experiments.opening import Opened, Source, open_model
 from experiments.pictures import Picture
 from experiments.report.plots import check_page, guidance_grid
-from experiments.settings import Setting, columns
 from jaxflow import ranges
 from jaxflow.data.codecs import Classes
 from jaxflow.devices import processes
@@ -44,6 +43,7 @@ from jaxflow.runs.edits import Edit
 from jaxflow.runs.model import Model
 from jaxflow.runs.requests import ClassOrPrompt, Request, encode, request
 from jaxflow.runs.sampler import Sampler
+from jaxflow.runs.settings import Setting, columns
 from jaxflow.training.files import atomic_write
 
 LARGE = 128

@@ -27,7 +27,6 @@ from experiments.opening import Opened, Source, open_model
 from experiments.report import quality
 from experiments.report.plots import check_page, grid, rules_over_w
 from experiments.report.tables import print_table, write_json
-from experiments.settings import Setting, scale_name
 from jaxflow import ranges
 from jaxflow.data.codecs import Classes
 from jaxflow.devices import processes
@@ -36,6 +35,7 @@ from jaxflow.runs import folder, limits, loading
 from jaxflow.runs.requests import Request, request
 from jaxflow.runs.rules import RULES
 from jaxflow.runs.sampler import Sampler
+from jaxflow.runs.settings import Setting, scale_name
 
 Swept = UInt8[np.ndarray, "scales sigmas n *image"]
 MOST_VALUES = 100

@@ -22,7 +22,6 @@ from experiments.benchmarks import programs
 from experiments.benchmarks.timing import in_turn
 from experiments.cli import refusing, script
 from experiments.report.tables import print_table
-from experiments.settings import CALLS
 from jaxflow import ranges
 from jaxflow.devices import mesh
 from jaxflow.runs.configuration import fitted
@@ -32,6 +31,7 @@ from jaxflow.runs.objective import objective
 from jaxflow.runs.requests import Request
 from jaxflow.runs.run import Run
 from jaxflow.runs.sampler import JUMP, Sampler
+from jaxflow.runs.settings import CALLS
 
 OBJECTIVES = ("mean_flow", "improved_mean_flow", "lagrangian", "shortcut")
 MOST = 6.0

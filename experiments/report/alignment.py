@@ -14,10 +14,10 @@ from jaxtyping import UInt8
 from experiments.report.plots import alignment_over_w
 from experiments.report.prompts import Prompts
 from experiments.report.tables import print_table, write_json
-from experiments.settings import Setting, columns
 from jaxflow.data.dataset import Dataset
 from jaxflow.devices import processes
 from jaxflow.places import Place
+from jaxflow.runs.settings import Setting, columns
 from jaxflow.shapes.alignment import CLAIMS, alignment
 
 SPLITS = {"test": "seen", "held_out": "held out"}

@@ -20,7 +20,6 @@ from jaxtyping import UInt8
 from experiments.report.plots import alignment_over_w
 from experiments.report.prompts import Prompts
 from experiments.report.tables import print_table, write_json
-from experiments.settings import Setting, columns
 from jaxflow.data.dataset import Dataset
 from jaxflow.devices import processes
 from jaxflow.moving_shapes.alignment import CLAIMS, alignment
@@ -28,6 +27,7 @@ from jaxflow.moving_shapes.reader import path_error, read
 from jaxflow.places import Place
 from jaxflow.runs.edits import continuing
 from jaxflow.runs.requests import Request
+from jaxflow.runs.settings import Setting, columns
 from jaxflow.spaces import Space
 
 SPLITS = {"test": "seen", "held_out": "held out"}

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from experiments.settings import Setting, scale_name
 from jaxflow.data.names import shown
 from jaxflow.data.strips import film_strip
 from jaxflow.places import Place
+from jaxflow.runs.settings import Setting, scale_name
 from jaxflow.training.files import atomic_write
 
 MOST_COLUMNS = 10

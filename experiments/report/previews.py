@@ -7,7 +7,6 @@ from jaxtyping import UInt8
 
 from experiments.report.due import Due
 from experiments.report.plots import guidance_grid, mosaic
-from experiments.settings import Setting
 from jaxflow.data.codecs import Classes
 from jaxflow.data.dataset import Dataset
 from jaxflow.devices import processes
@@ -18,6 +17,7 @@ from jaxflow.runs.maps import encoder_of
 from jaxflow.runs.requests import ClassOrPrompt, request
 from jaxflow.runs.run import Run
 from jaxflow.runs.sampler import JUMP, Sampler
+from jaxflow.runs.settings import Setting
 from jaxflow.training.step import Params
 
 ROWS, COLUMNS = 10, 6

@@ -19,7 +19,6 @@ from jaxtyping import Float, UInt8
 from experiments.report.plots import alignment_over_w
 from experiments.report.prompts import Prompts
 from experiments.report.tables import print_table, write_json
-from experiments.settings import Setting, columns
 from jaxflow.data.batches import load
 from jaxflow.data.dataset import Dataset
 from jaxflow.devices import processes
@@ -28,6 +27,7 @@ from jaxflow.emoji.names import figure_and_tone
 from jaxflow.evaluation.retrieval import nearest
 from jaxflow.places import Place
 from jaxflow.runs.run import Run
+from jaxflow.runs.settings import Setting, columns
 
 Images = UInt8[np.ndarray, "n h w c"]
 SPLITS = {"train": "seen", "test": "held out"}

@@ -6,9 +6,9 @@ import pytest
 
 from experiments import evaluate
 from experiments.report import captioned
-from experiments.settings import Setting
 from jaxflow.data.dataset import Dataset
 from jaxflow.devices import mesh
+from jaxflow.runs.settings import Setting
 
 COLOURS = ("red", "blue")
 

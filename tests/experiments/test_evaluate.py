@@ -7,8 +7,8 @@ import pytest
 
 from experiments import evaluate, sweep
 from experiments.report import quality
-from experiments.settings import scale_name
 from jaxflow.data.codecs import Captions, Classes
+from jaxflow.runs.settings import scale_name
 
 HUGE = 10**9
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from experiments.report import plots
-from experiments.settings import Setting, scale_name
+from jaxflow.runs.settings import Setting, scale_name
 
 ROOT = Path(__file__).parents[2]
 ODD = [
@@ -100,7 +100,7 @@ def test_a_backend_of_jupyter_does_not_matter(tmp_path):
     code = (
         "import sys, numpy as np; from pathlib import Path; import experiments.figures.style;"
         "import experiments.report.contact_sheet; from experiments.report.plots import guidance_grid;"
-        "from experiments.settings import Setting; images = np.zeros((4, 4, 4, 1), np.uint8);"
+        "from jaxflow.runs.settings import Setting; images = np.zeros((4, 4, 4, 1), np.uint8);"
         "guidance_grid({Setting(1.0): images}, ['a', 'b'], Path(sys.argv[1]))"
     )
     env = os.environ | {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}

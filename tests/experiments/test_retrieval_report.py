@@ -5,10 +5,10 @@ import pytest
 
 from experiments import presets
 from experiments.report import retrieval
-from experiments.settings import Setting
 from jaxflow.data.dataset import Dataset
 from jaxflow.devices import mesh
 from jaxflow.runs.run import Run
+from jaxflow.runs.settings import Setting
 from jaxflow.spaces import Pixels
 
 TONES = ("light", "medium", "dark")

@@ -12,13 +12,13 @@ from experiments import notes, sample
 from experiments.clips import Clips
 from experiments.opening import Source, open_model
 from experiments.presets import digits
-from experiments.settings import Setting
 from jaxflow import spaces
 from jaxflow.data.codecs import ONE_CLASS, Captions, Classes
 from jaxflow.runs import folder
 from jaxflow.runs.configuration import fitted
 from jaxflow.runs.run import Run
 from jaxflow.runs.sampler import Sampler
+from jaxflow.runs.settings import Setting
 
 CODECS = {
     "classes": Classes(("cat", "dog", "10", "with space")),
@@ -49,7 +49,7 @@ def arguments(**options):
 
 
 def wanted(opened, asked):
-    return sample.wanted_of(opened.model, sample.rows_of(opened, asked), asked)
+    return sample.wanted_of(opened.model, sample.rows_of(opened, asked), asked, len(asked.w))
 
 
 @pytest.mark.parametrize(
@@ -136,9 +136,9 @@ def test_every_scale_has_its_file(tmp_path, capsys):
     files = {float(file.stem.removeprefix("w=")): np.load(file) for file in tmp_path.glob("*.npz")}
     assert files.keys() == set(scales)
     assert {(tmp_path / f"w={name}.npz").exists() for name in ("2", "0", "1.000001")} == {True}
-    for w, images in panels.items():
-        np.testing.assert_array_equal(files[w]["images"], images[:4])
-        assert files[w]["labels"].tolist() == [0, 0, 1, 1]
+    for setting, images in panels.items():
+        np.testing.assert_array_equal(files[setting.w]["images"], images[:4])
+        assert files[setting.w]["labels"].tolist() == [0, 0, 1, 1]
     assert f"4 images for each of {len(scales)} w" in capsys.readouterr().out
 
 
@@ -188,7 +188,7 @@ def test_a_worse_model_without_autoguidance_is_named(opened):
 @pytest.mark.parametrize("name", CODECS)
 def test_a_description_names_every_class_or_word_within_80_columns(opened, name):
     model = opened(name).read()
-    text = notes.description(model.origin, model.model, Sampler(), 0.0)
+    text = notes.description(model.origin, model.model, {None: Sampler()}, 0.0)
     assert max(map(len, text.splitlines())) <= 80
     assert len(notes.summary(model.title, model.model)) <= 80
     assert "1,200" in text
