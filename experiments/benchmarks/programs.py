@@ -87,9 +87,10 @@ class Program:
 
 
 def names() -> tuple[str, ...]:
-    """What there is to compile: the presets of flows, and DiT-S to DiT-XL."""
-    flows = (name for name in presets.names() if isinstance(presets.load(name).experiment, Experiment))
-    return (*flows, *(f"DiT-{size}" for size in SIZES))
+    """What there is to compile: the presets of fields, and DiT-S to DiT-XL."""
+    every = ((name, presets.load(name).experiment) for name in presets.names())
+    fields = (name for name, each in every if isinstance(each, Experiment) and each.objective == "field")
+    return (*fields, *(f"DiT-{size}" for size in SIZES))
 
 
 def run(name: str, *, scan: bool = True, **attributes: Any) -> Run:

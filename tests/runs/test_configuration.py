@@ -16,27 +16,37 @@ from jaxflow.runs.configuration import Experiment, check, differences, fitted
 from jaxflow.runs.objective import objective
 from jaxflow.runs.run import Run
 
-LATENT = {"emoji", "emoji_128", "imagenet256", "mnist_latent", "shapes_latent", "video_256"}
+LATENT = {"emoji", "emoji_128", "emoji_map", "imagenet256", "mnist_latent", "shapes_latent", "video_256"}
+MAPS = {"digits_map", "emoji_map", "mnist_map"}
 
 
 def preset(name) -> Experiment:
     experiment = presets.load(name).experiment
-    missing = [each for each in ("autoencoder", "text_encoder") if getattr(experiment, each, None) == ""]
+    missing = [
+        each for each in ("autoencoder", "text_encoder", "distill") if getattr(experiment, each, None) == ""
+    ]
     return dataclasses.replace(experiment, **dict.fromkeys(missing, "."))
 
 
 def test_there_are_the_presets():
     pixels = {"digits", "folder", "mnist", "moving_shapes", "shapes", "shapes_dit"}
     autoencoders = {"autoencoder", "autoencoder_of_clips"}
-    assert set(presets.names()) == pixels | LATENT | autoencoders | {"fine_tune"}
+    assert set(presets.names()) == pixels | LATENT | MAPS | autoencoders | {"fine_tune"}
 
 
 @pytest.mark.parametrize("name", sorted(LATENT))
 def test_a_preset_in_latents_needs_an_autoencoder(name):
     experiment = presets.load(name).experiment
-    if experiment.text_encoder == "":
-        experiment = dataclasses.replace(experiment, text_encoder=".")
+    others = [each for each in ("distill", "text_encoder") if getattr(experiment, each) == ""]
+    experiment = dataclasses.replace(experiment, **dict.fromkeys(others, "."))
     with pytest.raises(ValueError, match="autoencoder is missing: the preset needs an autoencoder, --auto"):
+        check(experiment)
+
+
+@pytest.mark.parametrize("name", sorted(MAPS))
+def test_a_preset_of_a_map_needs_a_field(name):
+    experiment = presets.load(name).experiment
+    with pytest.raises(ValueError, match="distill is missing: the preset needs a trained field, --distill"):
         check(experiment)
 
 
