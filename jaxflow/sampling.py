@@ -179,20 +179,22 @@ def sample_ddpm(
     times: Grid,
     *,
     eta: float | int | Float[Array, ""] = 1.0,
+    solver: Callable[..., Solver] = solvers.ancestral,
     trajectory: bool = False,
 ) -> Float[Array, "..."]:
     """Ancestral sampling: each step samples x at t_next given the predicted data (`solvers.ancestral`).
 
     eta = 1 is DDPM, whose limit of fine steps is the SDE with sigma^2 = 2b (`reversal_sigma`); eta = 0 is
-    DDIM, whose limit is the ODE.
+    DDIM, whose limit is the ODE. `solvers.dpm_solver_2m` takes steps of second order in the predicted data.
 
     EulerDiscrete of diffusers is eta = 0 and its EulerAncestral eta = 1, in terms of x / alpha.
 
     Raises:
+        TypeError: solver does not make a Solver from path and eta.
         ValueError: eta is outside [0, 1], the times do not increase within [0, 1], or the velocity does not
             determine the data at one of them.
     """
-    method = solvers.ancestral(path, eta)
+    method = solvers.check(solver if isinstance(solver, str) else solver(path, eta))
     steps = grid(times, increasing=True)
     return _integrate(method, field, noise, steps, trajectory, per_example.keys(key, noise.shape[0]))
 

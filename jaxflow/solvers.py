@@ -175,22 +175,28 @@ def adams_bashforth2() -> Solver:
     return Solver("adams_bashforth2", step, order=2, evaluations=1, start=start)
 
 
-def dpm_solver_2m(path: GaussianPath) -> Solver:
+def dpm_solver_2m(path: GaussianPath, eta: float | int | Float[Array, ""] = 0.0) -> Solver:
     """DPM-Solver++ (2M): order 2 with one call per step, and exact where E[data | x] is constant.
 
     With lambda = log(alpha / beta), h its increase over the step, and D_n the predicted data,
 
-        x_next = beta_next / beta x + (alpha_next - alpha beta_next / beta) D,
+        x_next = e^(-eta h) beta_next / beta x + alpha_next (1 - e^(-(1 + eta) h)) D
+                 + beta_next sqrt(1 - e^(-2 eta h)) normal,
         D = D_n + (D_n - D_{n-1}) h_n / (2 h_{n-1}).
 
     Where h_n or h_{n-1} is infinite or there is no D_{n-1} (the first two steps and the last of a grid from
-    0 to 1), D = D_n, the first-order DDIM step. It integrates from noise to data only: beta is 0 at t = 1.
+    0 to 1), D = D_n, the first-order step: DDIM for eta = 0. It integrates from noise to data only: beta is 0
+    at t = 1.
 
-    In diffusers lambda is finite at the start of the grid, so that only the first and the last step are of
-    first order.
+    eta = 0 is the ODE, eta = 1 the SDE that DDPM discretises, `sde-dpmsolver++` of diffusers. There lambda is
+    finite at the start of the grid, so that only the first and the last step are of first order.
 
-    Source: Lu et al. 2211.01095, algorithm 2.
+    Raises:
+        ValueError: eta is outside [0, 1].
+
+    Source: Lu et al. 2211.01095, algorithm 2 and section 5.
     """
+    ranges.fraction(eta=eta)
 
     def start(x):
         return jnp.zeros_like(x), jnp.asarray(jnp.inf)
@@ -198,16 +204,26 @@ def dpm_solver_2m(path: GaussianPath) -> Solver:
     def step(field, x, t, t_next, memory, key):
         data = parts(path, x, t, field(x, t)).data.astype(x.dtype)
         last_data, last_h = memory
-        alpha, beta = path.alpha(t), path.beta(t)
-        alpha_next, beta_next = path.alpha(t_next), path.beta(t_next)
-        h = jnp.log(alpha_next * beta) - jnp.log(alpha * beta_next)
-        half = jnp.where(jnp.isfinite(h), h / last_h.astype(h.dtype) / 2, 0).astype(x.dtype)
-        ratio = beta_next / beta
-        target = data + half * (data - last_data)
-        x = ratio.astype(x.dtype) * x + (alpha_next - ratio * alpha).astype(x.dtype) * target
+        decay, h = _decay(path, t, t_next)
+        noisier = decay ** jnp.asarray(eta, decay.dtype)
+        half = jnp.where(jnp.isfinite(h), h / last_h.astype(h.dtype) / 2, 0)
+        target = data + half.astype(x.dtype) * (data - last_data)
+        kept, gained = noisier * path.beta(t_next) / path.beta(t), path.alpha(t_next) * (1 - noisier * decay)
+        x = kept.astype(x.dtype) * x + gained.astype(x.dtype) * target
+        if stochastic:
+            spread = path.beta(t_next) * jnp.sqrt(1 - noisier**2)
+            x = x + spread.astype(x.dtype) * per_example.normal(key, x.shape[1:], x.dtype)
         return x, (data, h.astype(last_h.dtype))
 
-    return Solver("dpm_solver_2m", step, 2, 1, start, forward_only=True, check=_determined(path))
+    stochastic = not (isinstance(eta, float | int) and eta == 0)
+    check = _determined(path)
+    return Solver("dpm_solver_2m", step, 2, 1, start, stochastic=stochastic, forward_only=True, check=check)
+
+
+def _decay(path: GaussianPath, t: Array, t_next: Array) -> tuple[Array, Array]:
+    """e^-h, finite where h is not, and h, the increase of log(alpha / beta) over a step."""
+    less, more = path.alpha(t) * path.beta(t_next), path.alpha(t_next) * path.beta(t)
+    return less / more, jnp.log(more) - jnp.log(less)
 
 
 def euler_maruyama(sigma: Sigma) -> Solver:

@@ -9,6 +9,7 @@ from conftest import assert_below, assert_close, by_path_compiled, normal, three
 
 from jaxflow import mixtures, paths, per_example, sampling, solvers, times
 
+PATH = paths.Linear()
 METHODS = {
     "euler": solvers.euler(),
     "midpoint": solvers.midpoint(),
@@ -21,6 +22,7 @@ STOCHASTIC = {
     "euler_maruyama": solvers.euler_maruyama(lambda t: 1 + t),
     "stochastic_heun": solvers.stochastic_heun(lambda t: 1 + t),
     "ancestral": solvers.ancestral(paths.Linear(), 0.7),
+    "dpm_solver_2m_sde": solvers.dpm_solver_2m(paths.Linear(), 0.7),
 }
 
 
@@ -52,7 +54,7 @@ def test_measured_order_is_the_stated_one(name, float64):
 @pytest.mark.parametrize("name", METHODS | STOCHASTIC)
 def test_evaluations_per_step_and_their_times(name):
     looked, method = [], (METHODS | STOCHASTIC)[name]
-    assert method.name == name
+    assert method.name == name.removesuffix("_sde")
     assert method.stochastic == (name in STOCHASTIC)
 
     def field(x, t):
@@ -94,6 +96,21 @@ def test_exponential_integrator_is_exact_for_the_linear_part(float64):
 
     found = by_path_compiled(ends, normal(8, 2))
     assert_close(found, jax.tree.map(lambda x: jnp.broadcast_to(z, x.shape), found), 1e-10)
+
+
+@pytest.mark.requirement("R8", "R12")
+@pytest.mark.parametrize("eta", [0.3, 1.0])
+@pytest.mark.parametrize("make", [solvers.ancestral, solvers.dpm_solver_2m])
+def test_ancestral_steps_keep_the_marginals_of_one_point(make, eta, float64, monkeypatch):
+    """Mean alpha z and variance beta^2 after a step, over signs of the noise before and in it."""
+    z, t, t_next = jnp.array([[1.5]]), jnp.array(0.2), jnp.array(0.7)
+    before, within = jnp.array([[1.0], [1.0], [-1.0], [-1.0]]), jnp.array([[1.0], [-1.0]] * 2)
+    monkeypatch.setattr(per_example, "normal", lambda *_: within)
+    solver, field = make(PATH, eta), lambda x, t: (z - x) / (1 - t)
+    x = t * z + (1 - t) * before
+    moved, _ = solver.step(field, x, t, t_next, solver.start(x), None)
+    assert_close(jnp.mean(moved), t_next * z[0, 0], 1e-12)
+    assert_close(jnp.var(moved), (1 - t_next) ** 2, 1e-12)
 
 
 @pytest.mark.requirement("R12")
@@ -143,7 +160,7 @@ def test_local_weak_order_is_the_stated_one(name, float64, monkeypatch):
     [
         ("heun", r"solver = 'heun': expected a Solver, solvers\.heun\(\)"),
         (solvers.heun, r"solver = heun: expected a Solver, solvers\.heun\(\)"),
-        (solvers.dpm_solver_2m, r"solvers\.dpm_solver_2m\(path\)"),
+        (solvers.dpm_solver_2m, r"solvers\.dpm_solver_2m\(path, eta\)"),
         ("rung", "such as"),
         (3, "solver = 3"),
     ],
@@ -176,6 +193,7 @@ def test_the_sde_takes_a_function_from_sigma_to_a_stochastic_solver(solver):
 @pytest.mark.parametrize("name", ["dpm_solver_2m", *STOCHASTIC])
 def test_forward_only_solvers_cannot_invert(name):
     solver, x = (METHODS | STOCHASTIC)[name], jnp.ones((1, 1))
+    name = solver.name
     with pytest.raises(ValueError, match=f"solver = {name}: must integrate from data to noise"):
         sampling.invert_ode(lambda x, t: -x, x, 4, solver=solver)
     if not solver.stochastic:

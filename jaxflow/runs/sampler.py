@@ -28,8 +28,12 @@ SDE: dict[str, Callable[[Any], Solver]] = {
     "stochastic_heun": solvers.stochastic_heun,
 }
 """Solvers of the SDE with the same marginals, made from sigma."""
-ANCESTRAL = {"ddpm": 1.0, "ddim": 0.0}
-"""Ancestral samplers, by their eta."""
+ANCESTRAL: dict[str, dict[str, Any]] = {
+    "ddpm": {"eta": 1.0},
+    "ddim": {"eta": 0.0},
+    "dpm_solver_2m_sde": {"eta": 1.0, "solver": solvers.dpm_solver_2m},
+}
+"""Ancestral samplers, as `sampling.sample_ddpm` takes them."""
 JUMP = "jump"
 """One call of a flow map a step."""
 SOLVERS = (*ODE, *SDE, *ANCESTRAL, JUMP)
@@ -57,8 +61,8 @@ class Sampler:
     """Solver steps."""
     solver: str | None = None
     """Of the ODE: euler, midpoint, heun, rk4, adams_bashforth2, dpm_solver_2m; of the SDE: euler_maruyama,
-    stochastic_heun; ancestral: ddpm, ddim. The default is heun, dpm_solver_2m if the network predicts noise,
-    score or data, and euler_maruyama if sigma is not 0."""
+    stochastic_heun; ancestral: ddpm, ddim, dpm_solver_2m_sde. The default is heun, dpm_solver_2m if the
+    network predicts noise, score or data, and euler_maruyama if sigma is not 0."""
     grid: str | None = None
     """Time grid: uniform, cosine (dense at both ends) or karras (uniform in sigma^(1/7)). The default is
     uniform, and karras if the network predicts noise, score or data on a path without a table."""
@@ -142,7 +146,7 @@ def integrate(
     if solver in SDE:
         return sampling.sample_sde(keys, field, path, noise, grid, sigma=sigma, solver=SDE[solver])
     if solver in ANCESTRAL:
-        return sampling.sample_ddpm(keys, field, path, noise, grid, eta=ANCESTRAL[solver])
+        return sampling.sample_ddpm(keys, field, path, noise, grid, **ANCESTRAL[solver])
     return sampling.sample_ode(field, noise, grid, solver=ODE[solver](path))
 
 
@@ -153,7 +157,7 @@ def check_grid(solver: str, path: GaussianPath, times: Float[Array, " steps"]) -
             f"steps = {len(times) - 1}: some times of the grid coincide in float32; take fewer steps, the"
             " uniform grid, or a shift closer to 1"
         )
-    make = ODE.get(solver, solvers.ancestral if solver in ANCESTRAL else None)
+    make = ODE.get(solver, solvers.ancestral if solver in ANCESTRAL else None)  # all of these need the data
     if make is not None:
         make(path).check(times)
 

@@ -184,6 +184,25 @@ def test_dpm_solver_is_the_second_order_multistep_one(widened):
     assert_close(got, expected, 1e-9)
 
 
+def test_dpm_solver_of_the_sde_is_theirs_of_its_noise(widened, monkeypatch):
+    """`sde-dpmsolver++` is eta = 1."""
+    scheduler = diffusers.DPMSolverMultistepScheduler(
+        trained_betas=BETAS, timestep_spacing="trailing", algorithm_type="sde-dpmsolver++"
+    )
+    scheduler.set_timesteps(20)
+    path, network, field = of_ddpm(scheduler)
+    scheduler.sigmas = scheduler.sigmas.double()
+    sigmas = to_jax(scheduler.sigmas)
+    grid = paths.time_of(path, jnp.ones_like(sigmas), sigmas)
+    normal = draws(20)
+    module = "diffusers.schedulers.scheduling_dpmsolver_multistep"
+    monkeypatch.setattr(f"{module}.randn_tensor", lambda *_, **__: next(normal))
+    expected = walk(scheduler, network, to_torch(points()), grid)
+    options = {"eta": 1.0, "solver": solvers.dpm_solver_2m}
+    got = sampling.sample_ddpm(KEY, field, path, points(), grid, **options)
+    assert_close(got, expected, 1e-9)
+
+
 def test_dpm_solver_on_the_straight_path(widened):
     """Theirs starts at sigma = 0.999, so that only the last lambda is infinite."""
     scheduler = diffusers.DPMSolverMultistepScheduler(use_flow_sigmas=True, prediction_type="flow_prediction")
