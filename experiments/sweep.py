@@ -9,7 +9,8 @@ A flow map, whose guidance is inside it, has curves for its numbers of --calls i
 
 Writes sweep.json, all settings, and sweep.png, curves over w; prints the command that samples the best. With
 --prompt or --labels, which models of prompts and published ones need, sweep.png has images instead: a panel
-per rule, in each a row per prompt or label and a column per w and sigma.
+per rule, in each a row per prompt or label and a column per w and sigma. In both cases sweep.html is a page
+to play on: images of the same noise by every rule, with a slider over w.
 """
 
 import math
@@ -24,7 +25,7 @@ from jaxtyping import Int, UInt8
 
 from experiments.cli import refusing, script
 from experiments.opening import Opened, Source, open_model
-from experiments.report import quality
+from experiments.report import page, quality
 from experiments.report.plots import check_page, grid, rules_over_w
 from experiments.report.tables import print_table, write_json
 from jaxflow import ranges
@@ -38,6 +39,8 @@ from jaxflow.runs.sampler import Sampler
 from jaxflow.runs.settings import Setting, scale_name
 
 Swept = UInt8[np.ndarray, "scales sigmas n *image"]
+SHOWN = 10
+"""Classes on the page to play on, and most images of each."""
 MOST_VALUES = 100
 """Values of an option."""
 MOST_STEPS = 1_000_000
@@ -120,9 +123,12 @@ def compare(arguments: Arguments, opened: Opened, hows: Sequence[How], out: Plac
         real, labels, seed=arguments.seed, steps=arguments.judge_steps, sharding=opened.placement.examples
     )
     wanted = request(opened.model.codec, labels.tolist())
-    rows = []
+    rows: list[dict] = []
+    panels: dict[str, Sequence[np.ndarray]] = {}
+    names, few = some(labels, opened.model.classes)
     for how in hows:
         images = sampled(arguments, opened, how, wanted)
+        panels[how.title] = [*images[:, :, few].reshape(-1, len(few), *images.shape[3:])]
         called = {} if how.calls is None else {"calls": how.calls}
         for i, w in enumerate(arguments.w):
             for j, sigma in enumerate(arguments.sigma):
@@ -130,7 +136,31 @@ def compare(arguments: Arguments, opened: Opened, hows: Sequence[How], out: Plac
                 figures = (f"{column} {rows[-1][column]:.4g}" for column in quality.COLUMNS)
                 print(f"{setting(rows[-1])}  {'  '.join(figures)}")
     if processes.is_first():
+        page.write(opened.title, panels, stops(arguments), names, out / "sweep.html")
         write(out, rows, measure, labels, arguments, opened)
+
+
+def some(
+    labels: Int[np.ndarray, " n"], classes: Sequence[str]
+) -> tuple[Sequence[str], Int[np.ndarray, " few"]]:
+    """The first classes, and where the first images of each are: equally many, `SHOWN` at most.
+
+    >>> some(np.array([0, 0, 1, 0, 1]), ["cat", "dog"])
+    (['cat', 'dog'], array([0, 1, 2, 4]))
+    """
+    where = [np.flatnonzero(labels == label) for label in range(min(len(classes), SHOWN))]
+    each = min(SHOWN, *map(len, where))
+    return list(classes[: len(where)]), np.concatenate([positions[:each] for positions in where])
+
+
+def stops(arguments: Arguments) -> list[str]:
+    """The names of all pairs of w and sigma."""
+    several = len(arguments.sigma) > 1
+    return [
+        f"w = {scale_name(w)}" + (f", sigma = {scale_name(sigma)}" if several else "")
+        for w in arguments.w
+        for sigma in arguments.sigma
+    ]
 
 
 def draw(
@@ -149,17 +179,22 @@ def draw(
         opened = opened.read()
         folder.make(out)
     scales = ", ".join(scale_name(w) for w in arguments.w)
-    panels = {}
+    panels: dict[str, np.ndarray] = {}
+    played: dict[str, Sequence[np.ndarray]] = {}
     for how in hows:
-        images = np.moveaxis(sampled(arguments, opened, how, wanted), 2, 0)
+        images = sampled(arguments, opened, how, wanted)
+        played[how.title] = [*images.reshape(columns, len(said), *images.shape[3:])]
+        images = np.moveaxis(images, 2, 0)
         panels[f"{how.title}\nw = {scales}"] = images.reshape(len(said) * columns, *images.shape[3:])
+    names = [row if isinstance(row, str) else opened.model.classes[row] for row in said]
     if processes.is_first():
+        page.write(opened.title, played, stops(arguments), names, out / "sweep.html")
         grid(
             panels,
-            [row if isinstance(row, str) else opened.model.classes[row] for row in said],
+            names,
             out / "sweep.png",
         )
-        print(out / "sweep.png")
+        print(f"{out / 'sweep.png'}\n{out / 'sweep.html'}")
 
 
 def shown_of(arguments: Arguments, opened: Opened) -> tuple[int | str, ...]:
@@ -276,7 +311,7 @@ def write(
     result |= {"best": best, "real": real, "warnings": measure.warnings, "command": again}
     write_json(out / "sweep.json", result)
     rules_over_w(rows, real, measure.label, out / "sweep.png")
-    print(f"{out / 'sweep.png'}\n{out / 'sweep.json'}\nthe best of all: {again}")
+    print(f"{out / 'sweep.png'}\n{out / 'sweep.html'}\n{out / 'sweep.json'}\nthe best of all: {again}")
 
 
 if __name__ == "__main__":

@@ -194,7 +194,7 @@ def sample_ddpm(
         ValueError: eta is outside [0, 1], the times do not increase within [0, 1], or the velocity does not
             determine the data at one of them.
     """
-    method = solvers.check(solver if isinstance(solver, str) else solver(path, eta))
+    method = solvers.check(solver(path, eta))
     steps = grid(times, increasing=True)
     return _integrate(method, field, noise, steps, trajectory, per_example.keys(key, noise.shape[0]))
 

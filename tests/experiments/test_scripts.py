@@ -116,6 +116,7 @@ def test_sweep_compares_the_rules(trained, capsys, monkeypatch):
         assert np.isfinite([value for name, value in row.items() if name != "rule"]).all()
     with Image.open(trained / "sweep.png") as picture:
         assert picture.width > 100
+    assert '"w = 2, sigma = 0.5"' in (trained / "sweep.html").read_text()
     # The printed command makes the images of the best setting, with the metrics of the sweep.
     best = min(result["best"].values(), key=lambda row: row["frechet"])
     assert table.splitlines()[-1].endswith(result["command"])
