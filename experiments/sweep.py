@@ -17,7 +17,7 @@ import math
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import tyro
@@ -26,7 +26,7 @@ from jaxtyping import Int, UInt8
 from experiments.cli import refusing, script
 from experiments.opening import Opened, Source, open_model
 from experiments.report import page, quality
-from experiments.report.plots import check_page, grid, rules_over_w
+from experiments.report.plots import check_page, curve_name, grid, rules_over_w
 from experiments.report.tables import print_table, write_json
 from jaxflow import ranges
 from jaxflow.data.codecs import Classes
@@ -36,7 +36,7 @@ from jaxflow.runs import folder, limits, loading
 from jaxflow.runs.requests import Request, request
 from jaxflow.runs.rules import RULES
 from jaxflow.runs.sampler import Sampler
-from jaxflow.runs.settings import Setting, scale_name
+from jaxflow.runs.settings import scale_name
 
 Swept = UInt8[np.ndarray, "scales sigmas n *image"]
 SHOWN = 10
@@ -104,9 +104,9 @@ class How(NamedTuple):
     sampler: Sampler
 
     @property
-    def title(self) -> str:
-        """In a few words."""
-        return Setting(1.0, self.calls).called or self.rule
+    def names(self) -> dict[str, Any]:
+        """As columns of the settings."""
+        return {"rule": self.rule} | ({} if self.calls is None else {"calls": self.calls})
 
 
 def compare(arguments: Arguments, opened: Opened, hows: Sequence[How], out: Place) -> None:
@@ -128,11 +128,10 @@ def compare(arguments: Arguments, opened: Opened, hows: Sequence[How], out: Plac
     names, few = some(labels, opened.model.classes)
     for how in hows:
         images = sampled(arguments, opened, how, wanted)
-        panels[how.title] = [*images[:, :, few].reshape(-1, len(few), *images.shape[3:])]
-        called = {} if how.calls is None else {"calls": how.calls}
+        panels[curve_name(how.names)] = [*images[:, :, few].reshape(-1, len(few), *images.shape[3:])]
         for i, w in enumerate(arguments.w):
             for j, sigma in enumerate(arguments.sigma):
-                rows.append({"rule": how.rule, "w": w, "sigma": sigma} | called | measure(images[i, j]))
+                rows.append(how.names | {"w": w, "sigma": sigma} | measure(images[i, j]))
                 figures = (f"{column} {rows[-1][column]:.4g}" for column in quality.COLUMNS)
                 print(f"{setting(rows[-1])}  {'  '.join(figures)}")
     if processes.is_first():
@@ -183,17 +182,14 @@ def draw(
     played: dict[str, Sequence[np.ndarray]] = {}
     for how in hows:
         images = sampled(arguments, opened, how, wanted)
-        played[how.title] = [*images.reshape(columns, len(said), *images.shape[3:])]
+        name = curve_name(how.names)
+        played[name] = [*images.reshape(columns, len(said), *images.shape[3:])]
         images = np.moveaxis(images, 2, 0)
-        panels[f"{how.title}\nw = {scales}"] = images.reshape(len(said) * columns, *images.shape[3:])
+        panels[f"{name}\nw = {scales}"] = images.reshape(len(said) * columns, *images.shape[3:])
     names = [row if isinstance(row, str) else opened.model.classes[row] for row in said]
     if processes.is_first():
         page.write(opened.title, played, stops(arguments), names, out / "sweep.html")
-        grid(
-            panels,
-            names,
-            out / "sweep.png",
-        )
+        grid(panels, names, out / "sweep.png")
         print(f"{out / 'sweep.png'}\n{out / 'sweep.html'}")
 
 
@@ -251,16 +247,15 @@ def check_images(arguments: Arguments, opened: Opened) -> None:
 
 def setting(row: dict) -> str:
     """The rule or the calls, w and sigma of a row."""
-    called = Setting(row["w"], row.get("calls")).called or row["rule"]
-    return f"{called}, w {scale_name(row['w'])}, sigma {scale_name(row['sigma'])}"
+    return f"{curve_name(row)}, w {scale_name(row['w'])}, sigma {scale_name(row['sigma'])}"
 
 
 def hows_of(arguments: Arguments, opened: Opened) -> list[How]:
     """The chosen rules, each once, or all that can run; of a map its one rule, by numbers of calls."""
     samplers = opened.samplers(arguments.sampler, arguments.calls)
     if None not in samplers:
-        rules = arguments.rules or ("classifier_free",)
-        return [How(rule, calls, sampler) for calls, sampler in samplers.items() for rule in rules]
+        asked = dict.fromkeys(arguments.rules or ("classifier_free",))
+        return [How(rule, calls, sampler) for calls, sampler in samplers.items() for rule in asked]
     has_classifier = opened.trained is not None and isinstance(opened.model.codec, Classes)
     can = {"three_channels": False, "autoguidance": opened.worse is not None, "classifier": has_classifier}
     every = (name for name in RULES if can.get(name, True))
@@ -296,10 +291,11 @@ def write(
     real = measure.real()
     best: dict[str, dict] = {}
     for row in rows:
-        name = Setting(row["w"], row.get("calls")).called or row["rule"]
+        name = curve_name(row)
         if name not in best or row["frechet"] < best[name]["frechet"]:
             best[name] = row
-    print("\nbest setting of each rule or number of calls, by the Frechet distance in features")
+    of = "number of calls" if "calls" in rows[0] else "rule"
+    print(f"\nbest setting of each {of}, by the Frechet distance in features")
     print(f"{len(labels)} images for each setting, compared with real ones in sets of {measure.size}")
     labelled = [*((setting(row), row) for row in best.values()), (measure.label, real)]
     print_table("", quality.COLUMNS, labelled)

@@ -31,7 +31,7 @@ from jaxflow.runs.objective import objective
 from jaxflow.runs.requests import Request
 from jaxflow.runs.run import Run
 from jaxflow.runs.sampler import JUMP, Sampler
-from jaxflow.runs.settings import CALLS
+from jaxflow.runs.settings import CALLS, called
 
 OBJECTIVES = ("mean_flow", "improved_mean_flow", "lagrangian", "shortcut")
 MOST = 6.0
@@ -77,7 +77,7 @@ def initialised(run: Run) -> Model:
 
 
 def trained(name: str, field: Run, a: Arguments) -> None:
-    """Loss and gradient of a batch."""
+    """Print times and memory of the loss of a batch and its gradient."""
     own = as_map(field, objective="lagrangian")
     teacher = initialised(field)
     losses = {"field": (objective(field), teacher.params, None)}
@@ -101,9 +101,7 @@ def trained(name: str, field: Run, a: Arguments) -> None:
 
         program = jax.jit(jax.value_and_grad(mean)).lower(params, frozen, batch).compile()
         bytes_of[who] = program.memory_analysis().temp_size_in_bytes / 1e6
-        calls[who] = lambda program=program, given=(params, frozen, batch): jax.block_until_ready(  # type: ignore[misc]
-            program(*given)
-        )
+        calls[who] = partial(_finished, program, params, frozen, batch)
     times = in_turn(calls, a.repeats)
     rows = [
         (who, {"ms": times[who][1], "of the field": times[who][1] / times["field"][1], "MB": bytes_of[who]})
@@ -114,12 +112,16 @@ def trained(name: str, field: Run, a: Arguments) -> None:
     print_table("objective", ("ms", "of the field", "MB"), rows)
 
 
+def _finished(program: Callable[..., object], *arguments: Any) -> object:
+    return jax.block_until_ready(program(*arguments))
+
+
 def sampled(name: str, field: Run, a: Arguments) -> None:
-    """Images per second."""
+    """Print images per second."""
     flow_map, sharding = initialised(as_map(field, objective="lagrangian")), mesh.on_one_device()
     generators = {"10 steps of heun": Generator(initialised(field), Sampler(), sharding)}
     for n in CALLS:
-        generators[f"{n} call{'s'[: n - 1]}"] = Generator(flow_map, Sampler(n, JUMP), sharding)
+        generators[called(n)] = Generator(flow_map, Sampler(n, JUMP), sharding)
     numbers = np.arange(a.images, dtype=np.uint32)
     wanted = Request(np.zeros(a.images, np.int32), numbers, numbers)
     calls: dict[str, Callable[[], object]] = {

@@ -5,22 +5,21 @@ python -m experiments.train digits_map --distill FIELD --out DIR
 """
 
 import dataclasses
+from typing import Any
 
 from experiments.presets import digits
 from jaxflow.runs.configuration import Experiment
 
 
 def experiment() -> Experiment:
-    """By the Lagrangian identity, which differentiates in the length of the jump only, from the field on.
+    """The map with the field's own network, from its parameters on."""
+    return distilled(digits.experiment())
 
-    The velocity itself is a start already, so that a quarter of the examples suffices for it.
+
+def distilled(field: Experiment, **options: Any) -> Experiment:
+    """The map of a trained field, by the Lagrangian identity, which differentiates in the length of jumps.
+
+    The velocity is a start already, so that a quarter of the examples suffices for it.
     """
-    return dataclasses.replace(
-        digits.experiment(),
-        objective="lagrangian",
-        distill="",
-        w_most=4.0,
-        instants=0.25,
-        steps=500,
-        learning_rate=1e-3,
-    )
+    numbers = {"w_most": 4.0, "instants": 0.25, "steps": 500, "learning_rate": 1e-3} | options
+    return dataclasses.replace(field, objective="lagrangian", distill="", **numbers)

@@ -1,23 +1,14 @@
-"""The flow map of `mnist`, as `digits_map`.
+"""The flow map of `mnist`, as `digits_map`; 19 minutes on one slow core. Still poor, see docs/running.md.
 
 python -m experiments.train mnist --steps 1500 --out FIELD
 python -m experiments.train mnist_map --distill FIELD --out DIR
 """
 
-import dataclasses
-
 from experiments.presets import mnist
+from experiments.presets.digits_map import distilled
 from jaxflow.runs.configuration import Experiment
 
 
 def experiment() -> Experiment:
-    """By the Lagrangian identity, from a trained field on."""
-    return dataclasses.replace(
-        mnist.experiment(),
-        objective="lagrangian",
-        distill="",
-        w_most=4.0,
-        instants=0.25,
-        steps=500,
-        learning_rate=1e-3,
-    )
+    """The map with the field's own network, from its parameters on."""
+    return distilled(mnist.experiment())

@@ -1,4 +1,4 @@
-"""Text to clip: coloured shapes that move, from their captions; 40 minutes on two slow cores.
+"""Text to clip: coloured shapes that move, from their captions; 49 minutes on one slow core.
 
 python -m experiments.train moving_shapes --out DIR
 """

@@ -15,7 +15,7 @@ import numpy as np
 from jaxflow.data.names import shown
 from jaxflow.data.strips import film_strip
 from jaxflow.places import Place
-from jaxflow.runs.settings import Setting, scale_name
+from jaxflow.runs.settings import Setting, called, scale_name
 from jaxflow.training.files import atomic_write
 
 MOST_COLUMNS = 10
@@ -134,7 +134,7 @@ def curves_over_w(
     for ax, name in zip(axes, real, strict=False):
         for calls, points in _by_calls(settings, rows).items():
             scales, values = [s.w for s, _ in points], [row[name] for _, row in points]
-            ax.plot(scales, values, marker="o", markersize=3, label=calls)
+            ax.plot(scales, values, marker="o", markersize=3, label=calls and called(calls))
         _finish(ax, name, real[name], label)
     for ax in axes[len(real) :]:
         ax.set_axis_off()
@@ -164,7 +164,7 @@ def alignment_over_w(
                 style = {"color": "black", "linewidth": 2.5} if name == "all" else {"color": f"C{i}"}
                 shares = [figures.get(name, np.nan) for _, figures in points]
                 ax.plot([s.w for s, _ in points], shares, marker="o", markersize=3, label=name, **style)
-            ax.set_title(f"{split} combinations" + (f", {calls}" if calls else ""))
+            ax.set_title(f"{split} combinations" + (f", {called(calls)}" if calls else ""))
             ax.set_xlabel("w")
             ax.set_ylim(0, 1.02)
         row[0].set_ylabel("share of true captions")
@@ -174,12 +174,17 @@ def alignment_over_w(
 
 def _by_calls(
     settings: Sequence[Setting], rows: Sequence[dict[str, float]]
-) -> dict[str | None, list[tuple[Setting, dict[str, float]]]]:
-    """Settings and their figures, for each number of calls by its name."""
-    curves: dict[str | None, list[tuple[Setting, dict[str, float]]]] = {}
+) -> dict[int | None, list[tuple[Setting, dict[str, float]]]]:
+    """Settings and their figures, for each number of calls."""
+    curves: dict[int | None, list[tuple[Setting, dict[str, float]]]] = {}
     for setting, row in zip(settings, rows, strict=True):
-        curves.setdefault(setting.called, []).append((setting, row))
+        curves.setdefault(setting.calls, []).append((setting, row))
     return curves
+
+
+def curve_name(row: dict) -> str:
+    """The rule of a setting; or its number of calls, if it is one of a flow map, which has one rule."""
+    return called(row["calls"]) if "calls" in row else row["rule"]
 
 
 def rules_over_w(rows: Sequence[dict], real: dict[str, float], label: str, file: Place) -> None:
@@ -193,14 +198,13 @@ def rules_over_w(rows: Sequence[dict], real: dict[str, float], label: str, file:
     """
     figure = _figure(10, 5.6)
     axes = figure.subplots(2, -(-len(real) // 2)).ravel()
-    curves: dict[tuple[str | None, str, float], list[dict]] = {}
+    curves: dict[tuple[str, float], list[dict]] = {}
     for row in rows:
-        called = Setting(row["w"], row.get("calls")).called
-        curves.setdefault((called, row["rule"], row["sigma"]), []).append(row)
-    several = len({sigma for *_, sigma in curves}) > 1
+        curves.setdefault((curve_name(row), row["sigma"]), []).append(row)
+    several = len({sigma for _, sigma in curves}) > 1
     for ax, name in zip(axes, real, strict=False):
-        for (called, rule, sigma), points in curves.items():
-            setting = called or (f"{rule}, sigma {scale_name(sigma)}" if several else rule)
+        for (rule, sigma), points in curves.items():
+            setting = f"{rule}, sigma {scale_name(sigma)}" if several else rule
             scales, values = [p["w"] for p in points], [p[name] for p in points]
             ax.plot(scales, values, marker="o", markersize=3, label=setting)
         _finish(ax, name, real[name], label)

@@ -26,12 +26,8 @@ class Setting(NamedTuple):
         >>> Setting(2.0).name, Setting(2.0, 1).name
         ('2', '2, 1 call')
         """
-        return ", ".join(filter(None, (scale_name(self.w), self.called)))
-
-    @property
-    def called(self) -> str | None:
-        """The calls, in words."""
-        return None if self.calls is None else f"{self.calls} call{'s'[: self.calls - 1]}"
+        scale = scale_name(self.w)
+        return scale if self.calls is None else f"{scale}, {called(self.calls)}"
 
     @property
     def file(self) -> str:
@@ -42,6 +38,15 @@ class Setting(NamedTuple):
         """
         name = f"w={scale_name(self.w + 0.0)}"  # 0.0 also for -0.0
         return name if self.calls is None else f"{name}-calls={self.calls}"
+
+
+def called(calls: int) -> str:
+    """A number of calls in words.
+
+    >>> called(1), called(2)
+    ('1 call', '2 calls')
+    """
+    return f"{calls} call{'s'[: calls - 1]}"
 
 
 def scale_name(w: float) -> str:

@@ -171,23 +171,11 @@ def test_ddpm_sampling_is_euler_in_the_variables_of_karras(kind, eta, options, w
     assert_close(got, expected, 1e-11)
 
 
-def test_dpm_solver_is_the_second_order_multistep_one(widened):
+@pytest.mark.parametrize(("algorithm", "eta"), [("dpmsolver++", 0.0), ("sde-dpmsolver++", 1.0)])
+def test_dpm_solver_is_the_second_order_multistep_one(algorithm, eta, widened, monkeypatch):
     """Its last step is also of first order, since sigma ends at 0 and lambda at infinity."""
-    scheduler = diffusers.DPMSolverMultistepScheduler(trained_betas=BETAS, timestep_spacing="trailing")
-    scheduler.set_timesteps(20)
-    path, network, field = of_ddpm(scheduler)
-    scheduler.sigmas = scheduler.sigmas.double()
-    sigmas = to_jax(scheduler.sigmas)
-    grid = paths.time_of(path, jnp.ones_like(sigmas), sigmas)
-    expected = walk(scheduler, network, to_torch(points()), grid)
-    got = sampling.sample_ode(field, points(), grid, solver=solvers.dpm_solver_2m(path))
-    assert_close(got, expected, 1e-9)
-
-
-def test_dpm_solver_of_the_sde_is_theirs_of_its_noise(widened, monkeypatch):
-    """`sde-dpmsolver++` is eta = 1."""
     scheduler = diffusers.DPMSolverMultistepScheduler(
-        trained_betas=BETAS, timestep_spacing="trailing", algorithm_type="sde-dpmsolver++"
+        trained_betas=BETAS, timestep_spacing="trailing", algorithm_type=algorithm
     )
     scheduler.set_timesteps(20)
     path, network, field = of_ddpm(scheduler)
@@ -198,8 +186,11 @@ def test_dpm_solver_of_the_sde_is_theirs_of_its_noise(widened, monkeypatch):
     module = "diffusers.schedulers.scheduling_dpmsolver_multistep"
     monkeypatch.setattr(f"{module}.randn_tensor", lambda *_, **__: next(normal))
     expected = walk(scheduler, network, to_torch(points()), grid)
-    options = {"eta": 1.0, "solver": solvers.dpm_solver_2m}
-    got = sampling.sample_ddpm(KEY, field, path, points(), grid, **options)
+    if eta:
+        options = {"eta": eta, "solver": solvers.dpm_solver_2m}
+        got = sampling.sample_ddpm(KEY, field, path, points(), grid, **options)
+    else:
+        got = sampling.sample_ode(field, points(), grid, solver=solvers.dpm_solver_2m(path))
     assert_close(got, expected, 1e-9)
 
 
