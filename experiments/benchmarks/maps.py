@@ -100,7 +100,8 @@ def trained(name: str, field: Run, a: Arguments) -> None:
             return jnp.mean(loss(given, jax.random.key(0), batch))
 
         program = jax.jit(jax.value_and_grad(mean)).lower(params, frozen, batch).compile()
-        bytes_of[who] = program.memory_analysis().temp_size_in_bytes / 1e6
+        memory: Any = program.memory_analysis()
+        bytes_of[who] = memory.temp_size_in_bytes / 1e6
         calls[who] = partial(_finished, program, params, frozen, batch)
     times = in_turn(calls, a.repeats)
     rows = [

@@ -170,8 +170,7 @@ def write(
         print_table("w", names, [*rows.items()])
     print("\nfeatures of a classifier of clips")
     print_table("w", [*features["real"]], [*features.items()])
-    result = {"captions": counts, "sampled": made, "table": tables, "features": features}
-    result |= columns(settings)
+    result = columns(settings) | {"captions": counts, "sampled": made, "table": tables, "features": features}
     write_json(out / "evaluation.json", result)
     curves = {split: [rows[setting.name] for setting in settings] for split, rows in tables.items()}
     alignment_over_w(settings, curves, CLAIMS, out / "evaluation.png")

@@ -209,6 +209,7 @@ class UNet(linen.Module):
         h = Decoder(levels, self.blocks, block, up, self.skips, name="decoder")(h, skips, outside)
         pixels = Head(patches.shape[-1], self.dtype, name="head")(h + stem)
         if self.refinement:
+            assert condition.vector is not None  # it has the embedding of t
             refine = Refinement(self.refinement, self.dtype, name="refinement")
             pixels = pixels + refine(h + stem, patches, condition.vector)
         return from_tubes(pixels[:, None], self.patch, self.tube, x.shape).astype(x.dtype)

@@ -98,12 +98,13 @@ def rule_of(name: str, path: GaussianPath) -> Rule:
 def guided_field(field: GuidedField, null: Condition, rule: Rule) -> GuidedField:
     """A trained field guided by a rule, for conditions that are an `nn.Jump`."""
 
-    def guided(x: Array, t: Array, y: nn.Jump) -> Array:
+    def by_rule(x: Array, t: Array, y: nn.Jump) -> Array:
         if y.guidance is None:
             return field(x, t, y.y)
-        return rule(field, y.y, null, partial(_scale_at, y.guidance))(x, t)
+        guided: Any = rule(field, y.y, null, partial(_scale_at, y.guidance))
+        return guided(x, t)
 
-    return guided
+    return by_rule
 
 
 def _scale_at(inside: nn.Guidance, t: Array) -> Array:

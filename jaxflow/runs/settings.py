@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jaxflow import ranges
 from jaxflow.runs.sampler import JUMP, Sampler
@@ -59,7 +59,7 @@ def scale_name(w: float) -> str:
     return short if float(short) == w else repr(float(w))
 
 
-def columns(settings: Sequence[Setting]) -> dict[str, list[float]]:
+def columns(settings: Sequence[Setting]) -> dict[str, list[Any]]:
     """The scales, and of a map the calls, of the rows of a table.
 
     >>> columns([Setting(2.0)]), columns([Setting(2.0, 1)])
