@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import ndtri
 from jaxtyping import Array, Float
+from scipy.special import betaincinv
 
 from jaxflow import ranges
 from jaxflow.paths import time_of
@@ -138,7 +139,48 @@ def karras(
     Raises:
         ValueError: rho is not positive, or 0 < sigma_min < sigma_max does not hold.
     """
-    ranges.positive(sigma_min=sigma_min, sigma_max=sigma_max, rho=rho)
+    ranges.positive(rho=rho)
+
+    def levels(i: Array, lowest: Array, highest: Array) -> Array:
+        power = jnp.asarray(rho, i.dtype)
+        return ((1 - i) * highest ** (1 / power) + i * lowest ** (1 / power)) ** power
+
+    return _of_ratios(n, path, sigma_min, sigma_max, levels)
+
+
+def exponential(
+    n: int, path: GaussianPath, *, sigma_min: Number = 0.002, sigma_max: Number = 80.0
+) -> Float[Array, " steps"]:
+    """Grid of n steps with log sigma uniform: the limit of `karras` for large rho, (n + 1,).
+
+    The first and the last time are those of `karras`.
+
+    >>> from jaxflow import paths
+    >>> [round(t, 3) for t in exponential(4, paths.Linear()).tolist()]
+    [0.0, 0.299, 0.936, 0.998, 1.0]
+
+    EulerDiscrete of diffusers has it so, except for the first time; FlowMatchEuler takes 1 - t in place of
+    sigma.
+
+    Raises:
+        ValueError: 0 < sigma_min < sigma_max does not hold.
+    """
+
+    def levels(i: Array, lowest: Array, highest: Array) -> Array:
+        return jnp.exp((1 - i) * jnp.log(highest) + i * jnp.log(lowest))
+
+    return _of_ratios(n, path, sigma_min, sigma_max, levels)
+
+
+def _of_ratios(
+    n: int,
+    path: GaussianPath,
+    sigma_min: Number,
+    sigma_max: Number,
+    levels: Callable[[Array, Array, Array], Array],
+) -> Array:
+    """The grid of `levels(i, lowest, highest)`, ratios of noise to data for i from 0 to 1."""
+    ranges.positive(sigma_min=sigma_min, sigma_max=sigma_max)
     if not isinstance(sigma_min, jax.core.Tracer) and not isinstance(sigma_max, jax.core.Tracer):
         ranges.check(
             lambda value: value < sigma_max,
@@ -147,13 +189,37 @@ def karras(
         )
     with jax.ensure_compile_time_eval():
         ends = uniform(n)
-        lowest, highest, rho = (jnp.asarray(number, ends.dtype) for number in (sigma_min, sigma_max, rho))
+        lowest, highest = (jnp.asarray(number, ends.dtype) for number in (sigma_min, sigma_max))
         alpha, beta = path.alpha(ends[0]), path.beta(ends[0])
         highest = jnp.where(highest * alpha > beta, beta / alpha, highest)  # a path may begin with less noise
-        i = uniform(n - 1) if n > 1 else ends[:1]
-        sigma = ((1 - i) * highest ** (1 / rho) + i * lowest ** (1 / rho)) ** rho
+        sigma = levels(uniform(n - 1) if n > 1 else ends[:1], lowest, highest)
         inner = time_of(path, jnp.ones_like(sigma), sigma)
         return jnp.concatenate([ends[:1], inner[1:], ends[-1:]])
+
+
+def beta_quantiles(n: int, a: float = 0.6, b: float = 0.6) -> Float[Array, " steps"]:
+    """Grid of the quantiles i / n of a beta distribution of t, dense at both ends if a, b < 1, (n + 1,).
+
+    Where the distribution of 1 - t has the parameters a and b, that of t has b and a.
+
+    Source: Lee et al. 2407.12173, for timesteps of a DDPM.
+
+    >>> [round(t, 4) for t in beta_quantiles(4).tolist()]
+    [0.0, 0.1757, 0.5, 0.8243, 1.0]
+
+    FlowMatchEuler of diffusers takes n - 1 such steps to its least noise level, and one from there to 0;
+    EulerDiscrete has quantiles of beta / alpha.
+
+    Raises:
+        ValueError: a or b is not positive and finite.
+    """
+    ranges.positive(a=a, b=b)
+    ranges.at_least(1, MOST_STEPS, n=n)
+    i = np.arange(n + 1) / n
+    # From the nearer end: near 1, the steps of the quantiles would be lost to rounding.
+    t = np.where(i < 0.5, betaincinv(a, b, i), 1 - betaincinv(b, a, 1 - i))
+    with jax.ensure_compile_time_eval():
+        return jnp.asarray(t.astype(jax.dtypes.canonicalize_dtype(float)))
 
 
 def distribution(quantile: Quantile, *, stratified: bool = False, unbiased: bool = False) -> Distribution:

@@ -46,6 +46,8 @@ GRIDS = {
     "cosine": times.cosine,
     "karras": lambda n: times.karras(n, paths.Linear()),
     "karras_cosine": lambda n: times.karras(n, paths.Cosine()),
+    "exponential": lambda n: times.exponential(n, paths.Linear()),
+    "beta_quantiles": times.beta_quantiles,
 }
 
 
@@ -76,9 +78,24 @@ def test_karras_levels_are_uniform_in_their_seventh_root(float64):
     assert_close(jnp.diff(levels), jnp.full(7, (0.002 ** (1 / 7) - 80 ** (1 / 7)) / 8), 1e-5)
 
 
+def test_exponential_levels_are_uniform_in_their_logarithm(float64):
+    path = paths.VariancePreserving()
+    grid = times.exponential(9, path)[1:-1]
+    levels = jnp.log(path.beta(grid) / path.alpha(grid))
+    assert_close(jnp.diff(levels), jnp.full(7, np.log(0.002 / 80) / 8), 1e-9)
+
+
+def test_quantiles_of_a_beta_distribution_are_equally_likely(float64):
+    """For a = 2 and b = 1 the distribution function is t^2, and for a = b = 1 / 2 the grid is `cosine`."""
+    assert_close(times.beta_quantiles(9, 2.0, 1.0), jnp.sqrt(times.uniform(9)), 1e-12)
+    assert_close(times.beta_quantiles(9, 0.5, 0.5), times.cosine(9), 1e-12)
+
+
 @pytest.mark.parametrize(
     ("make", "says"),
     [
+        (lambda: times.exponential(4, paths.Linear(), sigma_min=2.0, sigma_max=1.0), "sigma_min = 2"),
+        (lambda: times.beta_quantiles(4, 0.6, 0.0), "b = 0"),
         (lambda: times.shifted(4, 0.0), "shift = 0"),
         (lambda: times.karras(4, paths.Linear(), sigma_min=2.0, sigma_max=1.0), "sigma_min = 2"),
         (lambda: times.karras(4, paths.Linear(), rho=0.0), "rho = 0"),

@@ -184,7 +184,7 @@ class Model:
                 that suits the prediction.
             calls: of a flow map, each a jump; 4 if None. With a solver, its field is integrated instead.
             sigma: diffusion coefficient of the SDE, at most 1000; 0 is the ODE.
-            grid: time grid: uniform, cosine or karras.
+            grid: time grid: uniform, cosine, karras, exponential or beta.
             shift: shift of the grid towards the noise, 0.001 to 1000; above 1 for larger images; if None, the
                 model's.
             negative: a class or prompt to guide away from, instead of null.

@@ -50,6 +50,8 @@ GRIDS: dict[str, Callable[[int, GaussianPath], Float[Array, " steps"]]] = {
     "uniform": lambda n, path: times.uniform(n),
     "cosine": lambda n, path: times.cosine(n),
     "karras": times.karras,
+    "exponential": times.exponential,
+    "beta": lambda n, path: times.beta_quantiles(n),
 }
 
 
@@ -64,8 +66,9 @@ class Sampler:
     stochastic_heun; ancestral: ddpm, ddim, dpm_solver_2m_sde. The default is heun, dpm_solver_2m if the
     network predicts noise, score or data, and euler_maruyama if sigma is not 0."""
     grid: str | None = None
-    """Time grid: uniform, cosine (dense at both ends) or karras (uniform in sigma^(1/7)). The default is
-    uniform, and karras if the network predicts noise, score or data on a path without a table."""
+    """Time grid: uniform, cosine (dense at both ends), karras (uniform in sigma^(1/7)), exponential (uniform in
+    log sigma) or beta (quantiles of a beta distribution, dense at both ends). The default is uniform, and
+    karras if the network predicts noise, score or data on a path without a table."""
     shift: float | None = None
     """Shift of the grid towards the noise; above 1 for larger images. The default is the model's: that of a
     published flow, 1 otherwise."""

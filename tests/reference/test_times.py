@@ -31,6 +31,23 @@ def test_karras_steps_are_those_of_diffusers(path):
     assert_close(path.beta(t) / path.alpha(t), to_jax(scheduler.sigmas.double())[1:], 1e-7)
 
 
+@pytest.mark.parametrize("path", [paths.Linear(), paths.VariancePreserving()], ids=["linear", "vp"])
+def test_exponential_steps_are_those_of_diffusers(path):
+    """Except the first, since we start from pure noise. In float32, as diffusers rounds."""
+    scheduler = diffusers.EulerDiscreteScheduler(use_exponential_sigmas=True, sigma_min=0.02, sigma_max=80.0)
+    scheduler.set_timesteps(12)
+    t = times.exponential(12, path, sigma_min=0.02, sigma_max=80.0)[1:]
+    assert_close(path.beta(t) / path.alpha(t), to_jax(scheduler.sigmas.double())[1:], 1e-7)
+
+
+def test_beta_steps_are_those_of_the_flow_scheduler_to_its_least_level():
+    """From which it takes one more, to the data. In float32, as diffusers rounds."""
+    scheduler = diffusers.FlowMatchEulerDiscreteScheduler(use_beta_sigmas=True)
+    scheduler.set_timesteps(sigmas=np.linspace(1, 1 / 10, 10))
+    levels = to_jax(scheduler.sigmas.double())
+    assert_close((1 - levels[-2]) * times.beta_quantiles(9), 1 - levels[:-1], 1e-7)
+
+
 def test_time_distributions_are_those_of_sd3():
     """For the same draws z and u; our mean is minus theirs."""
 
