@@ -17,6 +17,7 @@ METHODS = {
     "rk4": solvers.rk4(),
     "adams_bashforth2": solvers.adams_bashforth2(),
     "dpm_solver_2m": solvers.dpm_solver_2m(paths.Linear()),
+    "unipc": solvers.unipc(paths.Linear()),
 }
 STOCHASTIC = {
     "euler_maruyama": solvers.euler_maruyama(lambda t: 1 + t),
@@ -27,8 +28,8 @@ STOCHASTIC = {
 
 
 def grid(name, n):
-    """Equal steps in t; for the exponential integrator in log(alpha / beta), in which its order is stated."""
-    if name != "dpm_solver_2m":
+    """Equal steps in t; for exponential integrators in log(alpha / beta), in which their order is stated."""
+    if name not in ("dpm_solver_2m", "unipc"):
         return times.uniform(n)
     return jax.nn.sigmoid(jnp.linspace(-4.0, 4.0, n + 1))  # log(t / (1 - t)) from -4 to 4
 

@@ -21,6 +21,7 @@ ODE: dict[str, Callable[[GaussianPath], Solver]] = {
     "rk4": lambda path: solvers.rk4(),
     "adams_bashforth2": lambda path: solvers.adams_bashforth2(),
     "dpm_solver_2m": solvers.dpm_solver_2m,
+    "unipc": solvers.unipc,
 }
 """Solvers of the ODE."""
 SDE: dict[str, Callable[[Any], Solver]] = {
@@ -62,12 +63,12 @@ class Sampler:
     steps: int = 10
     """Solver steps."""
     solver: str | None = None
-    """Of the ODE: euler, midpoint, heun, rk4, adams_bashforth2, dpm_solver_2m; of the SDE: euler_maruyama,
-    stochastic_heun; ancestral: ddpm, ddim, dpm_solver_2m_sde. The default is heun, dpm_solver_2m if the
-    network predicts noise, score or data, and euler_maruyama if sigma is not 0."""
+    """Of the ODE: euler, midpoint, heun, rk4, adams_bashforth2, dpm_solver_2m, unipc; of the SDE:
+    euler_maruyama, stochastic_heun; ancestral: ddpm, ddim, dpm_solver_2m_sde. The default is heun,
+    dpm_solver_2m if the network predicts noise, score or data, and euler_maruyama if sigma is not 0."""
     grid: str | None = None
-    """Time grid: uniform, cosine (dense at both ends), karras (uniform in sigma^(1/7)), exponential (uniform in
-    log sigma) or beta (quantiles of a beta distribution, dense at both ends). The default is uniform, and
+    """Time grid: uniform, cosine (dense at both ends), karras (uniform in sigma^(1/7)), exponential (uniform
+    in log sigma) or beta (quantiles of a beta distribution, dense at both ends). The default is uniform, and
     karras if the network predicts noise, score or data on a path without a table."""
     shift: float | None = None
     """Shift of the grid towards the noise; above 1 for larger images. The default is the model's: that of a

@@ -194,14 +194,33 @@ def test_dpm_solver_is_the_second_order_multistep_one(algorithm, eta, widened, m
     assert_close(got, expected, 1e-9)
 
 
-def test_dpm_solver_on_the_straight_path(widened):
-    """Theirs starts at sigma = 0.999, so that only the last lambda is infinite."""
-    scheduler = diffusers.DPMSolverMultistepScheduler(use_flow_sigmas=True, prediction_type="flow_prediction")
+def test_unipc_is_that_of_a_table(widened):
+    """Of order 2 with B(h) = e^h - 1, their defaults; the last step is of first order, as sigma ends at 0."""
+    scheduler = diffusers.UniPCMultistepScheduler(trained_betas=BETAS, timestep_spacing="trailing")
+    scheduler.set_timesteps(10)
+    path, network, field = of_ddpm(scheduler)
+    scheduler.sigmas = scheduler.sigmas.double()
+    sigmas = to_jax(scheduler.sigmas)
+    grid = paths.time_of(path, jnp.ones_like(sigmas), sigmas)
+    expected = walk(scheduler, network, to_torch(points()), grid)
+    got = sampling.sample_ode(field, points(), grid, solver=solvers.unipc(path))
+    assert_close(got, expected, 1e-9)
+
+
+@pytest.mark.parametrize(
+    ("kind", "make"),
+    [("DPMSolverMultistep", solvers.dpm_solver_2m), ("UniPCMultistep", solvers.unipc)],
+    ids=["dpm_solver_2m", "unipc"],
+)
+def test_exponential_integrators_on_the_straight_path(kind, make, widened):
+    """Theirs start at sigma = 0.999 and 1 - 1e-6, so that only the last lambda is infinite."""
+    options = {"use_flow_sigmas": True, "prediction_type": "flow_prediction"}
+    scheduler = getattr(diffusers, f"{kind}Scheduler")(**options)
     scheduler.set_timesteps(20)
     scheduler.sigmas = scheduler.sigmas.double()
     grid = 1 - to_jax(scheduler.sigmas)
     network = in_torch(lambda x, t: -exact.velocity(LINEAR)(x, t))
     expected = walk(scheduler, network, to_torch(points()), grid)
     field = exact.velocity(LINEAR)
-    got = sampling.sample_ode(field, points(), grid, solver=solvers.dpm_solver_2m(LINEAR))
+    got = sampling.sample_ode(field, points(), grid, solver=make(LINEAR))
     assert_close(got, expected, 1e-11)
