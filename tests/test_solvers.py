@@ -1,4 +1,5 @@
 import inspect
+from dataclasses import dataclass
 from functools import partial
 
 import jax
@@ -19,11 +20,13 @@ METHODS = {
     "dpm_solver_2m": solvers.dpm_solver_2m(paths.Linear()),
     "unipc": solvers.unipc(paths.Linear()),
 }
+KEY = jax.random.key(0)
 STOCHASTIC = {
     "euler_maruyama": solvers.euler_maruyama(lambda t: 1 + t),
     "stochastic_heun": solvers.stochastic_heun(lambda t: 1 + t),
     "ancestral": solvers.ancestral(paths.Linear(), 0.7),
     "dpm_solver_2m_sde": solvers.dpm_solver_2m(paths.Linear(), 0.7),
+    "churned": solvers.churned(paths.Linear(), 0.3),
 }
 
 
@@ -66,7 +69,7 @@ def test_evaluations_per_step_and_their_times(name):
     end, _ = method.step(field, x, jnp.array(0.75), jnp.array(1.0), method.start(x), keys)
     assert jnp.all(jnp.isfinite(end))
     assert len(looked) == method.evaluations
-    assert method.looks_ahead == (name in ("heun", "rk4"))
+    assert method.looks_ahead == (name in ("heun", "rk4", "churned"))
     assert max(looked) == 1.0 if method.looks_ahead else max(looked) < 1.0
 
 
@@ -101,7 +104,15 @@ def test_exponential_integrator_is_exact_for_the_linear_part(float64):
 
 @pytest.mark.requirement("R8", "R12")
 @pytest.mark.parametrize("eta", [0.3, 1.0])
-@pytest.mark.parametrize("make", [solvers.ancestral, solvers.dpm_solver_2m])
+@pytest.mark.parametrize(
+    "make",
+    [
+        solvers.ancestral,
+        solvers.dpm_solver_2m,
+        lambda path, rise: solvers.churned(path, rise, solvers.euler()),  # exact on the lines to a point
+    ],
+    ids=["ancestral", "dpm_solver_2m", "churned"],
+)
 def test_ancestral_steps_keep_the_marginals_of_one_point(make, eta, float64, monkeypatch):
     """Mean alpha z and variance beta^2 after a step, over signs of the noise before and in it."""
     z, t, t_next = jnp.array([[1.5]]), jnp.array(0.2), jnp.array(0.7)
@@ -112,6 +123,73 @@ def test_ancestral_steps_keep_the_marginals_of_one_point(make, eta, float64, mon
     moved, _ = solver.step(field, x, t, t_next, solver.start(x), None)
     assert_close(jnp.mean(moved), t_next * z[0, 0], 1e-12)
     assert_close(jnp.var(moved), (1 - t_next) ** 2, 1e-12)
+
+
+@dataclass(frozen=True)
+class Exploding:
+    """The path of EDM, x = data + sigma noise with sigma = 80 (1 - t)."""
+
+    def alpha(self, t):
+        return jnp.ones_like(t)
+
+    def beta(self, t):
+        return 80 * (1 - t)
+
+
+def test_churn_is_algorithm_2_of_edm(float64, monkeypatch):
+    """In its own variables, by NumPy, for data N(0, 1), which it denoises to x / (1 + sigma^2)."""
+    sigmas, draws = np.array([60.0, 20.0, 5.0, 1.0, 0.2]), np.random.default_rng(0).standard_normal((4, 3, 1))
+    churn, s_min, s_max, s_noise = 1.2, 0.5, 30.0, 1.003
+    slope = lambda x, sigma: (x - x / (1 + sigma**2)) / sigma  # noqa: E731
+    x, raised = np.ones((3, 1)) * sigmas[0], []
+    for now, then, draw in zip(sigmas, sigmas[1:], draws, strict=False):
+        gamma = min(churn / 4, 2**0.5 - 1) if s_min <= now <= s_max else 0
+        hat = now + gamma * now
+        x = x + np.sqrt(hat**2 - now**2) * s_noise * draw
+        d = slope(x, hat)
+        x = x + (then - hat) * (d + slope(x + (then - hat) * d, then)) / 2
+        raised.append(gamma > 0)
+    assert raised == [False, True, True, True]
+
+    left = iter(draws)
+    monkeypatch.setattr(per_example, "normal", lambda *_: jnp.asarray(next(left)))
+    field = lambda x, t: -80 * slope(x, 80 * (1 - t[:, None]))  # noqa: E731
+    numbers = {"churn": churn, "sigma_min": s_min, "sigma_max": s_max, "inflation": s_noise}
+    with jax.disable_jit():  # each step draws its own noise
+        start, grid = jnp.ones((3, 1)) * 60, jnp.asarray(1 - sigmas / 80)
+        found = sampling.sample_churned(KEY, field, Exploding(), start, grid, **numbers)
+    assert_close(found, x, 1e-11)
+
+
+def test_without_churn_the_solver_is_left():
+    """Also where the first time is 0, and the number is traced."""
+    noise, field = normal(4, 2), lambda x, t: jnp.sin(3 * x) + t[:, None]
+
+    def churned(churn):
+        return sampling.sample_churned(KEY, field, PATH, noise, 5, churn=churn, solver=solvers.midpoint())
+
+    alone = sampling.sample_ode(field, noise, 5, solver=solvers.midpoint())
+    found = jax.jit(jax.vmap(churned))(jnp.array([0.0, 1.0]))
+    assert_close(found[0], alone, 1e-6)
+    assert jnp.all(jnp.isfinite(found[1]))
+    assert not jnp.allclose(found[1], alone, atol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (
+            lambda: solvers.churned(PATH, 0.1, solvers.unipc(PATH)),
+            "solver = unipc: must be a deterministic one-step",
+        ),
+        (lambda: solvers.churned(PATH, 0.1, STOCHASTIC["ancestral"]), "solver = ancestral: must be"),
+        (lambda: solvers.churned(PATH, -0.1), "rise = -0.1: must be non-negative"),
+        (lambda: sampling.sample_churned(KEY, field, PATH, jnp.ones((1, 2)), 2, churn=-1.0), "churn = -1.0"),
+    ],
+)
+def test_churn_that_is_impossible_is_rejected(make, says):
+    with pytest.raises(ValueError, match=says):
+        make()
 
 
 @pytest.mark.requirement("R12")
@@ -170,9 +248,6 @@ def test_errors_name_a_solver_for_what_is_none(solver, says):
     for function in (sampling.sample_ode, sampling.invert_ode):
         with pytest.raises(TypeError, match=says):
             inspect.unwrap(function)(lambda x, t: x, jnp.ones((1, 1)), 2, solver=solver)
-
-
-KEY = jax.random.key(0)
 
 
 @pytest.mark.parametrize(

@@ -37,8 +37,8 @@ def projected(
 
     At w = 1 it is the conditional field; parallel = 1 without limit or momentum is classifier-free guidance.
     The momentum advances with each call of the field, which is once per step for one-call solvers
-    (`solvers.euler`, `adams_bashforth2`, `dpm_solver_2m`, `unipc`), as in the paper. Where w is 1, as a number or
-    a function of t (`interval`), only the conditional model is called, and the momentum is dropped.
+    (`solvers.euler`, `adams_bashforth2`, `dpm_solver_2m`, `unipc`), as in the paper. Where w is 1, as a
+    number or a function of t (`interval`), only the conditional model is called, and the momentum is dropped.
 
     Args:
         path: the Gaussian path of the field.

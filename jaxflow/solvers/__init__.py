@@ -4,6 +4,7 @@ x, memory = solver.step(field, x, t, t_next, memory, key)
 """
 
 from jaxflow.solvers.checks import check, with_sigma
+from jaxflow.solvers.churn import churned
 from jaxflow.solvers.multistep import adams_bashforth2, dpm_solver_2m, unipc
 from jaxflow.solvers.one_step import euler, heun, midpoint, rk4, runge_kutta
 from jaxflow.solvers.solver import Memory, Sigma, Solver, Step, at, check_sigma
@@ -19,6 +20,7 @@ __all__ = [
     "at",
     "check",
     "check_sigma",
+    "churned",
     "dpm_solver_2m",
     "euler",
     "euler_maruyama",

@@ -3,10 +3,10 @@
 import inspect
 from typing import Any
 
-from jaxflow.solvers import multistep, one_step, stochastic
+from jaxflow.solvers import churn, multistep, one_step, stochastic
 from jaxflow.solvers.solver import Sigma, Solver
 
-MODULES = (one_step, multistep, stochastic)
+MODULES = (one_step, multistep, stochastic, churn)
 
 
 def check(solver: Any) -> Solver:
