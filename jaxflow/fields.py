@@ -17,9 +17,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Key
 
+from jaxflow import ranges
 from jaxflow.paths import time_of
 from jaxflow.per_example import check_shape, expand
-from jaxflow.predictions import Prediction, convert, parts, velocity
+from jaxflow.predictions import Prediction, convert, gain, parts, velocity
 from jaxflow.typing import Condition, GaussianPath, GuidedField, StatefulField, VectorField
 
 Apply = Callable[[Any, Array, Array, Condition], Array]
@@ -144,6 +145,72 @@ def change_path(field: AnyField, trained: GaussianPath, sampled: GaussianPath) -
         return velocity(sampled, parts(trained, scaled, s, value), t).astype(x.dtype), memory
 
     return _transformed(on_other_path, field)
+
+
+def clipped(field: AnyField, path: GaussianPath, low: float = -1.0, high: float = 1.0) -> AnyField:
+    """The field whose predicted data are clipped to [low, high], the range of the pixels.
+
+    The noise is what is left of x, (x - alpha data) / beta, so that x itself is unchanged. There is no such
+    field at t = 1, where the data are x, if they leave the range, nor where the path's velocity does not
+    determine the data. Apply it to the guided field, stateful or not.
+
+    `clip_sample` of diffusers' DDPM. Its DDIM keeps the noise as predicted by default.
+
+    Raises:
+        ValueError: low is not less than high.
+
+    >>> from jaxflow import paths
+    >>> to_three = lambda x, t: (3 - x) / expand(1 - t, x)
+    >>> clipped(to_three, paths.Linear())(jnp.zeros((1, 1)), jnp.array([0.5])).item()
+    2.0
+    """
+    ranges.check(lambda v: v < high, f"must be less than high = {high}", low=low)
+    return _with_data(field, path, lambda data: jnp.clip(data, low, high))
+
+
+def dynamically_thresholded(
+    field: AnyField, path: GaussianPath, ratio: float = 0.995, most: float = float("inf")
+) -> AnyField:
+    """The field whose predicted data are clipped at a quantile of their sizes, and scaled back to [-1, 1].
+
+    data -> clip(data, -s, s) / s, with s the quantile at `ratio` of the |data| of the example, at least 1 and
+    at most `most`. With most = 1 it is `clipped`, and what is said there holds.
+
+    `thresholding` of diffusers, whose `sample_max_value` is 1 by default.
+
+    Raises:
+        ValueError: ratio is outside [0, 1], or most is less than 1.
+
+    Source: Saharia et al. 2205.11487, section 2.3.
+
+    >>> from jaxflow import paths
+    >>> there = lambda x, t: (jnp.array([[4.0, -2.0, 1.0]]) - x) / expand(1 - t, x)
+    >>> thresholded = dynamically_thresholded(there, paths.Linear(), ratio=0.5)
+    >>> thresholded(jnp.zeros((1, 3)), jnp.zeros(1)).tolist()
+    [[1.0, -1.0, 0.5]]
+    """
+    ranges.fraction(ratio=ratio)
+    ranges.check(lambda v: v >= 1, "must be at least 1", most=most)
+
+    def limit(data: Array) -> Array:
+        sizes = jnp.abs(data).reshape(len(data), -1)
+        s = jnp.clip(jnp.quantile(sizes, jnp.asarray(ratio, data.dtype), axis=1), 1, most)
+        s = expand(s, data)
+        return jnp.clip(data, -s, s) / s
+
+    return _with_data(field, path, limit)
+
+
+def _with_data(field: AnyField, path: GaussianPath, limit: Callable[[Array], Array]) -> AnyField:
+    def limited(evaluate: _Evaluate, x: Array, t: Array) -> tuple[Array, Any]:
+        value, memory = evaluate(x, t)
+        data = parts(path, x, t, value).data
+        target, factor = limit(data), expand(gain(path, t, source="data", target="velocity"), data)
+        # The factor is infinite at t = 1.
+        change = jnp.where(target == data, 0, factor * (target - data))
+        return value + change.astype(value.dtype), memory
+
+    return _transformed(limited, field)
 
 
 def observe(field: AnyField, seen: Callable[[Any], None]) -> AnyField:

@@ -10,6 +10,7 @@ import pytest
 from conftest import PATHS, assert_close, assert_pairs, linspace, normal, three_components
 
 from jaxflow import fields, guidance, mixtures, paths, sampling, solvers, times
+from jaxflow.predictions import parts
 from jaxflow.typing import StatefulField
 
 PATH = paths.Linear()
@@ -45,6 +46,59 @@ class Exact(linen.Module):
             "v": exact_v,
         }[self.kind](PATH, x, t, y)
         return linen.Dropout(0.5, deterministic=not train)(scale * value)
+
+
+def apply_limits(name, data):
+    """By NumPy; the quantile is between the two sizes around it."""
+    if name == "clipped":
+        return np.clip(data, -0.5, 0.7)
+    sizes = np.sort(np.abs(np.asarray(data)), axis=1)
+    s = np.clip(0.75 * sizes[:, -1:] + 0.25 * sizes[:, -2:-1], 1, 1.2)
+    return np.clip(data, -s, s) / s
+
+
+LIMITS = {
+    "clipped": lambda field, path: fields.clipped(field, path, -0.5, 0.7),
+    "thresholded": lambda field, path: fields.dynamically_thresholded(field, path, 0.75, 1.2),
+}
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_a_limit_changes_the_predicted_data_and_not_the_point(name, float64):
+    """alpha D + beta noise is x before and after; a field with memory keeps it."""
+    x, t = 1.5 * normal(8, 2), linspace(0.1, 0.9, 8)
+    for path in (paths.Linear(), paths.Cosine(), paths.VariancePreserving()):
+        field = lambda x, t, path=path: exact(path, x, t)  # noqa: E731
+        stateful = StatefulField("", jnp.zeros_like, lambda x, t, m, field=field: (field(x, t), m + x))
+        before = parts(path, x, t, field(x, t))
+        value = LIMITS[name](field, path)(x, t)
+        after = parts(path, x, t, value)
+        expected = apply_limits(name, before.data)
+        assert np.abs(expected - before.data).max() > 0.1
+        assert_close(after.data, jnp.asarray(expected), 1e-10)
+        assert_close(path.alpha(t)[:, None] * after.data + path.beta(t)[:, None] * after.noise, x, 1e-10)
+        kept = LIMITS[name](stateful, path).call(x, t, jnp.ones_like(x))
+        assert_close(kept, (value, 1 + x), 1e-12)
+
+
+def test_within_its_limits_a_field_is_itself_also_at_the_end():
+    calm, t = (lambda x, t: 0.1 * x), jnp.array([0.0, 0.5, 1.0])
+    x = 0.5 * jnp.ones((3, 2))
+    for limit in (fields.clipped, fields.dynamically_thresholded):
+        assert_close(limit(calm, PATH)(x, t), calm(x, t), 0)
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: fields.clipped(exact, PATH, 1.0, -1.0), "low = 1.0: must be less than high = -1.0"),
+        (lambda: fields.dynamically_thresholded(exact, PATH, 1.5), "ratio = 1.5"),
+        (lambda: fields.dynamically_thresholded(exact, PATH, 0.9, 0.5), "most = 0.5: must be at least 1"),
+    ],
+)
+def test_impossible_limits_are_rejected(make, says):
+    with pytest.raises(ValueError, match=says):
+        make()
 
 
 PARAMS = {"scale": jnp.ones(())}

@@ -134,11 +134,25 @@ def test_ddpm_sampling_is_that_of_v_from_pure_noise(widened):
     assert_close(sampling.sample_ddpm(KEY, field, path, points(), 10, eta=0.0), expected, 1e-11)
 
 
-def test_ddpm_sampling_is_ddpm(widened, monkeypatch):
+@pytest.mark.parametrize(
+    ("options", "limit"),
+    [
+        ({}, lambda field, path: field),
+        ({"clip_sample": True, "clip_sample_range": 0.8}, lambda *of: fields.clipped(*of, -0.8, 0.8)),
+        (
+            {"thresholding": True, "dynamic_thresholding_ratio": 0.7, "sample_max_value": 1.4},
+            lambda *of: fields.dynamically_thresholded(*of, 0.7, 1.4),
+        ),
+    ],
+    ids=["plain", "clipped", "thresholded"],
+)
+def test_ddpm_sampling_is_ddpm(options, limit, widened, monkeypatch):
     """With `fixed_small` variance. Its last step has a standard deviation of 1e-10, ours of 0."""
-    scheduler = diffusers.DDPMScheduler(trained_betas=BETAS, clip_sample=False, timestep_spacing="trailing")
+    options = {"clip_sample": False, "timestep_spacing": "trailing"} | options
+    scheduler = diffusers.DDPMScheduler(trained_betas=BETAS, **options)
     scheduler.set_timesteps(10)
     path, network, field = of_ddpm(scheduler)
+    field = limit(field, path)
     normal = draws(10)
     monkeypatch.setattr("diffusers.schedulers.scheduling_ddpm.randn_tensor", lambda *_, **__: next(normal))
     expected = walk(scheduler, network, to_torch(points()), times.uniform(10))
