@@ -155,13 +155,14 @@ class Opened:
         ranges.at_least(1, classifier_steps=self.source.classifier_steps)
         path, prediction = self.model.path, self.model.prediction
         sampler.check(path, prediction, sigma)
+        sampler.check_clip(self.model.space)
         for w in scales:
             check_scale(rule, self.model.condition_dropout, w)
             if sampler.solver == JUMP:
                 check_jump(self.model.network, rule, w)
         if self.trained is None:  # a generator would check it too, but after the weights have been read
             times = sampler.times(path, prediction, self.model.shift)
-            check_grid(sampler.solver_name(prediction, sigma), path, times)
+            check_grid(sampler.solver_name(prediction, sigma), path, times, sampler.clip)
         has_classifier = self.trained is not None and isinstance(self.model.codec, Classes)
         rules.check(rule, worse=self.worse is not None, log_prob=has_classifier)
 

@@ -127,7 +127,7 @@ class Generator:
             rules.check(self.rule, worse=self.worse is not None, log_prob=self.log_prob is not None)
         if self.worse is not None and not _same(self.model.path, self.worse.path):
             raise ValueError(f"worse: it was trained on the path {self.worse.path}, not on {self.model.path}")
-        check_grid(self._solver, self.model.path, self._grid)
+        check_grid(self._solver, self.model.path, self._grid, self.sampler.clip)
         if 2 * self._largest > memory():
             raise ValueError(
                 f"image_shape = {self.model.event_shape}: the network allocates an array of"
@@ -251,13 +251,14 @@ class Generator:
             events = self._jumps(model, wanted.y, w, per_example.normal(keys, model.event_shape))
             return events, _finite(events)
         field: Any = self._rule(self._guides(params))(model.field, wanted.y, away, w)
+        field = self.sampler.limited(field, model.path)
         field = fields.observe(field, self._steps.at) if self.show_steps else field
         if edit is not None:
             solver = ODE[self._solver](model.path)
             events = edit.sample(keys, field, model.path, self._grid, solver)
         else:
             noise, walk = per_example.normal(keys, model.event_shape), per_example.fold_in(keys, 1)
-            how = {"solver": self._solver, "grid": self._grid, "sigma": sigma}
+            how = {"solver": self._solver, "grid": self._grid, "sigma": sigma, "churn": self.sampler.churn}
             events = integrate(walk, field, model.path, noise, **how)
         return events, _finite(events)
 

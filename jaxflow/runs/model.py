@@ -167,6 +167,8 @@ class Model:
         negative: ClassOrPrompt = None,
         edit: Edit | None = None,
         block: int | None = None,
+        churn: float = 0.0,
+        clip: str | None = None,
         sharding: NamedSharding | None = None,
     ) -> UInt8[np.ndarray, "n *image"]:
         """Guided images, uint8 (n, h, w, c), or clips, (n, frames, h, w, c).
@@ -191,6 +193,8 @@ class Model:
             edit: picture to vary or to complete, from `jaxflow.runs.edit`; by default images are drawn from
                 noise.
             block: images sampled by one call of the program; if None, as many as fit into memory.
+            churn: EDM's S_churn, noise added before the steps of euler, midpoint, heun or rk4; 0 for none.
+            clip: limit of the predicted data of a model of pixels, static or dynamic; None for none.
             sharding: of the images, over devices; if None, one device.
 
         Raises:
@@ -211,13 +215,14 @@ class Model:
         if self.is_map and solver is None:
             calls = CALLS if calls is None else calls
             ranges.at_least(1, calls=calls)
-            sampler = Sampler(calls, JUMP, grid, shift, block)
+            sampler = Sampler(calls, JUMP, grid, shift, block, churn, clip)
         elif calls is None:
-            sampler = Sampler(steps, solver, grid, shift, block)
+            sampler = Sampler(steps, solver, grid, shift, block, churn, clip)
         else:
             why = "a solver has steps" if self.is_map else "the model is a field, which has steps"
             raise ValueError(f"calls = {calls}: {why}")
         sampler.check(self.path, self.prediction, sigma)
+        sampler.check_clip(self.space)
         if edit is not None:
             sampler.check_edit(self.prediction, sigma)
         limits.check_images(math.prod(self.space.image_shape), y=len(said))

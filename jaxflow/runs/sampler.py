@@ -8,10 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxflow import ranges, sampling, solvers, times
+from jaxflow import fields, ranges, sampling, solvers, times
+from jaxflow.fields import AnyField
 from jaxflow.paths import DDPM, time_of
-from jaxflow.predictions import Prediction
+from jaxflow.predictions import Prediction, check_determined
 from jaxflow.solvers import Solver
+from jaxflow.spaces import Pixels, Space
 from jaxflow.typing import GaussianPath, Keys, StatefulField, VectorField
 
 ODE: dict[str, Callable[[GaussianPath], Solver]] = {
@@ -24,6 +26,8 @@ ODE: dict[str, Callable[[GaussianPath], Solver]] = {
     "unipc": solvers.unipc,
 }
 """Solvers of the ODE."""
+ONE_STEP = ("euler", "midpoint", "heun", "rk4")
+"""Those that churn goes with."""
 SDE: dict[str, Callable[[Any], Solver]] = {
     "euler_maruyama": solvers.euler_maruyama,
     "stochastic_heun": solvers.stochastic_heun,
@@ -56,6 +60,13 @@ GRIDS: dict[str, Callable[[int, GaussianPath], Float[Array, " steps"]]] = {
 }
 
 
+CLIPS: dict[str, Callable[[Any, GaussianPath], Any]] = {
+    "static": fields.clipped,
+    "dynamic": fields.dynamically_thresholded,
+}
+"""Limits of the predicted data."""
+
+
 @dataclass(frozen=True)
 class Sampler:
     """A solver and its time grid; the defaults depend on what the network predicts."""
@@ -75,6 +86,12 @@ class Sampler:
     published flow, 1 otherwise."""
     block: int | None = None
     """Images sampled by one call of the program; if omitted, as many as fit into memory, at most 256."""
+    churn: float = 0.0
+    """Noise that EDM adds before steps of euler, midpoint, heun or rk4, its S_churn, about 40; 0 for none."""
+
+    clip: str | None = None
+    """Limit of the predicted data of a model of pixels: static, to [-1, 1], or dynamic, to the quantile 0.995
+    of their sizes and scaled back. If omitted, none."""
 
     def check(self, path: GaussianPath, prediction: Prediction, sigma: float = 0.0) -> None:
         """Raise a ValueError that names the first unusable option; nothing is computed."""
@@ -90,22 +107,41 @@ class Sampler:
         _chosen("grid", self._grid_name(path, prediction), GRIDS)
         name = self.solver_name(prediction, sigma)
         _chosen("solver", name, SOLVERS)
+        ranges.not_negative(churn=self.churn)
+        if self.churn and name not in ONE_STEP:
+            raise ValueError(f"churn = {self.churn:g}: goes with {', '.join(ONE_STEP)}, not with {name!r}")
+        if self.clip is not None:
+            _chosen("clip", self.clip, CLIPS)
+            if name == JUMP:
+                raise ValueError(f"clip = {self.clip!r}: a map jumps and predicts no data; choose a solver")
         if sigma and name not in SDE:
             raise ValueError(
                 f"sigma = {sigma:g}: {name!r} is not a solver of the SDE; use one of {', '.join(SDE)}"
             )
-        if prediction == "data" and self._looks_ahead(name, path):
+        if (prediction == "data" or self.clip) and self._looks_ahead(name, path):
             others = (other for other in SOLVERS if not self._looks_ahead(other, path))
             raise ValueError(
-                f"solver = {name!r}: it evaluates the velocity at t = 1, where the data prediction"
-                f" leaves it undefined; use one of {', '.join(others)}"
+                f"solver = {name!r}: it evaluates the velocity at t = 1, where the"
+                f" {'data prediction leaves' if prediction == 'data' else 'clipped data leave'} it undefined;"
+                f" use one of {', '.join(others)}"
             )
+
+    def check_clip(self, space: Space) -> None:
+        """Raise a ValueError if the events have no bounds to which the predicted data could be clipped."""
+        if self.clip is not None and not isinstance(space, Pixels):
+            raise ValueError(f"clip = {self.clip!r}: for models of pixels, and the events are latents")
+
+    def limited(self, field: AnyField, path: GaussianPath) -> AnyField:
+        """The field with its predicted data limited by `clip`."""
+        return field if self.clip is None else CLIPS[self.clip](field, path)
 
     def check_edit(self, prediction: Prediction, sigma: float = 0.0) -> None:
         """Raise a ValueError if the solver cannot edit a picture, which takes an ODE."""
         name = self.solver_name(prediction, sigma)
         if name not in ODE:
             raise ValueError(f"solver = {name!r}: cannot edit a picture; use one of {', '.join(ODE)}")
+        if self.churn:
+            raise ValueError(f"churn = {self.churn:g}: cannot edit a picture; omit it")
 
     def solver_name(self, prediction: Prediction, sigma: float = 0.0) -> str:
         """The solver chosen, or the default for this sigma."""
@@ -145,17 +181,23 @@ def integrate(
     solver: str,
     grid: Float[Array, " steps"],
     sigma: float | Array,
+    churn: float = 0.0,
 ) -> Float[Array, "b *event"]:
-    """Integrate from `noise` to data by the solver of this name; only the SDE has a sigma."""
+    """Integrate from `noise` to data by the solver of this name; only the SDE has a sigma, the ODE churn."""
     if solver in SDE:
         return sampling.sample_sde(keys, field, path, noise, grid, sigma=sigma, solver=SDE[solver])
     if solver in ANCESTRAL:
         return sampling.sample_ddpm(keys, field, path, noise, grid, **ANCESTRAL[solver])
-    return sampling.sample_ode(field, noise, grid, solver=ODE[solver](path))
+    method = ODE[solver](path)
+    if churn:
+        return sampling.sample_churned(keys, field, path, noise, grid, churn=churn, solver=method)
+    return sampling.sample_ode(field, noise, grid, solver=method)
 
 
-def check_grid(solver: str, path: GaussianPath, times: Float[Array, " steps"]) -> None:
-    """Raise a ValueError if times coincide in float32, or the solver of this name cannot take them."""
+def check_grid(
+    solver: str, path: GaussianPath, times: Float[Array, " steps"], clip: str | None = None
+) -> None:
+    """Raise a ValueError if times coincide in float32, or solver or clip of this name cannot take them."""
     if not np.all(np.diff(times) > 0):
         raise ValueError(
             f"steps = {len(times) - 1}: some times of the grid coincide in float32; take fewer steps, the"
@@ -164,6 +206,8 @@ def check_grid(solver: str, path: GaussianPath, times: Float[Array, " steps"]) -
     make = ODE.get(solver, solvers.ancestral if solver in ANCESTRAL else None)  # all of these need the data
     if make is not None:
         make(path).check(times)
+    if clip is not None:
+        check_determined(path, times, "data")
 
 
 def _chosen(option: str, name: str, choices: Iterable[str]) -> None:

@@ -58,6 +58,20 @@ def test_the_defaults_depend_on_the_prediction():
             0.5,
             "sigma = 0.5: 'heun' is not a solver of the SDE; use one of euler_maruyama",
         ),
+        ({"churn": -1.0}, 0.0, "churn = -1.0: must be non-negative and finite"),
+        (
+            {"churn": 40.0, "solver": "unipc"},
+            0.0,
+            "churn = 40: goes with euler, midpoint, heun, rk4, not with",
+        ),
+        ({"churn": 40.0}, 0.5, "churn = 40: goes with euler, .*, not with 'euler_maruyama'"),
+        ({"clip": "hard", "solver": "euler"}, 0.0, "clip = 'hard': must be one of static, dynamic"),
+        (
+            {"clip": "static"},
+            0.0,
+            "solver = 'heun': .* where the clipped data leave it undefined; use one of",
+        ),
+        ({"clip": "static", "solver": "jump"}, 0.0, "clip = 'static': a map jumps"),
         ({"solver": "ddpm"}, 0.5, "sigma = 0.5: 'ddpm' is not a solver of the SDE"),
     ],
 )
