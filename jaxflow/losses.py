@@ -194,6 +194,95 @@ def velocity_weight(
     return weight
 
 
+def minimum_snr_weight(
+    path: GaussianPath | GeneralPath, prediction: Prediction, gamma: float | Float[Array, ""] = 5.0
+) -> Weight:
+    """The weight that makes the loss of any prediction min(SNR, gamma) |data_th - data|^2.
+
+    With lambda = log SNR = 2 log(alpha / beta), it multiplies the squared error of
+
+        data            min(e^lambda, gamma)
+        noise, score    min(1, gamma e^-lambda), of the score beside its default weight beta^2
+        v               min(e^lambda, gamma) / (e^lambda + 1) if alpha^2 + beta^2 = 1
+        velocity        min(t^2, gamma (1 - t)^2) on the straight path
+
+    that is min(n^2, gamma d^2), with n and d the errors of noise and data caused by one of the prediction.
+
+    Raises:
+        ValueError: gamma is not positive and finite, or prediction is unknown.
+        TypeError: the path is not Gaussian.
+
+    Source: Hang et al. 2303.09556.
+
+    >>> from jaxflow import paths
+    >>> minimum_snr_weight(paths.Linear(), "data")(jnp.array([0.0, 0.5, 1.0])).tolist()
+    [0.0, 1.0, 5.0]
+    """
+    ranges.positive(gamma=gamma)
+    squares = _squares(path, prediction)
+
+    def weight(t: Array) -> Array:
+        of_noise, of_data = squares(t)
+        return jnp.minimum(of_noise, jnp.asarray(gamma, t.dtype) * of_data)
+
+    return weight
+
+
+def sigmoid_weight(
+    path: GaussianPath | GeneralPath, prediction: Prediction, bias: float | Float[Array, ""] = 2.0
+) -> Weight:
+    """The weight that makes the loss of any prediction sigmoid(bias - lambda) |noise_th - noise|^2.
+
+    With lambda = log SNR = 2 log(alpha / beta), it multiplies the squared error of
+
+        noise, score    sigmoid(bias - lambda), of the score beside its default weight beta^2
+        data            e^bias sigmoid(lambda - bias)
+        v               sigmoid(bias - lambda) sigmoid(lambda) if alpha^2 + beta^2 = 1
+        velocity        1 / (t^-2 + e^-bias (1 - t)^-2) on the straight path
+
+    that is 1 / (1 / n^2 + 1 / (e^bias d^2)), with n and d as in `minimum_snr_weight`, which it smooths for
+    gamma = e^bias.
+
+    The papers weight an integral over lambda. As one over t it has the further factor dlambda / dt, which is
+    infinite at both ends; here the time distribution takes its place.
+
+    Raises:
+        ValueError: bias is not finite, or prediction is unknown.
+        TypeError: the path is not Gaussian.
+
+    Source: Kingma and Gao 2303.00848, with bias 2; Hoogeboom et al. 2410.19324; as a soft minimum of the SNR
+    Crowson et al. 2401.11605.
+
+    >>> from jaxflow import paths
+    >>> sigmoid_weight(paths.Linear(), "noise", bias=0.0)(jnp.array([0.0, 0.5, 1.0])).tolist()
+    [1.0, 0.5, 0.0]
+    """
+    ranges.finite(bias=bias)
+    squares = _squares(path, prediction)
+
+    def weight(t: Array) -> Array:
+        of_noise, of_data = squares(t)
+        return 1 / (1 / of_noise + 1 / (jnp.exp(jnp.asarray(bias, t.dtype)) * of_data))
+
+    return weight
+
+
+def _squares(
+    path: GaussianPath | GeneralPath, prediction: Prediction
+) -> Callable[[Array], tuple[Array, Array]]:
+    """The squared errors of noise and data that a unit error of the loss causes, at times t."""
+    _check(prediction)
+    source: Prediction = "noise" if prediction == "score" else prediction
+
+    def squares(t: Array) -> tuple[Array, Array]:
+        of_noise, of_data = (
+            predictions.gain(path, t, source=source, target=target) ** 2 for target in ("noise", "data")
+        )
+        return of_noise, of_data
+
+    return squares
+
+
 def _check(prediction: str) -> None:
     if prediction not in get_args(Prediction):
         raise ValueError(f"prediction = {prediction!r}: must be one of {', '.join(get_args(Prediction))}")

@@ -5,7 +5,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import assert_close, assert_expected, by_path, linspace, normal, on_all_paths, three_components
+from conftest import (
+    PATHS,
+    assert_close,
+    assert_expected,
+    by_path,
+    by_path_compiled,
+    linspace,
+    normal,
+    on_all_paths,
+    three_components,
+)
 
 from jaxflow import losses, mixtures, paths, per_example, predictions, times
 
@@ -205,6 +215,53 @@ def test_the_weight_of_the_velocity_is_the_squared_gain_up_to_its_limit():
 def test_a_limit_must_be_positive():
     with pytest.raises(ValueError, match="limit = 0"):
         losses.velocity_weight(paths.Linear(), "data", limit=0.0)
+    with pytest.raises(ValueError, match="gamma = 0"):
+        losses.minimum_snr_weight(paths.Linear(), "data", gamma=0.0)
+    with pytest.raises(ValueError, match="bias = nan"):
+        losses.sigmoid_weight(paths.Linear(), "data", bias=float("nan"))
+
+
+def test_weights_by_the_signal_to_noise_ratio_are_their_formulas(float64):
+    """In lambda = log SNR, for each prediction: v on a path with alpha^2 + beta^2 = 1, velocity on lines."""
+    t, gamma, bias = linspace(0.02, 0.98, 25), 5.0, -1.0
+
+    def weights(path, t):
+        return (
+            {kind: losses.minimum_snr_weight(path, kind, gamma)(t) for kind in KINDS},
+            {kind: losses.sigmoid_weight(path, kind, bias)(t) for kind in KINDS},
+        )
+
+    compiled = by_path_compiled(weights, t)
+    sigmoid = lambda x: 1 / (1 + np.exp(-x))  # noqa: E731
+    for name, found in compiled.items():
+        path = PATHS[name]
+        log_snr = 2 * np.log(np.asarray(path.alpha(t)) / np.asarray(path.beta(t)))
+        snr, by_noise = np.exp(log_snr), np.minimum(1, gamma / np.exp(log_snr))
+        minimum = {"data": np.minimum(snr, gamma), "noise": by_noise, "score": by_noise}
+        smooth = {"data": np.exp(bias) * sigmoid(log_snr - bias), "noise": sigmoid(bias - log_snr)}
+        smooth["score"] = smooth["noise"]
+        if name == "linear":
+            s = np.asarray(t)
+            minimum["velocity"] = np.minimum(s**2, gamma * (1 - s) ** 2)
+            smooth["velocity"] = 1 / (s**-2 + np.exp(-bias) * (1 - s) ** -2)
+        elif name in ("cosine", "variance_preserving"):
+            minimum["v"] = np.minimum(snr, gamma) / (snr + 1)
+            smooth["v"] = sigmoid(bias - log_snr) * sigmoid(log_snr)
+        for weight, expected in zip(found, (minimum, smooth), strict=True):
+            assert_close({kind: weight[kind] for kind in expected}, jax.tree.map(jnp.asarray, expected), 1e-9)
+
+
+def test_weights_by_the_signal_to_noise_ratio_are_finite_at_the_ends():
+    """On all paths, for all predictions: those of the noise are 1 where there is noise alone."""
+
+    def weights(path, t):
+        makes = losses.minimum_snr_weight, losses.sigmoid_weight
+        return {kind: jnp.stack([make(path, kind)(t) for make in makes]) for kind in KINDS}
+
+    found = by_path_compiled(weights, jnp.array([0.0, 1.0]))
+    assert np.isfinite(jax.tree.leaves(jax.tree.map(np.asarray, found))).all()
+    assert_close(found["linear"]["noise"], jnp.array([[1.0, 0.0]] * 2), 1e-6)
+    assert_close(found["linear"]["velocity"], jnp.zeros((2, 2)), 1e-6)
 
 
 @pytest.mark.requirement("R46")

@@ -114,10 +114,13 @@ class Experiment(Recipe):
     """Share of examples in which a map learns the velocity, the jump of no length; none in `consistency`."""
     adaptive: Annotated[float, Interval(ge=0, le=2)] = 1.0
     """Power of the squared error by which the loss of a map is divided; 0 for none."""
-    weight: Literal["own", "velocity"] = "own"
-    """Weight of the loss: the prediction's own, or the one that makes it flow matching of the velocity."""
+    weight: Literal["own", "velocity", "minimum_snr", "sigmoid"] = "own"
+    """Weight of the loss: the prediction's own, the one that makes it flow matching of the velocity, or one
+    by the signal-to-noise ratio, which makes it the same for every prediction."""
     weight_limit: Positive | None = None
-    """Largest weight of `velocity`, which otherwise diverges: at t = 1 for data, at t = 0 for noise."""
+    """Largest weight of `velocity`, which otherwise diverges: at t = 1 for data, at t = 0 for noise. Largest
+    weight of the error of the data by the other two: gamma of `minimum_snr`, if None 5, and e^bias of
+    `sigmoid`, if None e^2."""
     condition_dropout: Share = 0.1
     """Probability eta that an example's condition is replaced by null."""
     time_distribution: Literal["uniform", "logit_normal"] = "uniform"

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxflow import autoencoding, fields, losses, map_losses, nn, per_example, times
+from jaxflow.predictions import Prediction
 from jaxflow.pretrained import perceptual
 from jaxflow.runs import maps
 from jaxflow.runs.autoencoder_run import AutoencoderRun
@@ -62,14 +63,10 @@ def ends_of(experiment: Experiment) -> times.Ends:
 
 def loss_of(experiment: Experiment) -> losses.Loss:
     """The loss with its prediction, weight and time distribution."""
-    weight = None
-    if experiment.weight == "velocity":
-        limit = experiment.weight_limit
-        weight = losses.velocity_weight(experiment.path, experiment.prediction, limit=limit)
     return partial(
         losses.flow_matching,
         prediction=experiment.prediction,
-        weight=weight,
+        weight=_weight_of(experiment, experiment.prediction),
         time_distribution=times_of(experiment),
     )
 
@@ -187,8 +184,24 @@ def _of_map(run: Run, teacher: Model | None) -> Objective:
     return of
 
 
+def _weight_of(experiment: Experiment, prediction: Prediction) -> losses.Weight | None:
+    """The experiment's weight by name, of the error of a prediction."""
+    path, limit = experiment.path, experiment.weight_limit
+    match experiment.weight:
+        case "minimum_snr":
+            return losses.minimum_snr_weight(path, prediction, **({} if limit is None else {"gamma": limit}))
+        case "sigmoid":
+            bias = {} if limit is None else {"bias": math.log(limit)}
+            return losses.sigmoid_weight(path, prediction, **bias)
+        case "velocity":
+            return losses.velocity_weight(path, prediction, limit=limit)
+    return None
+
+
 def _weight_of_velocity(experiment: Experiment) -> losses.Weight | None:
     """The weight of the error of the velocity that makes it the experiment's own loss."""
+    if experiment.weight in ("minimum_snr", "sigmoid"):
+        return _weight_of(experiment, "velocity")
     if experiment.prediction == "velocity":
         return None
     whole = losses.velocity_weight(experiment.path, experiment.prediction)
