@@ -44,6 +44,7 @@ from jaxflow.runs.configuration import (
     described,
     fitted,
 )
+from jaxflow.runs.coupled import coupled
 from jaxflow.runs.fine_tuning import FineTuningRun, new_fine_tuning_run, open_pictures
 from jaxflow.runs.folder import AnyRun, open_before
 from jaxflow.runs.loading import load_autoencoder
@@ -127,7 +128,9 @@ def begin(setting: Setting, options: Options, held: ExitStack) -> Training:
 
     def stream_from(start: int) -> Iterator[Batch]:
         found = stream(start=start, sharding=placement.examples)
-        return run.warmed(found, start) if isinstance(run, AutoencoderRun) else found
+        if isinstance(run, AutoencoderRun):
+            return run.warmed(found, start)
+        return coupled(run, found, start, placement.examples) if isinstance(run, Run) else found
 
     teacher = teacher_of(run)
     loss = objective(run, teacher)

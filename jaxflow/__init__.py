@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from jaxflow import adaptive as adaptive
     from jaxflow import autoencoding as autoencoding
+    from jaxflow import couplings as couplings
     from jaxflow import data as data
     from jaxflow import devices as devices
     from jaxflow import editing as editing
@@ -44,7 +45,17 @@ if TYPE_CHECKING:
     from jaxflow.runs import load_autoencoder as load_autoencoder
 
 MODULES = (
-    *("adaptive", "autoencoding", "data", "devices", "editing", "evaluation", "fields", "flow_maps"),
+    *(
+        "adaptive",
+        "autoencoding",
+        "couplings",
+        "data",
+        "devices",
+        "editing",
+        "evaluation",
+        "fields",
+        "flow_maps",
+    ),
     *("guidance", "likelihood", "losses", "map_losses", "mixtures", "nn", "paths", "per_example"),
     *(
         "predictions",

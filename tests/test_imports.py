@@ -15,7 +15,7 @@ LEVELS = {
     for level, names in enumerate(
         (
             ("typing", "ranges", "progress", "places", "digests"),
-            ("per_example", "adapters", "devices", "shapes", "emoji"),
+            ("per_example", "adapters", "devices", "shapes", "emoji", "couplings"),
             ("paths", "nn", "data", "spaces", "moving_shapes"),
             ("times", "mixtures", "perceptual"),
             ("predictions",),

@@ -121,6 +121,9 @@ class Experiment(Recipe):
     """Largest weight of `velocity`, which otherwise diverges: at t = 1 for data, at t = 0 for noise. Largest
     weight of the error of the data by the other two: gamma of `minimum_snr`, if None 5, and e^bias of
     `sigmoid`, if None e^2."""
+    coupling: Literal["independent", "optimal_transport", "optimal_transport_by_class"] = "independent"
+    """Of noise and data in a batch: `optimal_transport` straightens the paths, but ignores conditions, which
+    biases guided samples; by class it does not."""
     condition_dropout: Share = 0.1
     """Probability eta that an example's condition is replaced by null."""
     time_distribution: Literal["uniform", "logit_normal"] = "uniform"
@@ -243,6 +246,8 @@ def _check_map(experiment: Experiment) -> None:
         )
     if experiment.still_weight:
         raise ValueError(f"still_weight = {experiment.still_weight}: of fields, and the objective is a map")
+    if experiment.coupling != "independent":
+        raise ValueError(f"coupling = {experiment.coupling!r}: of fields, and the objective is a map")
 
 
 def fitted(experiment: Experiment, codec: Codec) -> Experiment:

@@ -129,7 +129,9 @@ def _of_flow(
 ) -> Objective:
     """Of the network of a model, at whatever parameters."""
     space, network = model.space, model.network
-    dropped = losses.classifier_free(loss, model.null, condition_dropout)
+
+    def dropped(noise: jax.Array | None) -> losses.Loss:
+        return losses.classifier_free(partial(loss, noise=noise), model.null, condition_dropout)
 
     def of(params, key, batch):
         match_key, dropout_key, latent_key, still_key = jax.random.split(key, 4)
@@ -142,9 +144,10 @@ def _of_flow(
             per_example.numbered(key, batch["number"]) for key in (match_key, latent_key, still_key)
         )
         data = space.events(batch[space.entry], latent_keys)
-        value = dropped(keys, field, model.path, data, batch["y"]) / math.prod(space.event_shape)
+        matching = dropped(batch.get("noise"))  # None where the coupling is independent
+        value = matching(keys, field, model.path, data, batch["y"]) / math.prod(space.event_shape)
         if still_weight:  # an image is a clip of one frame
-            still = dropped(still_keys, field, model.path, data[:, :1], batch["y"])
+            still = dropped(None)(still_keys, field, model.path, data[:, :1], batch["y"])
             value += still_weight * still / math.prod(space.event_shape[1:])
         return value
 

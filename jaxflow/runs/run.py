@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxflow import nn
-from jaxflow.data.codecs import Codec
+from jaxflow.data.codecs import Classes, Codec
 from jaxflow.data.dataset import Dataset
 from jaxflow.data.datasets import data_directory, open_dataset
 from jaxflow.nn.jumps import unguided
@@ -129,6 +129,8 @@ def new_run(
         space = latents.space_of(dataset, space, experiment.latent_scale)
     if experiment.still_weight and len(space.event_shape) != 4:
         raise ValueError(f"still_weight = {experiment.still_weight}: of clips, and the data are images")
+    if experiment.coupling == "optimal_transport_by_class" and not isinstance(dataset.codec, Classes):
+        raise ValueError(f"coupling = {experiment.coupling!r}: the data have captions, not classes")
     run = Run(experiment, str(data_directory(data_dir).absolute()), space, dataset.codec)
     check_network(run)
     return run
