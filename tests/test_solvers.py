@@ -18,6 +18,7 @@ METHODS = {
     "rk4": solvers.rk4(),
     "adams_bashforth2": solvers.adams_bashforth2(),
     "dpm_solver_2m": solvers.dpm_solver_2m(paths.Linear()),
+    "dpm_solver_3m": solvers.dpm_solver_3m(paths.Linear()),
     "unipc": solvers.unipc(paths.Linear()),
 }
 KEY = jax.random.key(0)
@@ -26,13 +27,14 @@ STOCHASTIC = {
     "stochastic_heun": solvers.stochastic_heun(lambda t: 1 + t),
     "ancestral": solvers.ancestral(paths.Linear(), 0.7),
     "dpm_solver_2m_sde": solvers.dpm_solver_2m(paths.Linear(), 0.7),
+    "dpm_solver_3m_sde": solvers.dpm_solver_3m(paths.Linear(), 0.7),
     "churned": solvers.churned(paths.Linear(), 0.3),
 }
 
 
 def grid(name, n):
     """Equal steps in t; for exponential integrators in log(alpha / beta), in which their order is stated."""
-    if name not in ("dpm_solver_2m", "unipc"):
+    if name not in ("dpm_solver_2m", "dpm_solver_3m", "unipc"):
         return times.uniform(n)
     return jax.nn.sigmoid(jnp.linspace(-4.0, 4.0, n + 1))  # log(t / (1 - t)) from -4 to 4
 
@@ -109,9 +111,10 @@ def test_exponential_integrator_is_exact_for_the_linear_part(float64):
     [
         solvers.ancestral,
         solvers.dpm_solver_2m,
+        solvers.dpm_solver_3m,
         lambda path, rise: solvers.churned(path, rise, solvers.euler()),  # exact on the lines to a point
     ],
-    ids=["ancestral", "dpm_solver_2m", "churned"],
+    ids=["ancestral", "dpm_solver_2m", "dpm_solver_3m", "churned"],
 )
 def test_ancestral_steps_keep_the_marginals_of_one_point(make, eta, float64, monkeypatch):
     """Mean alpha z and variance beta^2 after a step, over signs of the noise before and in it."""

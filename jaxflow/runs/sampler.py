@@ -23,6 +23,7 @@ ODE: dict[str, Callable[[GaussianPath], Solver]] = {
     "rk4": lambda path: solvers.rk4(),
     "adams_bashforth2": lambda path: solvers.adams_bashforth2(),
     "dpm_solver_2m": solvers.dpm_solver_2m,
+    "dpm_solver_3m": solvers.dpm_solver_3m,
     "unipc": solvers.unipc,
 }
 """Solvers of the ODE."""
@@ -37,6 +38,7 @@ ANCESTRAL: dict[str, dict[str, Any]] = {
     "ddpm": {"eta": 1.0},
     "ddim": {"eta": 0.0},
     "dpm_solver_2m_sde": {"eta": 1.0, "solver": solvers.dpm_solver_2m},
+    "dpm_solver_3m_sde": {"eta": 1.0, "solver": solvers.dpm_solver_3m},
 }
 """Ancestral samplers, as `sampling.sample_ddpm` takes them."""
 JUMP = "jump"
@@ -74,9 +76,10 @@ class Sampler:
     steps: int = 10
     """Solver steps."""
     solver: str | None = None
-    """Of the ODE: euler, midpoint, heun, rk4, adams_bashforth2, dpm_solver_2m, unipc; of the SDE:
-    euler_maruyama, stochastic_heun; ancestral: ddpm, ddim, dpm_solver_2m_sde. The default is heun,
-    dpm_solver_2m if the network predicts noise, score or data, and euler_maruyama if sigma is not 0."""
+    """Of the ODE: euler, midpoint, heun, rk4, adams_bashforth2, dpm_solver_2m, dpm_solver_3m, unipc; of the
+    SDE: euler_maruyama, stochastic_heun; ancestral: ddpm, ddim, dpm_solver_2m_sde, dpm_solver_3m_sde. The
+    default is heun, dpm_solver_2m if the network predicts noise, score or data, and euler_maruyama if sigma
+    is not 0."""
     grid: str | None = None
     """Time grid: uniform, cosine (dense at both ends), karras (uniform in sigma^(1/7)), exponential (uniform
     in log sigma) or beta (quantiles of a beta distribution, dense at both ends). The default is uniform, and

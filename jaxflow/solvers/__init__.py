@@ -5,7 +5,7 @@ x, memory = solver.step(field, x, t, t_next, memory, key)
 
 from jaxflow.solvers.checks import check, with_sigma
 from jaxflow.solvers.churn import churned
-from jaxflow.solvers.multistep import adams_bashforth2, dpm_solver_2m, unipc
+from jaxflow.solvers.multistep import adams_bashforth2, dpm_solver_2m, dpm_solver_3m, unipc
 from jaxflow.solvers.one_step import euler, heun, midpoint, rk4, runge_kutta
 from jaxflow.solvers.solver import Memory, Sigma, Solver, Step, at, check_sigma
 from jaxflow.solvers.stochastic import ancestral, euler_maruyama, stochastic_heun
@@ -22,6 +22,7 @@ __all__ = [
     "check_sigma",
     "churned",
     "dpm_solver_2m",
+    "dpm_solver_3m",
     "euler",
     "euler_maruyama",
     "heun",

@@ -10,12 +10,14 @@ whose linear part is exact, so that only D is approximated.
 Source: Hairer, Norsett and Wanner, Solving Ordinary Differential Equations I, III.1; Lu et al. 2211.01095.
 """
 
+from collections.abc import Callable
+
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxflow import per_example, ranges
 from jaxflow.predictions import parts
-from jaxflow.solvers.solver import Solver, determined
+from jaxflow.solvers.solver import Memory, Solver, determined
 from jaxflow.typing import GaussianPath
 
 
@@ -59,28 +61,87 @@ def dpm_solver_2m(path: GaussianPath, eta: float | int | Float[Array, ""] = 0.0)
 
     Source: Lu et al. 2211.01095, algorithm 2 and section 5.
     """
-    ranges.fraction(eta=eta)
 
     def start(x):
         return jnp.zeros_like(x), jnp.asarray(jnp.inf)
 
+    def mean(data, memory, h, _):
+        last_data, last_h = memory
+        half = jnp.where(jnp.isfinite(h), h / last_h.astype(h.dtype) / 2, 0)
+        return data + half.astype(data.dtype) * (data - last_data), (data, h.astype(last_h.dtype))
+
+    return _dpm_solver("dpm_solver_2m", path, eta, 2, start, mean)
+
+
+def dpm_solver_3m(path: GaussianPath, eta: float | int | Float[Array, ""] = 0.0) -> Solver:
+    """DPM-Solver++ (3M): order 3 with one call per step.
+
+    The step of `dpm_solver_2m`, where D is now the mean over the step, with the weight e^((1 + eta) (s - h)),
+    of the parabola through D_n, D_{n-1} and D_{n-2}. Where there is no D_{n-2}, or one of their distances is
+    infinite, it is that of the line through two of them, or D_n alone.
+
+    The first step, of first order, is felt where it starts from less noise: on the mixture of the tests the
+    measured order is 3.0 from lambda = -4 and 2.0 from -1, where that of `unipc` is 3.0. For eta = 1 that of
+    the variance of a Gaussian is 2.
+
+    DPMSolverMultistep of diffusers and k-diffusion weigh the second difference by half, which makes it 2.
+
+    Raises:
+        ValueError: eta is outside [0, 1].
+
+    Source: Lu et al. 2211.01095, appendix, for the multistep methods of higher order; for the SDE Crowson's
+    k-diffusion.
+    """
+
+    def start(x):
+        return jnp.zeros_like(x), jnp.zeros_like(x), jnp.asarray(jnp.inf), jnp.asarray(jnp.inf)
+
+    def mean(data, memory, h, decayed):
+        last_data, older_data, last_h, older_h = memory
+        back, further = last_h.astype(h.dtype), (last_h + older_h).astype(h.dtype)
+        known, both = jnp.isfinite(h) & jnp.isfinite(back), jnp.isfinite(h) & jnp.isfinite(further)
+        # Of the differences over the lengths of steps, in units of h.
+        slope = jnp.where(known, h / back, 0).astype(data.dtype) * (data - last_data)
+        before = jnp.where(both, h / (further - back), 0).astype(data.dtype) * (last_data - older_data)
+        bend = jnp.where(both, h / further, 0).astype(data.dtype) * (slope - before)
+        lean = slope + jnp.where(both, back / h, 0).astype(data.dtype) * bend
+        whole = -jnp.expm1(-decayed)
+        first = 1 - whole / decayed
+        second = 1 - 2 * first / decayed
+        target = data + (first / whole).astype(data.dtype) * lean + (second / whole).astype(data.dtype) * bend
+        return target, (data, last_data, h.astype(last_h.dtype), last_h)
+
+    return _dpm_solver("dpm_solver_3m", path, eta, 3 if _is_zero(eta) else 2, start, mean)
+
+
+def _dpm_solver(
+    name: str,
+    path: GaussianPath,
+    eta: float | int | Float[Array, ""],
+    order: int,
+    start: Callable[[Array], Memory],
+    mean: Callable[[Array, Memory, Array, Array], tuple[Array, Memory]],
+) -> Solver:
+    """The solver whose `mean(D_n, memory, h, (1 + eta) h)` is its D and the next memory."""
+    ranges.fraction(eta=eta)
+    stochastic = not _is_zero(eta)
+
     def step(field, x, t, t_next, memory, key):
         data = parts(path, x, t, field(x, t)).data.astype(x.dtype)
-        last_data, last_h = memory
         decay, h = _decay(path, t, t_next)
-        noisier = decay ** jnp.asarray(eta, decay.dtype)
-        half = jnp.where(jnp.isfinite(h), h / last_h.astype(h.dtype) / 2, 0)
-        target = data + half.astype(x.dtype) * (data - last_data)
+        power = jnp.asarray(eta, decay.dtype)
+        noisier = decay**power
+        target, memory = mean(data, memory, h, (1 + power) * h)
         kept, gained = noisier * path.beta(t_next) / path.beta(t), path.alpha(t_next) * (1 - noisier * decay)
         x = kept.astype(x.dtype) * x + gained.astype(x.dtype) * target
         if stochastic:
             spread = path.beta(t_next) * jnp.sqrt(1 - noisier**2)
             x = x + spread.astype(x.dtype) * per_example.normal(key, x.shape[1:], x.dtype)
-        return x, (data, h.astype(last_h.dtype))
+        return x, memory
 
-    stochastic = not (isinstance(eta, float | int) and eta == 0)
-    check = determined(path)
-    return Solver("dpm_solver_2m", step, 2, 1, start, stochastic=stochastic, forward_only=True, check=check)
+    return Solver(
+        name, step, order, 1, start, stochastic=stochastic, forward_only=True, check=determined(path)
+    )
 
 
 def unipc(path: GaussianPath) -> Solver:
@@ -122,6 +183,11 @@ def unipc(path: GaussianPath) -> Solver:
         return x_next, (data, h.astype(last_h.dtype), outer * data + (half - inner) * slope, outer)
 
     return Solver("unipc", step, 3, 1, start, forward_only=True, check=determined(path))
+
+
+def _is_zero(eta: float | int | Float[Array, ""]) -> bool:
+    """Whether it is known to be, so that no noise is drawn."""
+    return isinstance(eta, float | int) and eta == 0
 
 
 def _decay(path: GaussianPath, t: Array, t_next: Array) -> tuple[Array, Array]:
