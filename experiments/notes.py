@@ -34,6 +34,8 @@ def description(
     """The model in full, with all its classes or words, and how images would be sampled."""
     sampler = next(iter(samplers.values()))
     steps = f"{sampler.solver_name(model.prediction, sigma)}, {sampler.steps} steps"
+    steps += f", churn {sampler.churn:g}" if sampler.churn else ""
+    steps += f", data clipped ({sampler.clip})" if sampler.clip else ""
     size = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(model.params))
     network = f"{origin['network']}, " if "network" in origin else ""
     lines = origin | {

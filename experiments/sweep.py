@@ -270,6 +270,7 @@ def command(arguments: Arguments, opened: Opened, row: dict, per_label: int) -> 
         **{"w": repr(row["w"]), "rule": row["rule"], "sigma": repr(row["sigma"])},
         **({"calls": row["calls"]} if "calls" in row else {"solver": solver, "steps": sampler.steps}),
         **{"grid": sampler.grid, "shift": opened.shift(sampler)},
+        **{"churn": sampler.churn or None, "clip": sampler.clip},
         **{"seed": arguments.seed, "per-label": per_label},
         **{"preset": source.preset, "data-dir": source.data_dir},
         "worse": source.worse if row["rule"] == "autoguidance" else None,

@@ -21,6 +21,7 @@ from jaxflow import ranges
 from jaxflow.paths import time_of
 from jaxflow.per_example import check_shape, expand
 from jaxflow.predictions import Prediction, convert, gain, parts, velocity
+from jaxflow.times import Number
 from jaxflow.typing import Condition, GaussianPath, GuidedField, StatefulField, VectorField
 
 Apply = Callable[[Any, Array, Array, Condition], Array]
@@ -147,7 +148,7 @@ def change_path(field: AnyField, trained: GaussianPath, sampled: GaussianPath) -
     return _transformed(on_other_path, field)
 
 
-def clipped(field: AnyField, path: GaussianPath, low: float = -1.0, high: float = 1.0) -> AnyField:
+def clipped(field: AnyField, path: GaussianPath, low: Number = -1.0, high: Number = 1.0) -> AnyField:
     """The field whose predicted data are clipped to [low, high], the range of the pixels.
 
     The noise is what is left of x, (x - alpha data) / beta, so that x itself is unchanged. There is no such
@@ -164,12 +165,17 @@ def clipped(field: AnyField, path: GaussianPath, low: float = -1.0, high: float 
     >>> clipped(to_three, paths.Linear())(jnp.zeros((1, 1)), jnp.array([0.5])).item()
     2.0
     """
-    ranges.check(lambda v: v < high, f"must be less than high = {high}", low=low)
-    return _with_data(field, path, lambda data: jnp.clip(data, low, high))
+    if not isinstance(high, jax.core.Tracer):
+        ranges.check(lambda v: v < high, f"must be less than high = {high}", low=low)
+
+    def limit(data: Array) -> Array:
+        return jnp.clip(data, jnp.asarray(low, data.dtype), jnp.asarray(high, data.dtype))
+
+    return _with_data(field, path, limit)
 
 
 def dynamically_thresholded(
-    field: AnyField, path: GaussianPath, ratio: float = 0.995, most: float = float("inf")
+    field: AnyField, path: GaussianPath, ratio: Number = 0.995, most: Number = float("inf")
 ) -> AnyField:
     """The field whose predicted data are clipped at a quantile of their sizes, and scaled back to [-1, 1].
 
@@ -194,8 +200,8 @@ def dynamically_thresholded(
 
     def limit(data: Array) -> Array:
         sizes = jnp.abs(data).reshape(len(data), -1)
-        s = jnp.clip(jnp.quantile(sizes, jnp.asarray(ratio, data.dtype), axis=1), 1, most)
-        s = expand(s, data)
+        quantile = jnp.quantile(sizes, jnp.asarray(ratio, data.dtype), axis=1)
+        s = expand(jnp.clip(quantile, 1, jnp.asarray(most, data.dtype)), data)
         return jnp.clip(data, -s, s) / s
 
     return _with_data(field, path, limit)

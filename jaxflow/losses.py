@@ -128,8 +128,8 @@ def flow_matching(
         data: (b, *event).
         y: condition of each example; only the field sees it.
         prediction: what the field predicts.
-        noise: starting points of the paths, (b, *event); standard normal by default, a batch of another data
-            set for a bridge.
+        noise: starting points of the paths, (b, *event); standard normal by default, paired with the data as
+            `couplings` does, or a batch of another data set for a bridge.
         weight: function of t (b,) that multiplies the loss; 1 by default.
         time_distribution: of t, from `jaxflow.times`, with its own weights; if stratified, the draw of an
             example depends on its index in the batch.
@@ -195,7 +195,7 @@ def velocity_weight(
 
 
 def minimum_snr_weight(
-    path: GaussianPath | GeneralPath, prediction: Prediction, gamma: float | Float[Array, ""] = 5.0
+    path: GaussianPath | GeneralPath, prediction: Prediction, gamma: float | int | Float[Array, ""] = 5.0
 ) -> Weight:
     """The weight that makes the loss of any prediction min(SNR, gamma) |data_th - data|^2.
 
@@ -229,7 +229,7 @@ def minimum_snr_weight(
 
 
 def sigmoid_weight(
-    path: GaussianPath | GeneralPath, prediction: Prediction, bias: float | Float[Array, ""] = 2.0
+    path: GaussianPath | GeneralPath, prediction: Prediction, bias: float | int | Float[Array, ""] = 2.0
 ) -> Weight:
     """The weight that makes the loss of any prediction sigmoid(bias - lambda) |noise_th - noise|^2.
 

@@ -197,7 +197,7 @@ def _of_ratios(
         return jnp.concatenate([ends[:1], inner[1:], ends[-1:]])
 
 
-def beta_quantiles(n: int, a: float = 0.6, b: float = 0.6) -> Float[Array, " steps"]:
+def beta_quantiles(n: int, a: float | int = 0.6, b: float | int = 0.6) -> Float[Array, " steps"]:
     """Grid of the quantiles i / n of a beta distribution of t, dense at both ends if a, b < 1, (n + 1,).
 
     Where the distribution of 1 - t has the parameters a and b, that of t has b and a.

@@ -6,7 +6,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import (
-    PATHS,
     assert_close,
     assert_expected,
     by_path,
@@ -222,46 +221,37 @@ def test_a_limit_must_be_positive():
 
 
 def test_weights_by_the_signal_to_noise_ratio_are_their_formulas(float64):
-    """In lambda = log SNR, for each prediction: v on a path with alpha^2 + beta^2 = 1, velocity on lines."""
-    t, gamma, bias = linspace(0.02, 0.98, 25), 5.0, -1.0
+    """In lambda = log SNR, for each prediction: v on a path with alpha^2 + beta^2 = 1, velocity on lines.
+
+    At both ends they are finite; those of the noise are 1 where there is noise alone.
+    """
+    instants, gamma, bias = np.concatenate([[0], np.linspace(0.02, 0.98, 25), [1]]), 5.0, -1.0
 
     def weights(path, t):
-        return (
-            {kind: losses.minimum_snr_weight(path, kind, gamma)(t) for kind in KINDS},
-            {kind: losses.sigmoid_weight(path, kind, bias)(t) for kind in KINDS},
-        )
+        minimum = {kind: losses.minimum_snr_weight(path, kind, gamma)(t) for kind in KINDS}
+        smooth = {kind: losses.sigmoid_weight(path, kind, bias)(t) for kind in KINDS}
+        return {"snr": (path.alpha(t) / path.beta(t)) ** 2, "weights": [minimum, smooth]}
 
-    compiled = by_path_compiled(weights, t)
     sigmoid = lambda x: 1 / (1 + np.exp(-x))  # noqa: E731
-    for name, found in compiled.items():
-        path = PATHS[name]
-        log_snr = 2 * np.log(np.asarray(path.alpha(t)) / np.asarray(path.beta(t)))
-        snr, by_noise = np.exp(log_snr), np.minimum(1, gamma / np.exp(log_snr))
+    compiled = by_path_compiled(weights, jax.device_put(instants))
+    for name, found in jax.tree.map(np.asarray, compiled).items():
+        assert np.isfinite(jax.tree.leaves(found["weights"])).all(), name
+        s, snr = instants[1:-1], found["snr"][1:-1]
+        log_snr, by_noise = np.log(snr), np.minimum(1, gamma / snr)
         minimum = {"data": np.minimum(snr, gamma), "noise": by_noise, "score": by_noise}
         smooth = {"data": np.exp(bias) * sigmoid(log_snr - bias), "noise": sigmoid(bias - log_snr)}
         smooth["score"] = smooth["noise"]
         if name == "linear":
-            s = np.asarray(t)
             minimum["velocity"] = np.minimum(s**2, gamma * (1 - s) ** 2)
             smooth["velocity"] = 1 / (s**-2 + np.exp(-bias) * (1 - s) ** -2)
+            assert_close(
+                [weight["noise"][[0, -1]] for weight in found["weights"]], [np.array([1.0, 0])] * 2, 0
+            )
         elif name in ("cosine", "variance_preserving"):
             minimum["v"] = np.minimum(snr, gamma) / (snr + 1)
             smooth["v"] = sigmoid(bias - log_snr) * sigmoid(log_snr)
-        for weight, expected in zip(found, (minimum, smooth), strict=True):
-            assert_close({kind: weight[kind] for kind in expected}, jax.tree.map(jnp.asarray, expected), 1e-9)
-
-
-def test_weights_by_the_signal_to_noise_ratio_are_finite_at_the_ends():
-    """On all paths, for all predictions: those of the noise are 1 where there is noise alone."""
-
-    def weights(path, t):
-        makes = losses.minimum_snr_weight, losses.sigmoid_weight
-        return {kind: jnp.stack([make(path, kind)(t) for make in makes]) for kind in KINDS}
-
-    found = by_path_compiled(weights, jnp.array([0.0, 1.0]))
-    assert np.isfinite(jax.tree.leaves(jax.tree.map(np.asarray, found))).all()
-    assert_close(found["linear"]["noise"], jnp.array([[1.0, 0.0]] * 2), 1e-6)
-    assert_close(found["linear"]["velocity"], jnp.zeros((2, 2)), 1e-6)
+        for weight, expected in zip(found["weights"], (minimum, smooth), strict=True):
+            assert_close({kind: weight[kind][1:-1] for kind in expected}, expected, 1e-9)
 
 
 @pytest.mark.requirement("R46")

@@ -125,9 +125,9 @@ def _of_autoencoder(run: AutoencoderRun) -> Objective:
 
 
 def _of_flow(
-    model: Model, loss: losses.Loss, condition_dropout: float, still_weight: float = 0.0
+    model: Model, loss: Callable[..., Any], condition_dropout: float, still_weight: float = 0.0
 ) -> Objective:
-    """Of the network of a model, at whatever parameters."""
+    """Of the network of a model, at whatever parameters, by `losses.flow_matching` with its options."""
     space, network = model.space, model.network
 
     def dropped(noise: jax.Array | None) -> losses.Loss:

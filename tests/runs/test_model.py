@@ -80,6 +80,21 @@ def test_every_rule_goes_with_every_solver(solver, rule):
     assert not rules.is_conditional(rule, 2.0, 2)
 
 
+def test_churn_and_clip_reach_the_images():
+    """Each changes those of a model whose predicted data go beyond the pixels; the w of both is 1."""
+
+    def drawn(**options):
+        bright = dataclasses.replace(model(), params=jnp.array([-1.5, 0.0, 1.5, 0.1]))
+        sampler = Sampler(steps=2, solver="euler", **options)
+        generate = Generator(bright, sampler, mesh.on_one_device())
+        with jax.disable_jit():
+            return generate(request(CODEC, [0, 2]), 1.0, seed=3)
+
+    plain = drawn()
+    for options in ({"churn": 0.8}, {"clip": "static"}, {"clip": "dynamic"}):
+        assert (drawn(**options) != plain).any(), options
+
+
 def test_an_image_depends_on_its_condition_and_on_its_place_among_equal_ones():
     page = MODEL.sample(7, ["one", "one", "two", None, "one"], w=2.0)
     np.testing.assert_array_equal(MODEL.sample(7, ["one"] * 3, w=2.0), page[[0, 1, 4]])
