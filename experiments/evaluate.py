@@ -2,9 +2,11 @@
 
     python -m experiments.evaluate MODEL [--w 0 1 2 4] [--calls 1 2 4] [--per-label N] [--captions N]
 
-The columns are those of `experiments/report/quality.py`, for captions of `experiments/report/captioned.py`.
-The last row has the figures of real images, and for a run in latents the one above it those of the same
-images encoded and decoded: what the autoencoder alone loses. Writes evaluation.json and evaluation.png.
+The columns are those of `experiments/report/quality.py`, for captions of `experiments/report/captioned.py`,
+with half of their 95 % intervals: first how good the images are, then how diverse. The last row has the
+figures of real images, and for a run in latents the one above it those of the same images encoded and
+decoded: what the autoencoder alone loses (docs/running.md, What the figures mean). Writes evaluation.json and
+evaluation.png.
 
 For `shapes` an exact reader of its scenes decides instead which claims of a caption are true of its image
 (`experiments/report/alignment.py`), for `moving_shapes` one of its clips, beside controls that a measure of
@@ -29,6 +31,7 @@ from experiments.report.tables import print_table, write_json
 from jaxflow import ranges
 from jaxflow.data.codecs import Classes, Codec
 from jaxflow.devices import processes
+from jaxflow.evaluation.intervals import Measured
 from jaxflow.places import Place, place
 from jaxflow.runs import folder, limits, loading
 from jaxflow.runs.requests import Request, request
@@ -40,6 +43,11 @@ MOST_STEPS = 1_000_000
 """Of the judge."""
 MOST_PROMPTS = 1_000_000
 Measure = quality.Measure | captioned.Measure
+TABLES = (
+    ("accuracy", "caption", "frechet", "frechet pixels", "kernel", "precision", "density"),
+    ("recall", "coverage", "diversity", "entropy", "inception", "nearest"),
+)
+"""Columns of the two tables: how good the images are, and how diverse."""
 
 
 @dataclass(frozen=True)
@@ -176,25 +184,36 @@ def has_test(opened: Opened) -> bool:
 def write(
     out: Place,
     settings: Sequence[Setting],
-    rows: list[dict[str, float]],
+    rows: list[Measured],
     figures: Measure,
-    decoded: tuple[dict[str, float], float] | None,
+    decoded: tuple[Measured, float] | None,
     made: dict[str, Any],
 ) -> None:
-    """Print the table, and write it as JSON and as curves."""
+    """Print the tables, and write them as JSON and as curves."""
     real, n = figures.real(), made.pop("images_per_w")
-    print(f"\n{n} images for each w, compared with real ones in sets of {figures.size}")
+    print(f"\nfor each w {figures.balance}; compared with real ones in sets of {figures.size}")
     references = {figures.label: real} if decoded is None else {"decoded": decoded[0], figures.label: real}
     names = [setting.name for setting in settings]
-    print_table("w", [*real], [*zip(names, rows, strict=True), *references.items()])
+    labelled = [*zip(names, rows, strict=True), *references.items()]
+    for some in TABLES:
+        print_table(
+            "w",
+            [name for name in some if name in real.figures],
+            [(name, row.figures) for name, row in labelled],
+            [{name: each.half for name, each in row.intervals.items()} for _, row in labelled],
+        )
     if decoded is not None:
         print(f"decoded: median PSNR {decoded[1]:.4g} dB")
     for warning in figures.warnings:
         print(f"warning: {warning}")
-    table = columns(settings) | {name: [row[name] for row in rows] for name in real}
-    result = {"images_per_w": n, "images_per_set": figures.size, "sampled": made}
-    result |= {"table": table, "real": real, "warnings": figures.warnings}
-    result |= {} if decoded is None else {"decoded": decoded[0], "decoded_psnr": decoded[1]}
+    table = columns(settings) | {name: [row.figures[name] for row in rows] for name in real.figures}
+    intervals: dict[str, Any] = {
+        "table": {name: [row.intervals[name] for row in rows] for name in real.intervals}
+    }
+    intervals |= {name: row.intervals for name, row in references.items()}
+    result = {"images_per_w": n, "images_per_set": figures.size, **figures.counts, "sampled": made}
+    result |= {"table": table, "real": real.figures, "intervals": intervals, "warnings": figures.warnings}
+    result |= {} if decoded is None else {"decoded": decoded[0].figures, "decoded_psnr": decoded[1]}
     write_json(out / "evaluation.json", result)
     curves_over_w(settings, rows, real, figures.label, out / "evaluation.png")
     print(f"{out / 'evaluation.png'}\n{out / 'evaluation.json'}")

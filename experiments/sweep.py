@@ -131,12 +131,14 @@ def compare(arguments: Arguments, opened: Opened, hows: Sequence[How], out: Plac
         panels[curve_name(how.names)] = [*images[:, :, few].reshape(-1, len(few), *images.shape[3:])]
         for i, w in enumerate(arguments.w):
             for j, sigma in enumerate(arguments.sigma):
-                rows.append(how.names | {"w": w, "sigma": sigma} | measure(images[i, j]))
+                measured = measure(images[i, j])
+                rows.append(how.names | {"w": w, "sigma": sigma} | measured.figures)
+                rows[-1]["intervals"] = measured.intervals
                 figures = (f"{column} {rows[-1][column]:.4g}" for column in quality.COLUMNS)
                 print(f"{setting(rows[-1])}  {'  '.join(figures)}")
     if processes.is_first():
         page.write(opened.title, panels, stops(arguments), names, out / "sweep.html")
-        write(out, rows, measure, labels, arguments, opened)
+        write(out, rows, measure, arguments, opened)
 
 
 def some(
@@ -284,12 +286,11 @@ def write(
     out: Place,
     rows: Sequence[dict],
     measure: quality.Measure,
-    labels: Int[np.ndarray, " n"],
     arguments: Arguments,
     opened: Opened,
 ) -> None:
     """Print the best setting of each rule and the command for the best of all; write JSON and curves."""
-    real = measure.real()
+    real, labels = measure.real(), measure.labels
     best: dict[str, dict] = {}
     for row in rows:
         name = curve_name(row)
@@ -297,17 +298,19 @@ def write(
             best[name] = row
     of = "number of calls" if "calls" in rows[0] else "rule"
     print(f"\nbest setting of each {of}, by the Frechet distance in features")
-    print(f"{len(labels)} images for each setting, compared with real ones in sets of {measure.size}")
-    labelled = [*((setting(row), row) for row in best.values()), (measure.label, real)]
+    print(f"for each setting {measure.balance}; compared with real ones in sets of {measure.size}")
+    labelled = [*((setting(row), row) for row in best.values()), (measure.label, real.figures)]
     print_table("", quality.COLUMNS, labelled)
     for warning in measure.warnings:
         print(f"warning: {warning}")
     most = int(np.bincount(labels).max())
     again = command(arguments, opened, min(best.values(), key=lambda row: row["frechet"]), most)
-    result = {"images_per_setting": len(labels), "images_per_set": measure.size, "settings": list(rows)}
-    result |= {"best": best, "real": real, "warnings": measure.warnings, "command": again}
+    result = {"images_per_setting": len(labels), "images_per_set": measure.size, **measure.counts}
+    result |= {"settings": list(rows), "best": best, "real": real.figures, "real_intervals": real.intervals}
+    result |= {"warnings": measure.warnings, "command": again}
     write_json(out / "sweep.json", result)
-    rules_over_w(rows, real, measure.label, out / "sweep.png")
+    drawn = {name: real.figures[name] for name in quality.COLUMNS}
+    rules_over_w(rows, drawn, measure.label, out / "sweep.png")
     print(f"{out / 'sweep.png'}\n{out / 'sweep.html'}\n{out / 'sweep.json'}\nthe best of all: {again}")
 
 

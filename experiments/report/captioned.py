@@ -19,10 +19,11 @@ from jax.sharding import NamedSharding
 from jaxtyping import Bool, Float, Int, UInt8
 
 from experiments.report import comparison
-from experiments.report.comparison import Comparison, Seen
+from experiments.report.comparison import Comparison, Seen, of_mean
 from jaxflow.data.checks import stack_checked
 from jaxflow.data.dataset import BLOCK, Dataset
 from jaxflow.data.words import split as words_of
+from jaxflow.evaluation.intervals import Measured
 from jaxflow.evaluation.judge import train_judge
 from jaxflow.evaluation.psnr import psnr
 from jaxflow.runs.requests import Request, request
@@ -127,6 +128,11 @@ class Measure:
         key = jax.random.key(seed)
         self._judge = train_judge(key, judged.images, labels, len(words), steps=steps, sharding=sharding)
         self._bags = bags(real.prompts, words)
+        different = len(set(real.prompts))
+        self.balance = f"{len(real.prompts)} images of {different} different captions"
+        """The number of images, and the balance of their labels."""
+        self.counts = {"captions": different}
+        """The same as numbers."""
         test = _some(real.test, drawn.real)
         self._real, self._real_bags = test.images, bags(test.captions, words)
         self._real_seen, (_, reference) = map(self._look, (self._real, real.train.images[drawn.reference]))
@@ -142,22 +148,32 @@ class Measure:
         logits, features = self._judge.outputs(images)
         return logits, Seen(images, features)
 
-    def real(self) -> dict[str, float]:
+    def real(self) -> Measured:
         """Metrics of real images."""
         return self._of_real(*self._real_seen)
 
-    def decoded(self, decode: Decode) -> tuple[dict[str, float], float]:
+    def decoded(self, decode: Decode) -> tuple[Measured, float]:
         """Metrics of real images that an autoencoder has encoded and decoded, and their median PSNR."""
         images = decode(self._real)
         return self._of_real(*self._look(images)), float(np.median(psnr(self._real, images)))
 
-    def _of_real(self, logits: Float[np.ndarray, "n words"], seen: Seen) -> dict[str, float]:
-        return {"caption": fit(logits, self._real_bags)} | self._compare.real(seen)
+    def _of_real(self, logits: Float[np.ndarray, "n words"], seen: Seen) -> Measured:
+        return _with_fit(logits, self._real_bags, self._compare.real(seen))
 
-    def __call__(self, images: Images) -> dict[str, float]:
+    def __call__(self, images: Images) -> Measured:
         """Metrics of generated images, one per prompt."""
         logits, seen = self._look(images)
-        return {"caption": fit(logits, self._bags)} | self._compare(seen)
+        return _with_fit(logits, self._bags, self._compare(seen))
+
+
+def _with_fit(
+    logits: Float[np.ndarray, "n words"], wanted: Bool[np.ndarray, "n words"], compared: Measured
+) -> Measured:
+    better, others = fits(logits, wanted)
+    known = others.sum() > 0
+    share = float(better.sum() / others.sum()) if known else float("nan")
+    interval = of_mean(better[others > 0], others[others > 0]) if known else comparison.UNKNOWN
+    return Measured({"caption": share} | compared.figures, {"caption": interval} | compared.intervals)
 
 
 def words_to_tell_apart(captions: Sequence[str]) -> list[str]:
@@ -182,20 +198,21 @@ def bags(captions: Sequence[str], words: Sequence[str]) -> Bool[np.ndarray, "n w
     return found
 
 
-def fit(logits: Float[np.ndarray, "n words"], wanted: Bool[np.ndarray, "n words"]) -> float:
-    """Share of pairs of an image and another caption, of other words, that is less likely than its own.
+def fits(
+    logits: Float[np.ndarray, "n words"], wanted: Bool[np.ndarray, "n words"]
+) -> tuple[Float[np.ndarray, " m"], Float[np.ndarray, " m"]]:
+    """Of each image, how many captions of other words are less likely than its own, and how many there are.
 
-    The log-likelihood of a caption is the sum of its words' logits, less a number that all captions share;
-    nan if all captions have the same words.
+    The log-likelihood of a caption is the sum of its words' logits, less a number that all captions share.
 
-    >>> fit(np.array([[3.0, -3.0], [-3.0, 3.0]]), np.array([[True, False], [False, True]]))
-    1.0
+    >>> better, others = fits(np.array([[3.0, -3.0], [-3.0, 3.0]]), np.array([[True, False], [False, True]]))
+    >>> better.tolist(), others.tolist()
+    ([1.0, 1.0], [1.0, 1.0])
     """
     logits, wanted = logits[:MOST_COMPARED].astype(np.float64), wanted[:MOST_COMPARED].astype(np.float64)
     scores = logits @ wanted.T
     own = np.diagonal(scores)[:, None]
     counts = wanted.sum(axis=1)
     differ = (counts[:, None] + counts[None] - 2 * wanted @ wanted.T) > 0
-    if not differ.any():
-        return float("nan")
-    return float(np.mean(((scores < own) + 0.5 * (scores == own))[differ]))
+    better = (scores < own) + 0.5 * (scores == own)
+    return np.sum(better, axis=1, where=differ), differ.sum(axis=1).astype(np.float64)

@@ -2,14 +2,22 @@
 
     frechet          Frechet distance to the reference images, in features of a judge
     frechet pixels   the same in pixels, to as many reference images as there are in a set
+    kernel           kernel distance in features, of all images to the whole reference, since it has no bias
     precision        share of the images in the manifold of reference images, in features
+    density          the same, counted by how many reference images are near; 1 of a perfect generator
     recall           share of reference images in the manifold of the images: diversity
+    coverage         share of reference images with an image near them; about 0.875 of a perfect generator
     nearest          median distance in pixels to the nearest training image: memorised if small
 
 The reference is half of the training images, at most `MOST_REAL`; the judge is trained on the others only.
 Held-out real images get the same figures, and all sets have the same classes. A Frechet distance grows as its
 sets shrink, so generated images are compared in sets of as many as are held out, and a figure is the mean
-over these sets: that of a perfect generator is about that of real images.
+over these sets: that of a perfect generator is about that of real images, but for what generated images share
+with the reference as training images (docs/running.md, What the figures mean).
+
+Intervals of 95 % are for other noise of the generated images or, of recall and coverage, for other reference
+images; the Frechet and kernel distances by the jackknife, means and medians over images by the bootstrap
+(`jaxflow/evaluation/intervals.py`).
 """
 
 import math
@@ -20,9 +28,9 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from jaxflow.data.dataset import Dataset
-from jaxflow.evaluation import strata
-from jaxflow.evaluation.frechet import frechet_distance
-from jaxflow.evaluation.manifolds import nearest_distance, precision_recall
+from jaxflow.evaluation import frechet, kernel, strata
+from jaxflow.evaluation.intervals import Interval, Measured, bootstrap, jackknife, leaving_out
+from jaxflow.evaluation.manifolds import nearest_distance, overlap
 
 Images = UInt8[np.ndarray, "n *image"]
 Positions = Int[np.ndarray, " n"]
@@ -36,8 +44,12 @@ MOST_NEAREST = 1000
 """Images for which the nearest training image is found: enough for a median."""
 NEIGHBOURS = 3
 """The radius of a ball is the distance to the third nearest neighbour, or of fewer to the farthest."""
+RESAMPLES = 1000
+"""Of the bootstrap."""
 FEWEST = 2
 """Images in a set: one has no covariance."""
+UNKNOWN = Interval(math.nan, math.nan)
+"""Of a figure of fewer images than the jackknife needs to leave some out."""
 FEW = 50
 """Set size below which a single image moves precision and recall by several hundredths."""
 
@@ -111,43 +123,85 @@ class Comparison:
 
     def __init__(self, train: Images, reference: Seen, real: Seen, generated: Positions):
         self._train, self._reference, self._real = train.reshape(len(train), -1), reference, real
-        self._order = strata.spread(generated, seed=3)
+        self._reference_features = frechet.fitted(reference.features)
+        self.order = strata.spread(generated, seed=3)
+        """Positions of the generated images, so that any contiguous part has the class frequencies."""
         self.size = min(len(generated), len(reference.images), len(real.images))
         """Images of a set."""
         self._pixel_size = max(2, min(self.size, MOST_NUMBERS // self._train.shape[1]))
         self._reference_pixels = _vectors(reference.images[: self._pixel_size])
 
-    def real(self, seen: Seen | None = None) -> dict[str, float]:
+    def real(self, seen: Seen | None = None) -> Measured:
         """Metrics of the held-out real images, or of what an autoencoder makes of them."""
-        return self._figures(seen or self._real, np.arange(len(self._real.images)))
+        return self._measured(seen or self._real, np.arange(len(self._real.images)))
 
-    def __call__(self, generated: Seen) -> dict[str, float]:
+    def __call__(self, generated: Seen) -> Measured:
         """Metrics of generated images."""
-        return self._figures(generated, self._order)
+        return self._measured(generated, self.order)
 
-    def _figures(self, seen: Seen, order: Positions) -> dict[str, float]:
+    def _measured(self, seen: Seen, order: Positions) -> Measured:
         sets = [*_sets(order, self.size)]
-        distances = [frechet_distance(seen.features[part], self._reference.features) for part in sets]
-        k = min(NEIGHBOURS, self.size - 1)
-        shares = [precision_recall(real, some, k) for real, some in self._pairs(seen.features, sets)]
         pixels = [_vectors(seen.images[part]) for part in _sets(order, self._pixel_size)]
-        precision, recall = np.mean(shares, axis=0)
+        to_reference = [frechet.frechet_distance(some, self._reference_pixels) for some in pixels]
+        distance, around = self._frechet([seen.features[part] for part in sets])
+        apart, within = self._kernel(seen.features[order[:MOST_REAL]])
+        manifolds = self._manifolds(seen.features, sets)
+        near = self._nearest(seen.images[order[:MOST_NEAREST]])
+        figures = {"frechet": distance, "frechet pixels": float(np.mean(to_reference)), "kernel": apart}
+        figures |= {name: float(np.sum(sums) / np.sum(counts)) for name, (sums, counts) in manifolds.items()}
+        intervals = {"frechet": around, "kernel": within}
+        intervals |= {name: of_mean(sums, counts) for name, (sums, counts) in manifolds.items()}
+        median = bootstrap(lambda some: np.median(near[some], axis=1), len(near), resamples=RESAMPLES)
+        return Measured(
+            figures | {"nearest": float(np.median(near))},
+            intervals | {"nearest": median},
+        )
+
+    def _frechet(self, sets: Sequence[np.ndarray]) -> tuple[float, Interval]:
+        """The mean distance of the sets, and its interval, by leaving out the same parts of all sets."""
+        mean = lambda parts: float(  # noqa: E731
+            np.mean([frechet.between(frechet.fitted(part), self._reference_features) for part in parts])
+        )
+        if self.size <= FEWEST:
+            return mean(sets), UNKNOWN
+        left_out = [mean([some[kept] for some in sets]) for kept in leaving_out(self.size)]
+        distance = mean(sets)
+        return distance, jackknife(np.array(left_out), distance)
+
+    def _kernel(self, features: np.ndarray) -> tuple[float, Interval]:
+        if len(features) <= FEWEST:
+            return kernel.kernel_distance(features, self._reference.features), UNKNOWN
+        left_out = kernel.left_out(features, self._reference.features)
+        distance = float(np.mean(left_out))
+        return distance, jackknife(left_out, distance)
+
+    def _manifolds(
+        self, features: np.ndarray, sets: Sequence[Positions]
+    ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """For each figure, sums over the pairs of sets in which an image is, and how many they are."""
+        k = min(NEIGHBOURS, self.size - 1)
+        ours, theirs = np.zeros((3, len(features))), np.zeros((3, len(self._reference.features)))
+        for there, here in self._pairs(sets):
+            found = overlap(self._reference.features[there], features[here], k)
+            ours[:, here] += found.balls > 0, found.balls / k, np.ones(len(here))
+            theirs[:, there] += found.recalled, found.covered, np.ones(len(there))
+        inside, balls, here = ours[:, ours[-1] > 0]
+        recalled, covered, there = theirs[:, theirs[-1] > 0]
         return {
-            "frechet": float(np.mean(distances)),
-            "frechet pixels": float(np.mean([frechet_distance(p, self._reference_pixels) for p in pixels])),
-            "precision": float(precision),
-            "recall": float(recall),
-            "nearest": self._nearest(seen.images[order[:MOST_NEAREST]]),
+            "precision": (inside, here),
+            "density": (balls, here),
+            "recall": (recalled, there),
+            "coverage": (covered, there),
         }
 
-    def _pairs(self, features: np.ndarray, sets: Sequence[Positions]) -> Iterator[tuple[np.ndarray, ...]]:
-        """Every set and every stretch of the reference at least once: of small sets one says little."""
+    def _pairs(self, sets: Sequence[Positions]) -> Iterator[tuple[Positions, Positions]]:
+        """Every stretch of the reference and every set at least once: of small sets one says little."""
         others = [*_sets(np.arange(len(self._reference.images)), self.size)]
         for i in range(max(len(sets), len(others))):
-            yield self._reference.features[others[i % len(others)]], features[sets[i % len(sets)]]
+            yield others[i % len(others)], sets[i % len(sets)]
 
-    def _nearest(self, images: Images) -> float:
-        return float(np.median(nearest_distance(images.reshape(len(images), -1), self._train))) / 127.5
+    def _nearest(self, images: Images) -> Float[np.ndarray, " n"]:
+        return nearest_distance(images.reshape(len(images), -1), self._train) / 127.5
 
     def warnings(self, *, held_out: bool, learned: bool = True) -> list[str]:
         """Metrics that are unreliable, and why.
@@ -160,7 +214,7 @@ class Comparison:
         if not learned:
             found.append(
                 "all images have one class or the same words: the judge learns nothing, and the features of"
-                " frechet, precision and recall are those of a random network"
+                " frechet, kernel, precision, density, recall and coverage are those of a random network"
             )
         dimensions = self._reference.features.shape[1]
         if not held_out:
@@ -170,8 +224,8 @@ class Comparison:
             )
         if self.size < FEW:
             found.append(
-                f"precision and recall of {self.size} images are mostly noise (fewer than {FEW});"
-                " sample or hold out more"
+                f"precision, recall, density and coverage of {self.size} images are mostly noise (fewer"
+                f" than {FEW}); sample or hold out more"
             )
         if self.size <= dimensions:
             found.append(
@@ -179,6 +233,12 @@ class Comparison:
                 " last row only, or sample and hold out more"
             )
         return found
+
+
+def of_mean(sums: Float[np.ndarray, " n"], counts: Float[np.ndarray, " n"]) -> Interval:
+    """The interval of the mean of numbers, of which each image has `counts` with the sum `sums`."""
+    mean = lambda some: np.sum(sums[some], axis=1) / np.sum(counts[some], axis=1)  # noqa: E731
+    return bootstrap(mean, len(sums), resamples=RESAMPLES)
 
 
 def _sets(order: Positions, size: int) -> Iterator[Positions]:

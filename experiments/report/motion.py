@@ -22,6 +22,7 @@ from experiments.report.prompts import Prompts
 from experiments.report.tables import print_table, write_json
 from jaxflow.data.dataset import Dataset
 from jaxflow.devices import processes
+from jaxflow.evaluation.intervals import Measured
 from jaxflow.moving_shapes.alignment import CLAIMS, alignment
 from jaxflow.moving_shapes.reader import path_error, read
 from jaxflow.places import Place
@@ -104,6 +105,7 @@ def report(
                 settings,
                 tables,
                 features,
+                measure.balance,
                 {name: len(each.captions) for name, each in prompts.items()},
                 made,
             )
@@ -157,7 +159,8 @@ def write(
     out: Place,
     settings: Sequence[Setting],
     tables: dict[str, dict[str, Figures]],
-    features: dict[str, Figures],
+    features: dict[str, Measured],
+    balance: str,
     counts: dict[str, int],
     made: dict[str, Any],
 ) -> None:
@@ -168,9 +171,11 @@ def write(
         ]
         print(f"\n{split}: share of {counts[split]} captions that are true of their clips")
         print_table("w", names, [*rows.items()])
-    print("\nfeatures of a classifier of clips")
-    print_table("w", [*features["real"]], [*features.items()])
-    result = columns(settings) | {"captions": counts, "sampled": made, "table": tables, "features": features}
+    print(f"\nfeatures of a classifier of clips; for each w {balance}")
+    print_table("w", [*features["real"].figures], [(name, each.figures) for name, each in features.items()])
+    result = columns(settings) | {"captions": counts, "sampled": made, "table": tables}
+    result["features"] = {name: each.figures for name, each in features.items()}
+    result["intervals"] = {name: each.intervals for name, each in features.items()}
     write_json(out / "evaluation.json", result)
     curves = {split: [rows[setting.name] for setting in settings] for split, rows in tables.items()}
     alignment_over_w(settings, curves, CLAIMS, out / "evaluation.png")

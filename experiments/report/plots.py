@@ -8,12 +8,13 @@ import math
 import textwrap
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from jaxflow.data.names import shown
 from jaxflow.data.strips import film_strip
+from jaxflow.evaluation.intervals import Measured
 from jaxflow.places import Place
 from jaxflow.runs.settings import Setting, called, scale_name
 from jaxflow.training.files import atomic_write
@@ -22,6 +23,9 @@ MOST_COLUMNS = 10
 """Images of a label that a panel shows."""
 MOST_FRAMES = 8
 """Frames of a clip, of which a panel shows one of a label, as a strip."""
+PANELS = 4
+"""Panels of curves beside each other."""
+Row = TypeVar("Row")
 PANEL, HEAD = 3.2, 0.5
 """Width of a panel, and height of its title, in inches."""
 DOTS = (40, 150)
@@ -114,13 +118,9 @@ def strips(clips: np.ndarray) -> np.ndarray:
 
 
 def curves_over_w(
-    settings: Sequence[Setting],
-    rows: Sequence[dict[str, float]],
-    real: dict[str, float],
-    label: str,
-    file: Place,
+    settings: Sequence[Setting], rows: Sequence[Measured], real: Measured, label: str, file: Place
 ) -> None:
-    """A panel for each figure, with its curves over w and what real images get as a dashed line.
+    """A panel for each figure: its curves over w with their intervals, and real images as a dashed line.
 
     Args:
         settings: a curve for each number of calls.
@@ -129,14 +129,17 @@ def curves_over_w(
         label: of the dashed line.
         file: PNG to write.
     """
-    figure = _figure(9, 5)
-    axes = figure.subplots(2, -(-len(real) // 2)).ravel()
-    for ax, name in zip(axes, real, strict=False):
+    high = -(-len(real.figures) // PANELS)
+    figure = _figure(9, 1 + 2 * high)
+    axes = figure.subplots(high, PANELS).ravel()
+    for ax, name in zip(axes, real.figures, strict=False):
         for calls, points in _by_calls(settings, rows).items():
-            scales, values = [s.w for s, _ in points], [row[name] for _, row in points]
-            ax.plot(scales, values, marker="o", markersize=3, label=calls and called(calls))
-        _finish(ax, name, real[name], label)
-    for ax in axes[len(real) :]:
+            scales, values = [s.w for s, _ in points], [row.figures[name] for _, row in points]
+            (line,) = ax.plot(scales, values, marker="o", markersize=3, label=calls and called(calls))
+            ends = np.array([row.intervals.get(name, (np.nan, np.nan)) for _, row in points])
+            ax.vlines(scales, *ends.T, color=line.get_color(), linewidth=1)
+        _finish(ax, name, real.figures[name], label)
+    for ax in axes[len(real.figures) :]:
         ax.set_axis_off()
     axes[0].legend(frameon=False)
     _save(figure, file)
@@ -173,10 +176,10 @@ def alignment_over_w(
 
 
 def _by_calls(
-    settings: Sequence[Setting], rows: Sequence[dict[str, float]]
-) -> dict[int | None, list[tuple[Setting, dict[str, float]]]]:
+    settings: Sequence[Setting], rows: Sequence[Row]
+) -> dict[int | None, list[tuple[Setting, Row]]]:
     """Settings and their figures, for each number of calls."""
-    curves: dict[int | None, list[tuple[Setting, dict[str, float]]]] = {}
+    curves: dict[int | None, list[tuple[Setting, Row]]] = {}
     for setting, row in zip(settings, rows, strict=True):
         curves.setdefault(setting.calls, []).append((setting, row))
     return curves

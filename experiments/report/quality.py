@@ -1,6 +1,9 @@
 """Metrics of images with classes, by a classifier trained on real images only.
 
-    accuracy    share of images that the judge assigns to their class
+    accuracy     share of images that the judge assigns to their class
+    inception    Inception score of its probabilities, from 1 to the number of classes
+    entropy      of the classes that it assigns, in nats
+    diversity    mean distance of two images of a class, in features
 
 and the figures of `experiments/report/comparison.py`. The classes of generated images have the frequencies of
 the held-out ones, so that a perfect generator scores like real images.
@@ -12,19 +15,24 @@ from typing import NamedTuple
 import jax
 import numpy as np
 from jax.sharding import NamedSharding
-from jaxtyping import Int, UInt8
+from jaxtyping import Float, Int, UInt8
+from scipy.special import softmax
 
 from experiments.report import comparison
-from experiments.report.comparison import Comparison, Seen
+from experiments.report.comparison import Comparison, Seen, of_mean
 from jaxflow.data.batches import Batch, load
 from jaxflow.data.dataset import Dataset
 from jaxflow.evaluation import strata
+from jaxflow.evaluation.classes import class_entropy, inception_score
+from jaxflow.evaluation.diversity import diversity
+from jaxflow.evaluation.intervals import Measured, jackknife, leaving_out
 from jaxflow.evaluation.judge import train_judge
 from jaxflow.evaluation.psnr import psnr
 
 Images = UInt8[np.ndarray, "n *image"]
 Decode = Callable[[Images], Images]
 COLUMNS = ("accuracy", "frechet", "frechet pixels", "precision", "recall", "nearest")
+"""Figures by which many settings are compared; the JSON has all."""
 
 
 class Real(NamedTuple):
@@ -99,6 +107,11 @@ class Measure:
         train, test = real.train["image"], real.test["image"]
         drawn = comparison.draw(real.train["y"], real.test["y"], labels)
         self.labels, self._real_labels = labels, real.test["y"][drawn.real]
+        self.balance = f"{per_class(labels)}, {len(labels)} in all"
+        """The number of images, and the balance of their labels."""
+        self.counts = {"images_per_class": np.bincount(labels).tolist()}
+        self.counts |= {"real_images_per_class": np.bincount(self._real_labels).tolist()}
+        """The same as numbers."""
         classes = 1 + max(int(y.max()) for y in (labels, real.train["y"], real.test["y"]))
         self._judge = train_judge(
             jax.random.key(seed),
@@ -118,23 +131,60 @@ class Measure:
         self.label = "real" if real.held_out else "training"
         """Name of the row of real images."""
 
-    def _look(self, images: Images) -> tuple[Int[np.ndarray, " n"], Seen]:
-        classes, features = self._judge(images)
-        return classes, Seen(images, features)
+    def _look(self, images: Images) -> tuple[Float[np.ndarray, "n classes"], Seen]:
+        logits, features = self._judge.outputs(images)
+        return logits, Seen(images, features)
 
-    def real(self) -> dict[str, float]:
+    def real(self) -> Measured:
         """Metrics of real images."""
         return self._of_real(*self._real_seen)
 
-    def decoded(self, decode: Decode) -> tuple[dict[str, float], float]:
+    def decoded(self, decode: Decode) -> tuple[Measured, float]:
         """Metrics of real images that an autoencoder has encoded and decoded, and their median PSNR."""
         images = decode(self._real)
         return self._of_real(*self._look(images)), float(np.median(psnr(self._real, images)))
 
-    def _of_real(self, classes: Int[np.ndarray, " n"], seen: Seen) -> dict[str, float]:
-        return {"accuracy": float(np.mean(classes == self._real_labels))} | self._compare.real(seen)
+    def _of_real(self, logits: Float[np.ndarray, "n classes"], seen: Seen) -> Measured:
+        order = np.arange(len(self._real_labels))
+        return judged(logits, seen.features, self._real_labels, order, self._compare.real(seen))
 
-    def __call__(self, images: Images) -> dict[str, float]:
+    def __call__(self, images: Images) -> Measured:
         """Metrics of generated images, one per label."""
-        classes, seen = self._look(images)
-        return {"accuracy": float(np.mean(classes == self.labels))} | self._compare(seen)
+        logits, seen = self._look(images)
+        return judged(logits, seen.features, self.labels, self._compare.order, self._compare(seen))
+
+
+def judged(
+    logits: Float[np.ndarray, "n classes"],
+    features: Float[np.ndarray, "n d"],
+    labels: Int[np.ndarray, " n"],
+    order: Int[np.ndarray, " n"],
+    compared: Measured,
+) -> Measured:
+    """What the judge says about images with these labels, and the figures of their comparison."""
+    logits, features, labels = logits[order].astype(np.float64), features[order], labels[order]
+    probabilities, classes = softmax(logits, axis=1), np.argmax(logits, axis=1)
+    hits = (classes == labels).astype(np.float64)
+    figures, intervals = {"accuracy": float(np.mean(hits))}, {"accuracy": of_mean(hits, np.ones(len(hits)))}
+    of: dict[str, Callable[[Int[np.ndarray, " m"]], float]] = {
+        "inception": lambda some: inception_score(probabilities[some]),
+        "entropy": lambda some: class_entropy(classes[some]),
+        "diversity": lambda some: diversity(features[some], labels[some]),
+    }
+    for name, figure in of.items():
+        figures[name] = figure(np.arange(len(order)))
+        left_out = np.array([figure(kept) for kept in leaving_out(len(order))])
+        intervals[name] = jackknife(left_out, figures[name])
+    return Measured(figures | compared.figures, intervals | compared.intervals)
+
+
+def per_class(labels: Int[np.ndarray, " n"]) -> str:
+    """How many images the classes have.
+
+    >>> per_class(np.array([0, 0, 1, 1, 1])), per_class(np.array([0, 1]))
+    ('2 to 3 images of each of 2 classes', '1 image of each of 2 classes')
+    """
+    counts = np.unique(labels, return_counts=True)[1]
+    few, many = int(counts.min()), int(counts.max())
+    number = f"{few}" if few == many else f"{few} to {many}"
+    return f"{number} image{'s' * (many > 1)} of each of {len(counts)} class{'es' * (len(counts) > 1)}"

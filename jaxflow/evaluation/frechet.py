@@ -11,10 +11,20 @@ between two sets of real data of that size.
 Source: Dowson and Landau 1982; Heusel et al. 1706.08500, where the vectors are Inception features.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 from jaxtyping import Float
 
 from jaxflow.evaluation import points
+
+
+class Gaussian(NamedTuple):
+    """The Gaussian fitted to a set of vectors."""
+
+    mean: Float[np.ndarray, " d"]
+    root: Float[np.ndarray, "m d"]
+    """A of the covariance A^T A, with at most as many rows as points or dimensions."""
 
 
 def frechet_distance(a: Float[np.ndarray, "n d"], b: Float[np.ndarray, "m d"]) -> float:
@@ -30,14 +40,18 @@ def frechet_distance(a: Float[np.ndarray, "n d"], b: Float[np.ndarray, "m d"]) -
         ValueError: these are not two sets of at least two finite points of equal dimension (`points.check`).
     """
     points.check(least=2, a=a, b=b)
-    (mean_a, root_a), (mean_b, root_b) = _moments(a), _moments(b)
-    cross = np.linalg.svd(root_a @ root_b.T, compute_uv=False).sum()
-    return float(np.sum((mean_a - mean_b) ** 2) + np.sum(root_a**2) + np.sum(root_b**2) - 2 * cross)
+    return between(fitted(a), fitted(b))
 
 
-def _moments(of: Float[np.ndarray, "n d"]) -> tuple[Float[np.ndarray, " d"], Float[np.ndarray, "m d"]]:
-    """Mean, and a root A of the covariance A^T A, with at most as many rows as points or dimensions."""
+def fitted(of: Float[np.ndarray, "n d"]) -> Gaussian:
+    """The Gaussian of at least two points, for distances from one set to many."""
     of = np.asarray(of, np.float64)
     mean = of.mean(axis=0)
     root = (of - mean) / np.sqrt(len(of) - 1)
-    return mean, root if len(root) <= root.shape[1] else np.asarray(np.linalg.qr(root, mode="r"))
+    return Gaussian(mean, root if len(root) <= root.shape[1] else np.asarray(np.linalg.qr(root, mode="r")))
+
+
+def between(a: Gaussian, b: Gaussian) -> float:
+    """Squared Frechet distance between two Gaussians."""
+    cross = np.linalg.svd(a.root @ b.root.T, compute_uv=False).sum()
+    return float(np.sum((a.mean - b.mean) ** 2) + np.sum(a.root**2) + np.sum(b.root**2) - 2 * cross)

@@ -1,14 +1,18 @@
 import inspect
+from math import prod
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import assert_close, assert_expected
 
-from jaxflow.evaluation import judge, manifolds
+from jaxflow.evaluation import judge, kernel, manifolds
 from jaxflow.evaluation.frechet import frechet_distance
 from jaxflow.evaluation.judge import train_judge
-from jaxflow.evaluation.manifolds import nearest_distance, precision_recall
+from jaxflow.evaluation.kernel import kernel_distance
+from jaxflow.evaluation.manifolds import nearest_distance, overlap
 
 
 def gaussian(n, mean, factor, seed):
@@ -54,13 +58,36 @@ def test_precision_sees_outliers_and_recall_sees_missing_modes():
         [gaussian(200, np.array([m, 0.0]), np.eye(2) * 0.1, s) for m, s in ((-3, 2), (3, 3))]
     )
     far = gaussian(200, np.array([0.0, 9.0]), np.eye(2) * 0.1, 4)
-    assert min(precision_recall(both, again)) > 0.9
-    precision, recall = precision_recall(both, left + 0.001)
-    assert precision > 0.9
-    assert 0.4 < recall < 0.6  # one of two modes
-    precision, recall = precision_recall(both, np.concatenate([again, far]))
-    assert 0.6 < precision < 0.75  # two thirds are real
-    assert recall > 0.9
+    found = overlap(both, again)
+    assert min(found.precision, found.recall) > 0.9
+    found = overlap(both, left + 0.001)
+    assert found.precision > 0.9
+    assert 0.4 < found.recall < 0.6  # one of two modes
+    found = overlap(both, np.concatenate([again, far]))
+    assert 0.6 < found.precision < 0.75  # two thirds are real
+    assert found.recall > 0.9
+
+
+def test_an_outlier_raises_recall_but_neither_density_nor_coverage():
+    """Generated points all at one place, but for one far away, whose ball holds everything."""
+    real = gaussian(100, np.zeros(2), np.eye(2), 0)
+    left = real[np.argmin(real[:, 0])]
+    collapsed = gaussian(100, left, np.eye(2) * 1e-6, 1)
+    outlier = np.concatenate([collapsed[1:], [[50.0, 0.0]]])
+    before, after = overlap(real, collapsed), overlap(real, outlier)
+    assert before.recall < 0.05
+    assert after.recall > 0.9
+    assert after.density <= before.density
+    assert after.coverage == before.coverage < 0.2
+
+
+def test_density_and_coverage_of_equal_distributions_have_their_means_in_closed_form():
+    """Whatever the distribution and dimension: they count ranks among exchangeable points."""
+    n, m, k, random = 9, 7, 2, np.random.default_rng(0)
+    found = [overlap(random.standard_normal((n, 3)), random.standard_normal((m, 3)), k) for _ in range(1500)]
+    uncovered = prod((n - i) / (n + m - i) for i in range(1, k + 1))
+    assert_expected([each.density for each in found], 1, 6)
+    assert_expected([each.coverage for each in found], 1 - uncovered, 6)
 
 
 @pytest.mark.parametrize(("real", "generated", "k"), [(3, 9, 3), (9, 3, 3), (9, 9, 0)])
@@ -68,7 +95,7 @@ def test_points_without_a_kth_neighbour_are_rejected(real, generated, k):
     with pytest.raises(
         ValueError, match=f"k = {k}: must be at least 1 and below .* with {real} real and {generated}"
     ):
-        precision_recall(np.zeros((real, 2)), np.zeros((generated, 2)), k)
+        overlap(np.zeros((real, 2)), np.zeros((generated, 2)), k)
 
 
 NAN = np.array([[0.0, 1.0], [np.nan, 0.0], [np.inf, 0.0]])
@@ -87,9 +114,9 @@ NAN = np.array([[0.0, 1.0], [np.nan, 0.0], [np.inf, 0.0]])
         (np.zeros((9, 3)), r"dimensions .*'{name}': 3}}: must be equal"),
     ],
 )
-@pytest.mark.parametrize("metric", [frechet_distance, nearest_distance, precision_recall])
+@pytest.mark.parametrize("metric", [frechet_distance, nearest_distance, overlap, kernel_distance])
 def test_what_is_not_a_set_of_points_is_rejected(metric, other, says):
-    name = "generated" if metric is precision_recall else "b"
+    name = "generated" if metric is overlap else "b"
     with pytest.raises(ValueError, match=says.format(name=name)):
         inspect.unwrap(metric)(np.zeros((9, 2)), other)
 
@@ -114,11 +141,13 @@ def test_pixels_in_blocks_have_the_distances_of_floats(monkeypatch):
     assert nearest_distance(b[:5], b).tolist() == [0.0] * 5
 
 
-def test_precision_and_recall_do_not_depend_on_blocks(monkeypatch):
+def test_overlap_and_kernel_distance_do_not_depend_on_blocks(monkeypatch):
     a, b = gaussian(50, np.zeros(3), np.eye(3), 0), gaussian(40, np.ones(3), np.eye(3), 1)
-    whole = precision_recall(a, b)
-    monkeypatch.setattr(manifolds, "BLOCK", 7)
-    assert precision_recall(a, b) == whole
+    whole, distance = overlap(a, b), kernel_distance(a, b)
+    for module in (manifolds, kernel):
+        monkeypatch.setattr(module, "BLOCK", 7)
+    chex.assert_trees_all_equal(overlap(a, b), whole)
+    assert_close(kernel_distance(a, b), distance, 1e-12)
 
 
 def test_a_judge_of_several_labels_minimises_their_mean_binary_cross_entropy():

@@ -60,11 +60,12 @@ def test_a_perfect_generator_gets_what_real_images_get(split):
     assert len(real.prompts) == len(real.wanted.number) == 100
     assert {real.prompts.count(f"a {colour} square") for colour in COLOURS} <= set(range(40, 61))
     measure = measure_of(real)
-    generated, as_real = measure(perfect(real.prompts, 2)), measure.real()
-    assert list(generated) == ["caption", "frechet", "frechet pixels", "precision", "recall", "nearest"]
+    generated, as_real = measure(perfect(real.prompts, 2)).figures, measure.real().figures
+    assert set(generated) == set(sum(evaluate.TABLES, ())) - {"accuracy", "diversity", "entropy", "inception"}
+    assert measure.balance == "100 images of 2 different captions"
     assert generated["caption"] == as_real["caption"] == 1.0
     assert generated["frechet"] < 2 * as_real["frechet"]
-    wrong = measure(perfect(real.prompts, 2)[..., ::-1])
+    wrong = measure(perfect(real.prompts, 2)[..., ::-1]).figures
     assert wrong["caption"] == 0.0
 
 
@@ -91,12 +92,17 @@ def test_captions_that_are_all_alike_have_no_fit_and_the_json_is_strict(split, t
     )
     figures = measure_of(same)
     rows = [figures(perfect(real.prompts, 2))]
-    assert np.isnan(rows[0]["caption"])
+    assert np.isnan(rows[0].figures["caption"])
     evaluate.write(tmp_path, [Setting(1.0)], rows, figures, None, {"images_per_w": 60})
     result = json.loads((tmp_path / "evaluation.json").read_text(), parse_constant=pytest.fail)
     assert result["table"]["caption"] == [None]
     assert result["real"]["caption"] is None
-    assert "-" in capsys.readouterr().out
+    assert result["intervals"]["real"]["caption"] == [None, None]
+    assert np.shape(result["intervals"]["table"]["recall"]) == (1, 2)
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[1].startswith("for each w 60 images of 1 different captions; compared with")
+    assert printed[3].split()[:2] == ["1", "-"]
+    assert max(map(len, printed[2:8])) <= 110
     assert (tmp_path / "evaluation.png").stat().st_size > 1000
 
 

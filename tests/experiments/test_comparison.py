@@ -8,7 +8,15 @@ from experiments.report.comparison import Comparison, Seen
 from jaxflow.data.dataset import Dataset
 
 DIMENSIONS = 6
-FIGURES = ("frechet", "frechet pixels", "precision", "recall", "nearest")
+
+
+@pytest.fixture(autouse=True)
+def _few_resamples(monkeypatch):
+    """Nothing here depends on the ends of intervals."""
+    monkeypatch.setattr(comparison, "RESAMPLES", 10)
+
+
+FIGURES = ("frechet", "frechet pixels", "precision", "recall", "density", "coverage", "nearest")
 
 
 def images_of(labels, generator):
@@ -44,7 +52,7 @@ def measured(counts, per_label, seed, broken=lambda images: images):
         seen(real.test["image"][drawn.real]),
         labels,
     )
-    return compare(seen(broken(images_of(labels, generator)))), compare.real(), compare
+    return compare(seen(broken(images_of(labels, generator)))).figures, compare.real().figures, compare
 
 
 IMBALANCES = {
@@ -62,7 +70,7 @@ def test_a_perfect_generator_gets_what_real_images_get(counts, per_label):
     pairs = [measured(counts, per_label, seed)[:2] for seed in range(10)]
     for name in FIGURES:
         perfect, real = (np.array([pair[i][name] for pair in pairs]) for i in (0, 1))
-        if name in ("precision", "recall"):
+        if name in ("precision", "recall", "density", "coverage"):
             assert abs(perfect.mean() - real.mean()) < 0.06, name
         else:
             assert 0.75 < perfect.mean() / real.mean() < 1.33, name
@@ -82,9 +90,12 @@ def test_a_generator_of_one_class_or_of_noise_is_seen():
     noise = lambda images: np.random.default_rng(1).integers(0, 256, images.shape, np.uint8)  # noqa: E731
     collapsed, _, _ = measured((900, 100), 100, seed=0, broken=one_class)
     noisy, _, _ = measured((900, 100), 100, seed=0, broken=noise)
-    assert collapsed["recall"] < 0.1 < perfect["recall"]
-    assert noisy["precision"] < 0.2 < perfect["precision"]
+    for diverse in ("recall", "coverage"):
+        assert collapsed[diverse] < 0.1 < perfect[diverse]
+    for plausible in ("precision", "density"):
+        assert noisy[plausible] < 0.2 < perfect[plausible]
     for worse in (collapsed, noisy):
+        assert worse["kernel"] > 10 * abs(perfect["kernel"])
         assert worse["frechet"] > 3 * perfect["frechet"]
         assert worse["frechet pixels"] > 3 * perfect["frechet pixels"]
 
@@ -100,13 +111,26 @@ def test_a_memorised_image_is_found_among_all_training_images(monkeypatch):
     monkeypatch.setattr(comparison, "MOST_REAL", 20)
     train = images_of(np.zeros(500, int), np.random.default_rng(0))
     compare = Comparison(train, seen(train[:20]), seen(train[20:40]), np.zeros(50, int))
-    assert compare(seen(train[450:]))["nearest"] == 0
+    assert compare(seen(train[450:])).figures["nearest"] == 0
+
+
+def test_each_figure_has_an_interval_around_it(monkeypatch):
+    """But the distance in pixels, whose 64 dimensions and more would take long."""
+    *_, compare = measured((1000, 1000), 200, seed=0)
+    monkeypatch.setattr(comparison, "RESAMPLES", 100)
+    labels = np.repeat([0, 1], 200)
+    figures, intervals = compare(seen(images_of(labels, np.random.default_rng(1))))
+    assert set(figures) - set(intervals) == {"frechet pixels"}
+    for name, interval in intervals.items():
+        assert interval.low <= figures[name] <= interval.high, name
+        assert interval.low < interval.high, name
 
 
 def test_few_images_are_warned_of():
     *_, few = measured((150, 150), 10, seed=0)
     *_, enough = measured((1500, 1500), 100, seed=0)
-    assert [text.split(" of ")[0] for text in few.warnings(held_out=True)] == ["precision and recall"]
+    (text,) = few.warnings(held_out=True)
+    assert text.startswith("precision, recall, density and coverage of")
     assert enough.warnings(held_out=True) == []
     (text,) = enough.warnings(held_out=False)
     assert "--hold-out" in text
@@ -143,5 +167,5 @@ def test_two_held_out_images_are_compared_with_a_warning():
     rng = np.random.default_rng(0)
     train, real = (images_of(np.zeros(n, int), rng) for n in (40, 2))
     compare = Comparison(train, seen(train[:20]), seen(real), np.zeros(30, int))
-    assert all(np.isfinite([*compare.real().values()]))
-    assert "precision and recall of 2 images" in compare.warnings(held_out=True)[0]
+    assert all(np.isfinite([*compare.real().figures.values()]))
+    assert "precision, recall, density and coverage of 2 images" in compare.warnings(held_out=True)[0]

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from experiments.report import plots
+from jaxflow.evaluation.intervals import Interval, Measured
 from jaxflow.runs.settings import Setting, scale_name
 
 ROOT = Path(__file__).parents[2]
@@ -80,7 +81,9 @@ def test_many_curves_are_drawn_with_a_short_legend(tmp_path):
 
 
 def test_curves_of_figures_that_are_not_finite(tmp_path):
-    figures = {"accuracy": float("nan"), "frechet": 1.0, "recall": 0.5}
+    figures = Measured(
+        {"accuracy": float("nan"), "frechet": 1.0, "recall": 0.5}, {"recall": Interval(0.4, 0.6)}
+    )
     plots.curves_over_w([Setting(1.0)], [figures], figures, "real", tmp_path / "evaluation.png")
     assert (tmp_path / "evaluation.png").stat().st_size > 1000
 

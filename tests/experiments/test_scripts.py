@@ -90,7 +90,8 @@ def test_evaluate_prints_a_table_and_draws_curves(trained, capsys):
     )
     result, table = json.loads((trained / "evaluation.json").read_text()), capsys.readouterr().out
     assert result["table"]["w"] == [1, 2]
-    for column in ("accuracy", "frechet", "frechet pixels", "precision", "recall", "nearest"):
+    assert "2 images of each of 10 classes" in table
+    for column in (name for columns in evaluate.TABLES for name in columns if name != "caption"):
         assert column in table
         assert len(result["table"][column]) == 2
         assert np.isfinite([*result["table"][column], result["real"][column]]).all()
@@ -113,7 +114,8 @@ def test_sweep_compares_the_rules(trained, capsys, monkeypatch):
         assert rule in table
         assert best["frechet"] == min(r["frechet"] for r in result["settings"] if r["rule"] == rule)
     for row in result["settings"]:
-        assert np.isfinite([value for name, value in row.items() if name != "rule"]).all()
+        assert np.isfinite([value for name, value in row.items() if name not in ("rule", "intervals")]).all()
+        assert set(row["intervals"]) < set(row)
     with Image.open(trained / "sweep.png") as picture:
         assert picture.width > 100
     assert '"w = 2, sigma = 0.5"' in (trained / "sweep.html").read_text()
@@ -127,7 +129,7 @@ def test_sweep_compares_the_rules(trained, capsys, monkeypatch):
     counts = np.bincount(made[0].labels)
     rows = images["images"].reshape(10, counts.max(), 8, 8, 1)
     compared = np.concatenate([row[:count] for row, count in zip(rows, counts, strict=True)])
-    assert made[0](compared)["frechet pixels"] == pytest.approx(best["frechet pixels"], rel=1e-3)
+    assert made[0](compared).figures["frechet pixels"] == pytest.approx(best["frechet pixels"], rel=1e-3)
 
 
 def test_same_command_again_has_nothing_to_do(trained, data_dir, capsys):

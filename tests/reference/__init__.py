@@ -5,8 +5,8 @@ definitions differ, the docstring of our function says so. The peers, installed 
 
     diffusers 0.42        schedulers, guiders, distributions of training times
     flow_matching 1.0     paths, conversions, change of path, ODE solvers (torchdiffeq), likelihood
-    prdc 0.2              precision and recall
-    torchmetrics 1.9      Frechet distance
+    prdc 0.2              precision, recall, density, coverage
+    torchmetrics 1.9      Frechet and kernel distances, Inception score
 
 Omitted: torchcfm and torch-fidelity, whose torchvision does not import with torch 2.13 (what they share with
 us is compared through flow_matching and torchmetrics); k-diffusion, for its many dependencies (its Euler,
