@@ -2,7 +2,7 @@
 
     frechet          Frechet distance to the reference images, in features of a judge
     frechet pixels   the same in pixels, to as many reference images as there are in a set
-    kernel           kernel distance in features, of all images to the whole reference, since it has no bias
+    kernel           kernel distance to the reference images, in features; of a perfect generator about 0
     precision        share of the images in the manifold of reference images, in features
     density          the same, counted by how many reference images are near; 1 of a perfect generator
     recall           share of reference images in the manifold of the images: diversity
@@ -44,8 +44,8 @@ MOST_NEAREST = 1000
 """Images for which the nearest training image is found: enough for a median."""
 NEIGHBOURS = 3
 """The radius of a ball is the distance to the third nearest neighbour, or of fewer to the farthest."""
-RESAMPLES = 1000
-"""Of the bootstrap."""
+RESAMPLES, GROUPS = 1000, 20
+"""Of the bootstrap, and of the jackknife."""
 FEWEST = 2
 """Images in a set: one has no covariance."""
 UNKNOWN = Interval(math.nan, math.nan)
@@ -144,7 +144,7 @@ class Comparison:
         pixels = [_vectors(seen.images[part]) for part in _sets(order, self._pixel_size)]
         to_reference = [frechet.frechet_distance(some, self._reference_pixels) for some in pixels]
         distance, around = self._frechet([seen.features[part] for part in sets])
-        apart, within = self._kernel(seen.features[order[:MOST_REAL]])
+        apart, within = self._kernel(seen.features, sets)
         manifolds = self._manifolds(seen.features, sets)
         near = self._nearest(seen.images[order[:MOST_NEAREST]])
         figures = {"frechet": distance, "frechet pixels": float(np.mean(to_reference)), "kernel": apart}
@@ -164,14 +164,16 @@ class Comparison:
         )
         if self.size <= FEWEST:
             return mean(sets), UNKNOWN
-        left_out = [mean([some[kept] for some in sets]) for kept in leaving_out(self.size)]
+        left_out = [mean([some[kept] for some in sets]) for kept in leaving_out(self.size, GROUPS)]
         distance = mean(sets)
         return distance, jackknife(np.array(left_out), distance)
 
-    def _kernel(self, features: np.ndarray) -> tuple[float, Interval]:
-        if len(features) <= FEWEST:
-            return kernel.kernel_distance(features, self._reference.features), UNKNOWN
-        left_out = kernel.left_out(features, self._reference.features)
+    def _kernel(self, features: np.ndarray, sets: Sequence[Positions]) -> tuple[float, Interval]:
+        """The same of kernel distances, leaving out single images."""
+        pairs = [(features[here], self._reference.features[there]) for there, here in self._pairs(sets)]
+        if self.size <= FEWEST:
+            return float(np.mean([kernel.kernel_distance(*pair) for pair in pairs])), UNKNOWN
+        left_out = np.mean([kernel.left_out(*pair) for pair in pairs], axis=0)
         distance = float(np.mean(left_out))
         return distance, jackknife(left_out, distance)
 

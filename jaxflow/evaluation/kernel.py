@@ -4,7 +4,8 @@
 
 for independent a, a' of one distribution and b, b' of the other, in d dimensions. The estimate averages k
 over all pairs of different points, so that it is unbiased: sets of different sizes are comparable, and
-between equal distributions its mean is 0 and single values may be negative.
+between equal distributions its mean is 0 and single values may be negative. This holds for independent
+points; two sets with the same number of points of each class are more alike, and their mean is below 0.
 
 Source: Gretton et al. 2012; Binkowski et al. 1801.01401 (KID), where the vectors are Inception features.
 """

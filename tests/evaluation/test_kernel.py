@@ -24,7 +24,7 @@ def test_the_estimate_is_unbiased_for_sets_of_any_sizes():
     random = np.random.default_rng(0)
     found = [
         kernel_distance(random.standard_normal((5, 1)), random.standard_normal((8, 1)) + 1)
-        for _ in range(2000)
+        for _ in range(500)
     ]
     assert_expected(found, 4 + 32 - 2 * 7, 6)
 

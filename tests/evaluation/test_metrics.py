@@ -84,7 +84,7 @@ def test_an_outlier_raises_recall_but_neither_density_nor_coverage():
 def test_density_and_coverage_of_equal_distributions_have_their_means_in_closed_form():
     """Whatever the distribution and dimension: they count ranks among exchangeable points."""
     n, m, k, random = 9, 7, 2, np.random.default_rng(0)
-    found = [overlap(random.standard_normal((n, 3)), random.standard_normal((m, 3)), k) for _ in range(1500)]
+    found = [overlap(random.standard_normal((n, 3)), random.standard_normal((m, 3)), k) for _ in range(600)]
     uncovered = prod((n - i) / (n + m - i) for i in range(1, k + 1))
     assert_expected([each.density for each in found], 1, 6)
     assert_expected([each.coverage for each in found], 1 - uncovered, 6)

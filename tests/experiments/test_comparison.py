@@ -11,9 +11,10 @@ DIMENSIONS = 6
 
 
 @pytest.fixture(autouse=True)
-def _few_resamples(monkeypatch):
-    """Nothing here depends on the ends of intervals."""
+def _rough_intervals(monkeypatch):
+    """No figure depends on them."""
     monkeypatch.setattr(comparison, "RESAMPLES", 10)
+    monkeypatch.setattr(comparison, "GROUPS", 2)
 
 
 FIGURES = ("frechet", "frechet pixels", "precision", "recall", "density", "coverage", "nearest")
@@ -118,6 +119,7 @@ def test_each_figure_has_an_interval_around_it(monkeypatch):
     """But the distance in pixels, whose 64 dimensions and more would take long."""
     *_, compare = measured((1000, 1000), 200, seed=0)
     monkeypatch.setattr(comparison, "RESAMPLES", 100)
+    monkeypatch.setattr(comparison, "GROUPS", 20)
     labels = np.repeat([0, 1], 200)
     figures, intervals = compare(seen(images_of(labels, np.random.default_rng(1))))
     assert set(figures) - set(intervals) == {"frechet pixels"}
