@@ -5,11 +5,11 @@
 
 where t is the quantile of Student's distribution with g - 1 degrees of freedom, and the g parts are single
 points or equal groups of them. The bootstrap fits means and medians over points. It misleads where a figure
-depends on how many *different* points there are: a resample has only 63 % of them, each nearly as often again
-as a copy. The bias of a Frechet distance or an Inception score then appears twice, so that the interval lies
-beside the figure; with copies as nearest neighbours recall loses its balls, and pairs of equal points lower
-kernel distances and diversities. For these the jackknife, whose parts are free of copies, gives an interval
-around the figure; it leaves the bias in the figure, and errs to the wide side on average.
+depends on how many *different* points there are: a resample has only 63 % of them, and copies in place of the
+rest. The bias of a Frechet distance or an Inception score then appears twice, so that the interval may lie
+beside the figure; balls around points with copies shrink, and pairs of equal points raise kernel distances
+and lower diversities. For these the jackknife, which copies nothing, gives an interval around the figure; the
+figure keeps its bias, and the interval errs to the wide side on average.
 
 Neither knows of errors that all points share, such as those of the images that are compared with.
 

@@ -21,4 +21,4 @@ def test_a_table_of_classes_fits_a_terminal(capsys):
         print_table("w", columns, rows, [halves] * 2)
         lines = capsys.readouterr().out.splitlines()
         assert len({len(line) for line in lines}) == 1
-        assert len(lines[0]) <= 120
+        assert len(lines[0]) <= 110
