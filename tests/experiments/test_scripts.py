@@ -90,7 +90,7 @@ def test_evaluate_prints_a_table_and_draws_curves(trained, capsys):
     )
     result, table = json.loads((trained / "evaluation.json").read_text()), capsys.readouterr().out
     assert result["table"]["w"] == [1, 2]
-    assert "2 images of each of 10 classes" in table
+    assert "for each w 1 to 3 images of each of 10 classes, 20 in all" in table
     for column in (name for columns in evaluate.TABLES for name in columns if name != "caption"):
         assert column in table
         assert len(result["table"][column]) == 2
