@@ -64,8 +64,9 @@ class Arguments:
     """Held-out captions used as prompts, for a run trained on captions; for `shapes`, `moving_shapes` and
     `emoji`, of each split."""
     rule: str = "classifier_free"
-    """Guidance rule: classifier_free, interval, increasing, rescaled, projected, zero_star, rectified,
-    three_channels, classifier or autoguidance."""
+    """Guidance rule: classifier_free, interval, increasing, plus_plus, rescaled, projected,
+    tangential_damping, frequency_decoupled, magnitude_aware, zero_star, rectified, three_channels, classifier
+    or autoguidance."""
     sigma: float = 0.0
     """Diffusion coefficient of the SDE; 0 is the ODE."""
     sampler: Annotated[Sampler, tyro.conf.arg(name="")] = field(default_factory=Sampler)

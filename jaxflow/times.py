@@ -88,6 +88,18 @@ def grid(times: Any, *, increasing: bool = False) -> Float[Array, " steps"]:
     return steps
 
 
+def step_around(
+    times: Float[Array, " steps"], t: Float[Array, " b"]
+) -> tuple[Float[Array, " b"], Float[Array, " b"]]:
+    """The ends of the step of an increasing grid in which each t lies, its start included; at 1 the last.
+
+    >>> [end.tolist() for end in step_around(uniform(4), jnp.array([0.25, 0.3, 1.0]))]
+    [[0.25, 0.25, 0.75], [0.5, 0.5, 1.0]]
+    """
+    step = jnp.clip(jnp.searchsorted(times, t, side="right") - 1, 0, times.shape[0] - 2)
+    return times[step], times[step + 1]
+
+
 def shifted(times: Any, shift: Number) -> Float[Array, " steps"]:
     """A grid, or n equal steps, shifted to more noise: s = 1 - t -> shift s / (1 + (shift - 1) s), (n + 1,).
 

@@ -46,6 +46,9 @@ RULES = {  # (path, field) -> the rule
     ),
     "rescaled": lambda path, field: guidance.rescaled(phi=0.0),
     "projected": lambda path, field: guidance.projected(path, parallel=1.0),
+    "tangential_damping": lambda path, field: guidance.tangential_damping(path, share=0.0),
+    "frequency_decoupled": lambda path, field: guidance.frequency_decoupled((1.0, 1.0)),
+    "magnitude_aware": lambda path, field: guidance.magnitude_aware(alpha=0.0),
     "zero_star": lambda path, field: guidance.zero_star(),
     "rectified": lambda path, field: guidance.rectified(0.0),
 }

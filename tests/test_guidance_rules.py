@@ -44,12 +44,25 @@ def test_every_rule_at_its_neutral_options(name, float64):
     [
         guidance.rescaled(phi=0.7),
         guidance.projected(LINEAR, parallel=0.3, limit=0.1, momentum=-0.5),
+        guidance.tangential_damping(LINEAR),
+        guidance.frequency_decoupled((1.0, 0.5)),
+        guidance.magnitude_aware(),
         guidance.zero_star(zero_until=0.01),
         guidance.rectified(0.05, decay=1.0),
         scheduled(lambda w: guidance.interval(w, 0.2, 0.7)),
         guidance.autoguidance(lambda x, t, y: -x),
     ],
-    ids=["rescaled", "projected", "zero_star", "rectified", "interval", "autoguidance"],
+    ids=[
+        "rescaled",
+        "projected",
+        "tangential",
+        "frequency",
+        "magnitude",
+        "zero_star",
+        "rectified",
+        "interval",
+        "autoguidance",
+    ],
 )
 def test_every_rule_is_the_conditional_model_at_w_1_for_any_options(rule, float64):
     x, t, y = inputs()
@@ -66,6 +79,9 @@ OPTIONS = {  # values of the option; value -> rule, scale
     "parallel": ([0.0, 0.6], lambda v: (guidance.projected(LINEAR, parallel=v), 3.0)),
     "limit": ([0.1, jnp.inf], lambda v: (guidance.projected(LINEAR, limit=v), 3.0)),
     "momentum": ([0.0, -0.5], lambda v: (guidance.projected(LINEAR, momentum=v), 3.0)),
+    "damped share": ([0.0, 1.0], lambda v: (guidance.tangential_damping(LINEAR, share=v), 3.0)),
+    "share of low": ([0.0, 1.0], lambda v: (guidance.frequency_decoupled((1.0, v)), 3.0)),
+    "alpha": ([0.0, 2.0], lambda v: (guidance.magnitude_aware(alpha=v), 3.0)),
     "zero_until": ([0.0, 0.3], lambda v: (guidance.zero_star(zero_until=v), 3.0)),
     "ahead": ([0.0, 0.1], lambda v: (guidance.rectified(v), 3.0)),
     "decay": ([0.0, 2.0], lambda v: (guidance.rectified(0.1, decay=v), 3.0)),
@@ -168,6 +184,23 @@ def test_autoguidance_calls_each_model_once_and_none_without_weight():
         calls.clear()
         guidance.autoguidance(model("worse"))(model("better"), y, NOTHING, w)(x, t)
         assert sorted(calls) == sorted(expected)
+
+
+def test_plus_plus_is_ddim_that_renoises_with_the_unguided_noise(float64):
+    """Chung et al. 2406.08070, algorithm 2, step by step; of each example its own w."""
+    x, _, y = inputs(6)
+    w, grid = jnp.asarray(np.linspace(0, 1.5, 6)), jnp.asarray(np.linspace(0, 1, 6) ** 1.3)
+    guided = guidance.classifier_free(ON_COSINE, y, NOTHING, guidance.plus_plus(w, COSINE, grid))
+    key = jax.random.key(0)
+    end = jax.jit(lambda: sampling.sample_ddpm(key, guided, COSINE, x, grid, eta=0.0))()
+    for t, t_next in pairwise(grid):
+        times = jnp.full(6, t)
+        unguided, conditional = (
+            predictions.parts(COSINE, x, times, ON_COSINE(x, times, k)) for k in (jnp.full_like(y, NULL), y)
+        )
+        data = unguided.data + w[:, None] * (conditional.data - unguided.data)
+        x = COSINE.alpha(t_next) * data + COSINE.beta(t_next) * unguided.noise
+    assert_close(end, x, 1e-10)
 
 
 def test_rescaled_has_the_size_of_the_conditional_velocity(float64):
@@ -278,6 +311,62 @@ def test_projected_is_finite_where_the_slopes_of_the_path_vanish():
     chex.assert_tree_all_finite(end)
 
 
+def test_tangential_damping_projects_the_noise_on_the_first_singular_vector(float64):
+    """By the singular value decomposition of each pair, also where the two point away from each other."""
+    x, t, y = inputs()
+    x = x.at[0].set(0.01)
+    value = guidance.tangential_damping(COSINE, share=0.6)(ON_COSINE, y, NOTHING, 3.0)(x, t)
+    noises = [
+        -COSINE.beta(t)[:, None] * mixtures.score(three_components(), COSINE, x, t, k) for k in (y, None)
+    ]
+    right = np.linalg.svd(np.stack(noises, axis=1), full_matrices=False)[2][:, 0]
+    guided, plain = map(np.asarray, noises)
+    assert np.min(np.sum(guided * plain, axis=1)) < 0
+    damped = 0.4 * plain + 0.6 * np.sum(plain * right, axis=1, keepdims=True) * right
+    got = predictions.convert(COSINE, x, t, value, source="velocity", target="noise")
+    assert_close(got, jnp.asarray(-2 * damped + 3 * guided), 1e-10)
+
+
+def test_tangential_damping_halves_the_difference_across_the_noise_at_the_start(float64):
+    """At t = 0 both noises are x; the limit of t -> 0, approached linearly."""
+    x, _, y = inputs(4)
+    rule = guidance.tangential_damping(LINEAR)(FIELD, y, NOTHING, 3.0)
+    unguided, conditional = (FIELD(x, jnp.zeros(4), k) for k in (jnp.full_like(y, NULL), y))
+    d = conditional - unguided
+    along = jnp.sum(d * x, axis=1, keepdims=True) / jnp.sum(x**2, axis=1, keepdims=True) * x
+    start = rule(x, jnp.zeros(4))
+    assert_close(start, conditional + 2 * (along + (d - along) / 2), 1e-12)
+    assert_close(rule(x, jnp.full(4, 1e-7)), start, 1e-5)
+
+
+def test_frequencies_are_scaled_apart_and_add_up(float64):
+    """A constant image is low; a checkerboard, which the blur removes, is high; odd sides and clips alike."""
+    board = (-1.0) ** (np.arange(8)[:, None, None] + np.arange(6)[None, :, None])
+    apart = guidance.frequency_decoupled((0.5, 0.25, 2.0))
+    for image, share in ((np.ones((8, 6, 1)), 2.0), (board, 0.5)):
+        y = jnp.asarray(np.stack([image, 3 * image]))
+        value = apart(lambda x, t, y: y, y, jnp.zeros((8, 6, 1)), 3.0)(jnp.zeros_like(y), jnp.zeros(2))
+        assert_close(value[:, 2:-2, 2:-2], ((1 + 2 * share) * y)[:, 2:-2, 2:-2], 1e-12)
+    y = normal(2, 3, 7, 5, 2)
+    value = guidance.frequency_decoupled((1.0, 1.0, 1.0))(lambda x, t, y: y, y, 0 * y[0], 3.0)
+    assert_close(value(jnp.zeros_like(y), jnp.zeros(2)), 3 * y, 1e-12)
+
+
+def test_magnitude_aware_lowers_the_scale_by_the_relative_difference(float64):
+    x, t, y = inputs()
+    value = guidance.magnitude_aware(alpha=0.7)(FIELD, y, NOTHING, 3.0)(x, t)
+    unguided, conditional = (np.asarray(FIELD(x, t, k)) for k in (jnp.full_like(y, NULL), y))
+    norm = lambda v: np.linalg.norm(v, axis=1, keepdims=True)  # noqa: E731
+    scale = 1 + 2 * np.exp(-0.7 * norm(conditional - unguided) / norm(unguided))
+    assert_close(value, jnp.asarray((1 - scale) * unguided + scale * conditional), 1e-12)
+    still = lambda x, t, y: jnp.broadcast_to(y[:, None], x.shape)  # noqa: E731
+    labels = jnp.array([0.0, 2.0])
+    of_nothing = guidance.magnitude_aware()(still, labels, jnp.array(0.0), 3.0)(
+        jnp.ones((2, 3)), jnp.zeros(2)
+    )
+    assert_close(of_nothing, jnp.repeat(labels[:, None], 3, axis=1), 0)
+
+
 def test_zero_star_rests_first_and_then_takes_the_best_multiple(float64):
     """s u(x) is the multiple of u(x) closest to u(x | y)."""
     x, t, y = inputs()
@@ -330,7 +419,12 @@ def test_every_rule_samples_finitely_from_end_to_end_in_float32(name):
         (lambda: guidance.interval(2.0, 0.75, 0.25), "end - start = -0.5"),
         (lambda: guidance.interval(2.0, -0.1, 0.2), "start = -0.1"),
         (lambda: guidance.interval(float("nan"), 0.2, 0.7), "w = nan"),
+        (lambda: guidance.plus_plus(float("inf"), LINEAR, 4), "w = inf"),
         (lambda: guidance.rescaled(phi=1.5), "phi = 1.5"),
+        (lambda: guidance.tangential_damping(LINEAR, share=1.5), "share = 1.5"),
+        (lambda: guidance.frequency_decoupled(()), "shares"),
+        (lambda: guidance.frequency_decoupled((1.0, jnp.nan)), r"shares\[1\] = nan"),
+        (lambda: guidance.magnitude_aware(alpha=-1.0), "alpha = -1"),
         (lambda: guidance.zero_star(zero_until=1.0), "zero_until = 1"),
         (lambda: guidance.projected(LINEAR, limit=0.0), "limit = 0"),
         (lambda: guidance.projected(LINEAR, momentum=1.0), "momentum = 1"),

@@ -16,11 +16,15 @@ p(x) p(y | x)^w: for a Gaussian pair with variances V (unguided) and v (guided) 
 variance V^(1 - w) v^w.
 
     rule                  instead of (1 - w) u(x) + w u(x | y)
-    classifier_free       the rule itself; w may be `interval(w, start, end)` or any function of t
+    classifier_free       the rule itself; w may be `interval(w, start, end)` or any function of t, and
+                          with `plus_plus(w, path, times)` DDIM takes the steps of CFG++
     by_classifier         u(x) + w b grad log p_t(y | x)
     autoguidance          a worse model replaces u(x)
     rescaled              the result is rescaled, in part, to the standard deviation of u(x | y)
     projected             the difference loses its part along the prediction; norm limit, momentum
+    tangential_damping    u(x) loses its part across the direction that it shares with u(x | y)
+    frequency_decoupled   a scale per band of frequencies of the image
+    magnitude_aware       a smaller scale where the difference is large beside u(x)
     zero_star             the projection of u(x | y) on u(x) replaces u(x); zero velocity at first
     rectified             the difference is evaluated half a step ahead, by a second call
     on_channels           the rule itself in the first channels, u(x | y) in the others
@@ -56,9 +60,13 @@ from jaxflow.guidance.classifier import by_classifier as by_classifier
 from jaxflow.guidance.classifier import classifier as classifier
 from jaxflow.guidance.classifier_free import classifier_free as classifier_free
 from jaxflow.guidance.classifier_free import several as several
+from jaxflow.guidance.frequencies import frequency_decoupled as frequency_decoupled
+from jaxflow.guidance.magnitude import magnitude_aware as magnitude_aware
+from jaxflow.guidance.plus_plus import plus_plus as plus_plus
 from jaxflow.guidance.projected import projected as projected
 from jaxflow.guidance.rectified import rectified as rectified
 from jaxflow.guidance.rescaled import rescaled as rescaled
 from jaxflow.guidance.scales import interval as interval
 from jaxflow.guidance.scales import scale_at as scale_at
+from jaxflow.guidance.tangential import tangential_damping as tangential_damping
 from jaxflow.guidance.zero_star import zero_star as zero_star

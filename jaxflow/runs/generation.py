@@ -347,11 +347,12 @@ def check_scale(rule: str | Rule, condition_dropout: float, w: float) -> None:
     """
     finite = f"the guidance scale must be finite, less than {LARGEST:g}"
     ranges.check(lambda v: (v.ndim == 0) & (abs(v) < LARGEST), finite, w=w)
-    of_null, of_y = rule == "classifier" or w == 0, rule == "autoguidance" or w == 1
+    of_null = rule == "classifier" or w == 0
+    of_y = rule == "autoguidance" or (w == 1 and rule != "plus_plus")
     if condition_dropout == 0 and (of_null or not of_y):
         raise ValueError(
             f"w = {w}: trained with condition_dropout = 0, the model has no unconditional field; only w = 1"
-            + (" without classifier guidance" if rule == "classifier" else "")
+            + (f" without {rule}" if rule in rules.NEVER_CONDITIONAL else "")
             + " is possible"
         )
     if condition_dropout == 1 and (of_y or not of_null):

@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxflow import guidance
 from jaxflow.guidance import LogProb
 from jaxflow.ranges import quoted
+from jaxflow.times import step_around
 from jaxflow.typing import Condition, GaussianPath, GuidedField, Rule, Scale, StatefulField, VectorField
 
 
@@ -43,11 +43,9 @@ def _zeroed_steps(steps: int) -> int:
 
 
 def _half_a_step_ahead(guides: Guides) -> Rule:
-    times, last = guides.times, len(guides.times) - 2
-
     def ahead(t: Array) -> Array:
-        step = jnp.clip(jnp.searchsorted(times, t, side="right") - 1, 0, last)
-        return (times[step + 1] - times[step]) / 2
+        start, end = step_around(guides.times, t)
+        return (end - start) / 2
 
     return guidance.rectified(ahead)
 
@@ -66,8 +64,12 @@ RULES: dict[str, Callable[[Guides], Rule]] = {
     "classifier_free": lambda guides: guidance.classifier_free,
     "interval": lambda guides: scheduled(lambda w: guidance.interval(w, 0.25, 0.8)),
     "increasing": lambda guides: scheduled(lambda w: lambda t: 1 + 2 * (guidance.scale_at(w, t) - 1) * t),
+    "plus_plus": lambda guides: scheduled(lambda w: guidance.plus_plus(w, guides.path, guides.times)),
     "rescaled": lambda guides: guidance.rescaled(),
     "projected": lambda guides: guidance.projected(guides.path, momentum=-0.5),
+    "tangential_damping": lambda guides: guidance.tangential_damping(guides.path),
+    "frequency_decoupled": lambda guides: guidance.frequency_decoupled(),
+    "magnitude_aware": lambda guides: guidance.magnitude_aware(),
     "zero_star": _zero_star,
     "rectified": _half_a_step_ahead,
     "three_channels": lambda guides: guidance.on_channels(3),
@@ -75,12 +77,14 @@ RULES: dict[str, Callable[[Guides], Rule]] = {
     "autoguidance": _autoguidance,
 }
 """`interval` guides for 0.25 <= t < 0.8; the scale of `increasing` grows from 1 to 2 w - 1; `three_channels`
-is how the original code of DiT guides latents of four."""
+is how the original code of DiT guides latents of four; `plus_plus` is CFG++ if the solver is `ddim`."""
 
 NEEDS = {
     "autoguidance": "a less trained run on the same data, --worse RUN",
     "classifier": "a classifier of noisy images, which the scripts train",
 }
+NEVER_CONDITIONAL = ("classifier", "plus_plus")
+"""Rules that are not the conditional model at w = 1."""
 WITHOUT_NULL = ("autoguidance",)
 """Rules that never evaluate the field at null, and thus not at a negative prompt."""
 
@@ -88,7 +92,7 @@ WITHOUT_NULL = ("autoguidance",)
 def is_conditional(name: str, w: float, steps: int) -> bool:
     """Whether a rule by name, at the scale w, is the conditional model itself."""
     rests = name == "zero_star" and _zeroed_steps(steps) > 0
-    return w == 1 and name != "classifier" and not rests
+    return w == 1 and name not in NEVER_CONDITIONAL and not rests
 
 
 def check(name: str, *, worse: bool, log_prob: bool) -> None:

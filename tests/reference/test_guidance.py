@@ -1,5 +1,7 @@
 """Guidance rules against the guiders of diffusers on an arbitrary field, and against ADM's DDIM."""
 
+import importlib
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -105,6 +107,63 @@ def test_projected_guidance_of_the_predicted_data(momentum, limit):
 
 def _to_data(path, x, t, velocity):
     return predictions.convert(path, x, t, velocity, source="velocity", target="data")
+
+
+def test_tangential_damping_of_the_predicted_noise(monkeypatch):
+    """The guider projects any prediction; its paper and we project the noise."""
+    monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
+    path, (x, y) = paths.Cosine(), images()
+    guider = guiders.TangentialClassifierFreeGuidance(W)
+    rule = guidance.tangential_damping(path)(field, y, NULL, W)
+    for time in (0.1, 0.4, 0.8):
+        t = jnp.full(3, time)
+        to_noise = lambda u: predictions.convert(path, x, t, u, source="velocity", target="noise")  # noqa: B023, E731
+        noises = [to_torch(to_noise(field(x, t, labels))) for labels in (y, jnp.zeros_like(y))]
+        assert_close(to_noise(rule(x, t)), to_jax(guider.forward(*noises).pred), 1e-11)
+
+
+@pytest.mark.parametrize("original", [False, True])
+def test_magnitude_aware(original):
+    """Of tokens (b, n, c): for images (b, c, h, w) the guider asks torch for a matrix norm, and fails."""
+    x, y = images()
+    t = jnp.full(3, 0.3)
+    guider = guiders.MagnitudeAwareGuidance(W - original, alpha=0.6, use_original_formulation=original)
+    rule = guidance.magnitude_aware(alpha=0.6)(field, y, NULL, W)
+    pred = guider.forward(*(value.flatten(1, 2) for value in both(x, t, y))).pred
+    assert_close(rule(x, t), to_jax(pred).reshape(x.shape), 1e-12)
+
+
+def test_frequency_decoupled(monkeypatch):
+    """With the pyramid of kornia, which the guider imports: its blur and interpolation by torch."""
+    one = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0])
+    kernel = (torch.outer(one, one) / 256).expand(2, 1, 5, 5)
+    functional = torch.nn.functional
+
+    def blurred(image):
+        return functional.conv2d(functional.pad(image, (2,) * 4, mode="reflect"), kernel, groups=2)
+
+    def resized(image, factor):
+        size = [int(side * factor) for side in image.shape[2:]]
+        return functional.interpolate(image, size=size, mode="bilinear", align_corners=False)
+
+    up = lambda image: blurred(resized(image, 2))  # noqa: E731
+
+    def pyramid(image, levels):
+        if levels == 1:
+            return [image]
+        lower = resized(blurred(image), 0.5)
+        return [image - up(lower), *pyramid(lower, levels - 1)]
+
+    module = importlib.import_module("diffusers.guiders.frequency_decoupled_guidance")
+    monkeypatch.setattr(module, "_CAN_USE_KORNIA", True)
+    monkeypatch.setattr(module, "upsample_and_blur_func", up, raising=False)
+    monkeypatch.setattr(module, "build_laplacian_pyramid_func", pyramid, raising=False)
+    y = jnp.arange(1.0, 4.0)
+    x, t = jax.random.normal(jax.random.key(0), (3, 16, 8, 2)), jnp.full(3, 0.3)
+    guider = guiders.FrequencyDecoupledGuidance(guidance_scales=[W, 1 + 0.4 * (W - 1)])
+    pred = guider.forward(*(value.permute(0, 3, 1, 2) for value in both(x, t, y))).pred
+    rule = guidance.frequency_decoupled((1.0, 0.4))(field, y, NULL, W)
+    assert_close(rule(x, t), to_jax(pred.permute(0, 2, 3, 1)), 1e-12)
 
 
 @pytest.mark.parametrize("steps", [0, 2])
