@@ -154,6 +154,7 @@ def test_heun_guides_half_a_step_longer_in_an_interval_that_ends_at_1(start, end
         (guidance.rectified(0.05), 3.0, 0.5, [4, 8]),
         (guidance.rectified(0.05), guidance.interval(3.0, 0.2, 0.7), 0.1, [4]),
         (guidance.rescaled(), guidance.interval(3.0, 0.2, 0.7), 0.1, [4]),
+        (guidance.rescaled(rule=guidance.magnitude_aware()), 3.0, 0.5, [8, 4]),
         (RULES["several"](LINEAR, FIELD), 1.0, 0.5, [4]),
         (RULES["several"](LINEAR, FIELD), 2.5, 0.5, [8]),
         (RULES["several"](LINEAR, FIELD), 0, 0.5, [4]),
@@ -212,6 +213,32 @@ def test_rescaled_has_the_size_of_the_conditional_velocity(float64):
         plain = guidance.classifier_free(of_label, y, null, 4.0)(image, t)
         sizes = [v.std(axis=(1, 2, 3)) for v in (value, plain, of_label(image, t, y))]
         assert_close(sizes[0], share * sizes[2] + (1 - share) * sizes[1], 1e-12)
+
+
+def test_any_rule_can_be_rescaled(float64):
+    """The result of the rule times one number per image; its memory is kept."""
+    image, t, y = normal(4, 6, 6, 1), jnp.full(4, 0.5), jnp.arange(4.0)
+    of_label = lambda x, t, y: x * (1 + y[:, None, None, None]) + jnp.sin(7 * x)  # noqa: E731
+    deviation = lambda u: np.asarray(u).std(axis=(1, 2, 3), keepdims=True)  # noqa: E731
+    conditional = of_label(image, t, y)
+    for rule in (
+        guidance.classifier_free,
+        scheduled(lambda w: w),
+        guidance.frequency_decoupled(),
+        guidance.projected(LINEAR, limit=9.0, momentum=-0.5),
+    ):
+        made = [
+            make(of_label, y, jnp.array(9.0), 4.0) for make in (rule, guidance.rescaled(phi=0.3, rule=rule))
+        ]
+        memory = jnp.ones_like(image)
+        if isinstance(made[0], StatefulField):
+            (plain, kept), (value, same) = (one.call(image, t, memory) for one in made)
+            assert_close(same, kept, 0)
+            assert_close(made[1].start(image), made[0].start(image), 0)
+        else:
+            plain, value = (one(image, t) for one in made)
+        factor = 0.3 * deviation(conditional) / deviation(plain) + 0.7
+        assert_close(value, plain * factor, 1e-12)
 
 
 def test_rescaled_keeps_events_of_zero_deviation():

@@ -20,7 +20,7 @@ variance V^(1 - w) v^w.
                           with `plus_plus(w, path, times)` DDIM takes the steps of CFG++
     by_classifier         u(x) + w b grad log p_t(y | x)
     autoguidance          a worse model replaces u(x)
-    rescaled              the result is rescaled, in part, to the standard deviation of u(x | y)
+    rescaled              the result, of any rule, has in part the standard deviation of u(x | y)
     projected             the difference loses its part along the prediction; norm limit, momentum
     tangential_damping    u(x) loses its part across the direction that it shares with u(x | y)
     frequency_decoupled   a scale per band of frequencies of the image

@@ -9,8 +9,8 @@ matter whether velocities, noise or data are split. Low frequencies, the composi
 diversity at large w; high ones, the details, gain from it.
 
 `down` blurs with the weights 1, 4, 6, 4, 1, mirrored at the borders, and takes the means of pairs; `up`
-interpolates linearly and blurs. Half of an odd side is rounded up. It is the pyramid of kornia, which diffusers
-uses, for sides that are powers of two; other images may be enlarged there first.
+interpolates linearly and blurs. Half of an odd side is rounded up. For sides that are powers of two it is the
+pyramid of kornia, which diffusers uses; other images may be enlarged there first.
 
 Source: Sadat et al. 2506.19713; Burt and Adelson 1983 for the pyramid.
 """
@@ -31,8 +31,8 @@ from jaxflow.typing import Condition, GuidedField, Rule, Scale, VectorField
 def frequency_decoupled(shares: Sequence[Number] = (1.0, 0.5)) -> Rule:
     """u(x | y) + (w - 1) sum_i share_i band_i(u(x | y) - u(x)); one call with 2b examples.
 
-    The scale of band i is 1 + share_i (w - 1). Of clips each frame is split; an event without rows and columns
-    is of low frequency as a whole.
+    The scale of band i is 1 + share_i (w - 1). Of clips each frame is split; an event without rows and
+    columns is of low frequency as a whole.
 
     Args:
         shares: one per band, from the highest frequencies down; all 1 is classifier-free guidance.

@@ -1,7 +1,7 @@
 r"""CFG++ as a schedule of w: guided data, but unguided noise, in each step of DDIM.
 
-With D0, D1 the predicted data without and with y, n0 the predicted noise without, and a, b and a', b' the alpha
-and beta at the two ends of a step, CFG++ steps to
+With D0 and D1 the predicted data without and with y, n0 the predicted noise without, and a, b and a', b' the
+alpha and beta at the two ends of a step, CFG++ steps to
 
     x' = a' (D0 + w (D1 - D0)) + b' n0.
 
@@ -31,8 +31,9 @@ from jaxflow.typing import GaussianPath, Scale
 def plus_plus(w: Scale, path: GaussianPath, times: Grid) -> Callable[[Array], Array]:
     """The scale with which classifier-free guidance, sampled by DDIM along `times`, is CFG++ of scale w.
 
-    It is constant in each step, where Euler on the straight path is DDIM too. Of solvers with several calls per
-    step, or with noise, it is a schedule only. w = 0 is the unguided model, but w = 1 is not the conditional one.
+    It is constant within each step. Euler on the straight path is DDIM too; for solvers with several calls a
+    step, or with noise, it is no more than a schedule. At w = 0 it is the unguided model, at w = 1 not the
+    conditional one.
 
     Args:
         w: a number, published from 0 to 1, one number per example (b,), or a function of t (b,).
@@ -44,8 +45,9 @@ def plus_plus(w: Scale, path: GaussianPath, times: Grid) -> Callable[[Array], Ar
 
     >>> import jax.numpy as jnp
     >>> from jaxflow import paths
-    >>> plus_plus(0.6, paths.Linear(), 3)(jnp.array([0.0, 0.5, 0.9])).tolist()
-    [0.6000000238418579, 0.7999999523162842, 0.6000000238418579]
+    >>> scale = plus_plus(0.6, paths.Linear(), 3)
+    >>> [round(w, 4) for w in scale(jnp.array([0.0, 0.5, 0.9])).tolist()]
+    [0.6, 0.8, 0.6]
     """
     check(w)
     steps = grid(times, increasing=True)

@@ -131,6 +131,9 @@ def test_a_scale_without_a_trained_field_is_rejected(eta, w, says):
     check_scale(needless, eta, 2.0)
     with pytest.raises(ValueError, match=says):
         check_scale(needing, eta, 1.0)
+    # CFG++ adds the unguided noise again for every w.
+    with pytest.raises(ValueError, match="only w = "):
+        check_scale("plus_plus", eta, 1.0)
 
 
 @pytest.mark.parametrize("w", [float("nan"), float("inf"), -float("inf"), 1e39])
