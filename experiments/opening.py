@@ -164,7 +164,7 @@ class Opened:
             times = sampler.times(path, prediction, self.model.shift)
             check_grid(sampler.solver_name(prediction, sigma), path, times, sampler.clip)
         has_classifier = self.trained is not None and isinstance(self.model.codec, Classes)
-        rules.check(rule, worse=self.worse is not None, log_prob=has_classifier)
+        rules.check(rule, worse=self.worse is not None, log_prob=has_classifier, network=True)
 
     def read(self) -> "Opened":
         """With the latest parameters instead of their shapes.

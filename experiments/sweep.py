@@ -34,7 +34,7 @@ from jaxflow.devices import processes
 from jaxflow.places import Place, place
 from jaxflow.runs import folder, limits, loading
 from jaxflow.runs.requests import Request, request
-from jaxflow.runs.rules import RULES
+from jaxflow.runs.rules import CHANGES, RULES
 from jaxflow.runs.sampler import Sampler
 from jaxflow.runs.settings import scale_name
 
@@ -62,7 +62,8 @@ class Arguments:
     sigma: tuple[float, ...] = (0.0,)
     """Diffusion coefficients; 0 alone is the ODE. With any other, all settings are sampled as an SDE."""
     rules: tuple[str, ...] | None = None
-    """Guidance rules by name; if omitted, all that can run but three_channels."""
+    """Guidance rules by name; if omitted, all that can run but three_channels and those that change the
+    network's blocks."""
     per_label: int = 100
     """Images per class on average; classes have the frequencies of the held-out images."""
     sampler: Annotated[Sampler, tyro.conf.arg(name="")] = field(default_factory=Sampler)
@@ -259,7 +260,8 @@ def hows_of(arguments: Arguments, opened: Opened) -> list[How]:
         asked = dict.fromkeys(arguments.rules or ("classifier_free",))
         return [How(rule, calls, sampler) for calls, sampler in samplers.items() for rule in asked]
     has_classifier = opened.trained is not None and isinstance(opened.model.codec, Classes)
-    can = {"three_channels": False, "autoguidance": opened.worse is not None, "classifier": has_classifier}
+    can = dict.fromkeys(("three_channels", *CHANGES), False)
+    can |= {"autoguidance": opened.worse is not None, "classifier": has_classifier}
     every = (name for name in RULES if can.get(name, True))
     return [How(rule, None, arguments.sampler) for rule in dict.fromkeys(arguments.rules or every)]
 

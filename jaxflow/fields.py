@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Key
 
 from jaxflow import ranges
+from jaxflow.nn.changes import Change, changed
 from jaxflow.paths import time_of
 from jaxflow.per_example import check_shape, expand
 from jaxflow.predictions import Prediction, convert, gain, parts, velocity
@@ -40,6 +41,7 @@ def from_network(
     sign: int = 1,
     train: bool = False,
     rngs: dict[str, Key[Array, ""]] | None = None,
+    change: Change | None = None,
 ) -> GuidedField:
     """The velocity field (x, t, y) -> (b, *event) of a network and its parameters.
 
@@ -57,10 +59,11 @@ def from_network(
         sign: sign of its output, 1 or -1.
         train: whether a Flax module runs in training mode, with dropout.
         rngs: random keys of a Flax module in training mode, by name.
+        change: of its attention or depth, for a worse field to guide away from (`guidance.autoguidance`).
 
     Raises:
         ValueError: sign is neither 1 nor -1; train or rngs is given for a plain function; or, while tracing,
-            the network's output does not have the shape of x.
+            the network's output does not have the shape of x, or it has no such block to change.
 
     >>> from jaxflow import paths
     >>> network = lambda params, x, sigma, y: params * expand(sigma, x)
@@ -71,6 +74,8 @@ def from_network(
     if sign not in (1, -1):
         raise ValueError(f"sign = {sign}: must be 1 or -1")
     apply = _apply(network, train=train, rngs=rngs)
+    if change is not None:
+        apply = changed(apply, change)
 
     def field(x: Array, t: Array, y: Condition) -> Array:
         value = check_shape(apply(params, x, t if time is None else time(t), y), x)

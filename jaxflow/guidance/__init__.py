@@ -19,7 +19,8 @@ variance V^(1 - w) v^w.
     classifier_free       the rule itself; w may be `interval(w, start, end)` or any function of t, and
                           with `plus_plus(w, path, times)` DDIM takes the steps of CFG++
     by_classifier         u(x) + w b grad log p_t(y | x)
-    autoguidance          a worse model replaces u(x)
+    autoguidance          a worse model replaces u(x), or the model itself with its attention or depth
+                          changed, `fields.from_network(..., change=...)`
     rescaled              the result, of any rule, has in part the standard deviation of u(x | y)
     projected             the difference loses its part along the prediction; norm limit, momentum
     tangential_damping    u(x) loses its part across the direction that it shares with u(x | y)

@@ -8,6 +8,7 @@ of the vector and an embedding of t, and attends to the tokens.
 from jaxflow.nn.autoencoder_kl import AutoencoderKL
 from jaxflow.nn.autoencoder_tiny import AutoencoderTiny
 from jaxflow.nn.causal_autoencoder import CausalAutoencoder
+from jaxflow.nn.changes import Change
 from jaxflow.nn.classifier import Classifier, NoisyClassifier
 from jaxflow.nn.conditioning import (
     ClassTable,
@@ -29,6 +30,7 @@ __all__ = [
     "AutoencoderKL",
     "AutoencoderTiny",
     "CausalAutoencoder",
+    "Change",
     "ClassTable",
     "Classifier",
     "CompositeEncoder",

@@ -20,6 +20,7 @@ from jaxflow.devices import processes
 from jaxflow.devices.blocks import in_blocks
 from jaxflow.devices.memory import largest_array, memory
 from jaxflow.guidance import LogProb
+from jaxflow.nn import Change
 from jaxflow.nn.jumps import unguided
 from jaxflow.predictions import Prediction
 from jaxflow.progress import Steps
@@ -97,6 +98,10 @@ class Trained(Protocol):
         """This model with other parameters."""
         ...
 
+    def changed(self, change: Change) -> Any:
+        """This model with a change of its network's blocks."""
+        ...
+
 
 @dataclass(frozen=True, eq=False)
 class Generator:
@@ -124,7 +129,9 @@ class Generator:
     def __post_init__(self) -> None:
         self.sampler.check(self.model.path, self.model.prediction, self.sigma)
         if isinstance(self.rule, str):
-            rules.check(self.rule, worse=self.worse is not None, log_prob=self.log_prob is not None)
+            given = {"worse": self.worse is not None, "log_prob": self.log_prob is not None}
+            rules.check(self.rule, **given, network=True)
+            self._check_change()
         if self.worse is not None and not _same(self.model.path, self.worse.path):
             raise ValueError(f"worse: it was trained on the path {self.worse.path}, not on {self.model.path}")
         check_grid(self._solver, self.model.path, self._grid, self.sampler.clip)
@@ -277,7 +284,9 @@ class Generator:
 
     def _guides(self, params: dict[str, Params]) -> Guides:
         worse = self.worse.at(params["worse"]).field if self.worse else None
-        return Guides(self.model.path, self._grid, worse, self.log_prob)
+        model = self.model.at(params["model"])
+        changed = lambda change: model.changed(change).field  # noqa: E731
+        return Guides(self.model.path, self._grid, worse, self.log_prob, changed)
 
     @property
     def _solver(self) -> str:
@@ -322,12 +331,22 @@ class Generator:
     @cached_property
     def _largest(self) -> int:
         """Bytes of the largest array in a network evaluation of one image, or in its decoding."""
+        call = lambda params, x, t, y: self.model.at(params).field(x, t, y)  # noqa: E731
+        network = largest_array(call, self.model.params, *self._one)
+        return max(network, largest_array(self.model.to_images, self._one[0]))
+
+    def _check_change(self) -> None:
+        """Trace the changed network, which raises a ValueError if it has no such block."""
+        if self.rule in rules.CHANGES:
+            changed = self.model.changed(rules.CHANGES[self.rule])
+            jax.eval_shape(lambda params, *one: changed.at(params).field(*one), self.model.params, *self._one)
+
+    @property
+    def _one(self) -> tuple[Any, Any, Any]:
+        """Shapes of x, t and y of one image."""
         x = jax.ShapeDtypeStruct((1, *self.model.event_shape), jnp.float32)
         y = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((1, *np.shape(leaf)), leaf.dtype), self.model.null)
-        t = jax.ShapeDtypeStruct((1,), jnp.float32)
-        call = lambda params, x, t, y: self.model.at(params).field(x, t, y)  # noqa: E731
-        network = largest_array(call, self.model.params, x, t, y)
-        return max(network, largest_array(self.model.to_images, x))
+        return x, jax.ShapeDtypeStruct((1,), jnp.float32), y
 
 
 def _is_zero(w: Any) -> bool:
@@ -343,12 +362,12 @@ def _finite(events: Array) -> Array:
 def check_scale(rule: str | Rule, condition_dropout: float, w: float) -> None:
     """Raise a ValueError if training with this rate of null conditions left no field for the guidance scale.
 
-    A classifier guides the field at null, autoguidance the field at y, all other rules both.
+    A classifier guides the field at null, rules without null that at y, all other rules both.
     """
     finite = f"the guidance scale must be finite, less than {LARGEST:g}"
     ranges.check(lambda v: (v.ndim == 0) & (abs(v) < LARGEST), finite, w=w)
     of_null = rule == "classifier" or w == 0
-    of_y = rule == "autoguidance" or (w == 1 and rule != "plus_plus")
+    of_y = rule in rules.WITHOUT_NULL or (w == 1 and rule != "plus_plus")
     if condition_dropout == 0 and (of_null or not of_y):
         raise ValueError(
             f"w = {w}: trained with condition_dropout = 0, the model has no unconditional field; only w = 1"

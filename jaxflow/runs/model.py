@@ -58,6 +58,8 @@ class Model:
     """Training steps taken."""
     shift: float = 1.0
     """Shift of the time grid that suits the model."""
+    change: nn.Change | None = None
+    """Of the network's attention or depth, for a worse model to guide away from."""
 
     @property
     def field(self) -> GuidedField:
@@ -91,7 +93,9 @@ class Model:
 
     @property
     def _output(self) -> GuidedField:
-        return fields.from_network(self.network, self.params, self.path, prediction=self.prediction)
+        return fields.from_network(
+            self.network, self.params, self.path, prediction=self.prediction, change=self.change
+        )
 
     @property
     def null(self) -> Condition:
@@ -118,6 +122,10 @@ class Model:
     def at(self, params: Params) -> "Model":
         """The same model with other parameters."""
         return replace(self, params=params)
+
+    def changed(self, change: nn.Change) -> "Model":
+        """The same model with a change of its network's attention or depth."""
+        return replace(self, change=change)
 
     def resized(self, height: int, width: int) -> "Model":
         """The same model for images of another size, in pixels; far from the trained one they get worse.

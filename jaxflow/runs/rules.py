@@ -7,6 +7,7 @@ from jaxtyping import Array, Float
 
 from jaxflow import guidance
 from jaxflow.guidance import LogProb
+from jaxflow.nn import Change
 from jaxflow.ranges import quoted
 from jaxflow.times import step_around
 from jaxflow.typing import Condition, GaussianPath, GuidedField, Rule, Scale, StatefulField, VectorField
@@ -22,6 +23,8 @@ class Guides(NamedTuple):
     """The field of a less trained model, for autoguidance."""
     log_prob: LogProb | None = None
     """A classifier of noisy images, for classifier guidance."""
+    changed: Callable[[Change], GuidedField] | None = None
+    """The field of the same network with a change of its blocks."""
 
 
 def scheduled(schedule: Callable[[Scale], Scale]) -> Rule:
@@ -55,11 +58,25 @@ def _autoguidance(guides: Guides) -> Rule:
     return guidance.autoguidance(guides.worse)
 
 
+def _away_from(change: Change) -> Callable[[Guides], Rule]:
+    def rule(guides: Guides) -> Rule:
+        assert guides.changed is not None
+        return guidance.autoguidance(guides.changed(change))
+
+    return rule
+
+
 def _classifier(guides: Guides) -> Rule:
     assert guides.log_prob is not None
     return guidance.by_classifier(guides.path, guides.log_prob)
 
 
+CHANGES = {
+    "perturbed_attention": Change("identity_attention"),
+    "smoothed_energy": Change("blurred_attention"),
+    "skipped_layers": Change("skip"),
+}
+"""Rules that guide away from the network itself, with this change of its middle block."""
 RULES: dict[str, Callable[[Guides], Rule]] = {
     "classifier_free": lambda guides: guidance.classifier_free,
     "interval": lambda guides: scheduled(lambda w: guidance.interval(w, 0.25, 0.8)),
@@ -75,6 +92,7 @@ RULES: dict[str, Callable[[Guides], Rule]] = {
     "three_channels": lambda guides: guidance.on_channels(3),
     "classifier": _classifier,
     "autoguidance": _autoguidance,
+    **{name: _away_from(change) for name, change in CHANGES.items()},
 }
 """`interval` guides for 0.25 <= t < 0.8; the scale of `increasing` grows from 1 to 2 w - 1; `three_channels`
 is how the original code of DiT guides latents of four; `plus_plus` is CFG++ if the solver is `ddim`."""
@@ -82,10 +100,11 @@ is how the original code of DiT guides latents of four; `plus_plus` is CFG++ if 
 NEEDS = {
     "autoguidance": "a less trained run on the same data, --worse RUN",
     "classifier": "a classifier of noisy images, which the scripts train",
+    **dict.fromkeys(CHANGES, "the network of a field, whose blocks are changed"),
 }
 NEVER_CONDITIONAL = ("classifier", "plus_plus")
 """Rules that are not the conditional model at w = 1."""
-WITHOUT_NULL = ("autoguidance",)
+WITHOUT_NULL = ("autoguidance", *CHANGES)
 """Rules that never evaluate the field at null, and thus not at a negative prompt."""
 
 
@@ -95,13 +114,14 @@ def is_conditional(name: str, w: float, steps: int) -> bool:
     return w == 1 and name not in NEVER_CONDITIONAL and not rests
 
 
-def check(name: str, *, worse: bool, log_prob: bool) -> None:
-    """Check the name of a rule, and that the model or classifier it requires is given.
+def check(name: str, *, worse: bool, log_prob: bool, network: bool) -> None:
+    """Check the name of a rule, and that the model, classifier or network it requires is given.
 
     Raises:
         ValueError: the message lists the rules, or says what is missing.
     """
     if name not in RULES:
         raise ValueError(f"rule = {quoted(name)}: must be one of {', '.join(RULES)}")
-    if not {"autoguidance": worse, "classifier": log_prob}.get(name, True):
+    given = {"autoguidance": worse, "classifier": log_prob, **dict.fromkeys(CHANGES, network)}
+    if not given.get(name, True):
         raise ValueError(f"rule = {name!r}: requires {NEEDS[name]}")

@@ -72,6 +72,23 @@ def test_autoguidance():
     assert_close(guidance.autoguidance(worse)(field, y, NULL, W)(x, t), to_jax(pred), 1e-12)
 
 
+@pytest.mark.parametrize(
+    "name", ["PerturbedAttentionGuidance", "SkipLayerGuidance", "SmoothedEnergyGuidance"]
+)
+def test_guidance_away_from_a_changed_network(name):
+    """Without classifier-free guidance their scale is w; with it they add the two terms."""
+    x, y = images()
+    t = jnp.full(3, 0.3)
+    scale, layers = {
+        "PerturbedAttentionGuidance": ("perturbed_guidance_scale", "perturbed_guidance_layers"),
+        "SkipLayerGuidance": ("skip_layer_guidance_scale", "skip_layer_guidance_layers"),
+        "SmoothedEnergyGuidance": ("seg_guidance_scale", "seg_guidance_layers"),
+    }[name]
+    guider = getattr(guiders, name)(1.0, **{scale: W, layers: [0]})
+    pred = guider.forward(to_torch(field(x, t, y)), None, to_torch(worse(x, t, y))).pred
+    assert_close(guidance.autoguidance(worse)(field, y, NULL, W)(x, t), to_jax(pred), 1e-12)
+
+
 @pytest.mark.parametrize("momentum", [None, -0.5])
 @pytest.mark.parametrize("limit", [2.0, 15.0])
 def test_projected_guidance_of_the_predicted_data(momentum, limit):

@@ -10,10 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import assert_close, disturbed
+from conftest import assert_close, disturbed, random_params
 
 from experiments.presets import digits
-from jaxflow import Model, guidance, load, paths, spaces
+from jaxflow import Model, guidance, load, nn, paths, per_example, spaces
 from jaxflow.data.codecs import Captions, Classes
 from jaxflow.devices import mesh
 from jaxflow.predictions import convert
@@ -23,7 +23,7 @@ from jaxflow.runs.generation import Generator
 from jaxflow.runs.limits import check_images
 from jaxflow.runs.model import KEPT
 from jaxflow.runs.objective import optimizer_of
-from jaxflow.runs.requests import request
+from jaxflow.runs.requests import keys_of, request
 from jaxflow.runs.run import Run
 from jaxflow.runs.sampler import ANCESTRAL, ODE, SDE, Sampler
 from jaxflow.training.checkpoint import Checkpoints
@@ -54,7 +54,12 @@ def log_prob(x, t, y):
 PAIRS = [
     # Every solver with a stateless rule and one with memory; every rule with a solver of each kind.
     *((solver, rule) for solver in (*ODE, *SDE, *ANCESTRAL) for rule in ("classifier_free", "projected")),
-    *((solver, rule) for solver in ("heun", "euler_maruyama") for rule in rules.RULES),
+    *(
+        (solver, rule)
+        for solver in ("heun", "euler_maruyama")
+        for rule in rules.RULES
+        if rule not in rules.CHANGES  # this network has no blocks
+    ),
 ]
 
 
@@ -93,6 +98,25 @@ def test_churn_and_clip_reach_the_images():
     plain = drawn()
     for options in ({"churn": 0.8}, {"clip": "static"}, {"clip": "dynamic"}):
         assert (drawn(**options) != plain).any(), options
+
+
+def test_a_network_guides_away_from_itself_with_a_block_changed():
+    """u + (w - 1) (u - u_changed) by one Euler step; a network without blocks is refused."""
+    network = nn.DiT(nn.ClassTable(3), width=8, depth=1, heads=2, mlp_ratio=1)
+    x, t, y, w = jnp.ones((1, 4, 4, 1)), jnp.zeros(1), jnp.array([1]), 3.0
+    of_blocks = dataclasses.replace(MODEL, network=network, params=random_params(network, x, t, y))
+    here, sampler, rule = mesh.on_one_device(), Sampler(steps=1, solver="euler"), "skipped_layers"
+    generate = Generator(of_blocks, sampler, here, rule)
+    wanted = jax.tree.map(jnp.asarray, request(CODEC, [1]))
+    noise = per_example.normal(keys_of(0, wanted), (4, 4, 1))
+    plain, worse = (model.field(noise, t, y) for model in (of_blocks, of_blocks.changed(rules.CHANGES[rule])))
+    with jax.disable_jit():
+        end, _ = generate.draw(generate.params, wanted, MODEL.null, seed=0, w=w, sigma=0.0)
+    assert_close(end, noise + plain + (w - 1) * (plain - worse), 1e-5)
+    assert jnp.max(jnp.abs(plain - worse)) > 1e-3
+    for rule in rules.CHANGES:
+        with pytest.raises(ValueError, match="no block with self-attention"):
+            Generator(MODEL, sampler, here, rule)
 
 
 def test_an_image_depends_on_its_condition_and_on_its_place_among_equal_ones():
@@ -136,7 +160,7 @@ def test_every_prediction_gives_the_images_of_the_velocity(prediction, options):
         velocity = network(params, x, t, y)
         return convert(paths.Linear(), x, t, velocity, source="velocity", target=prediction)
 
-    another = dataclasses.replace(MODEL, network=other, prediction=prediction)
+    another = dataclasses.dataclasses.replace(MODEL, network=other, prediction=prediction)
     options = {"solver": "dpm_solver_2m", "grid": "karras"} | options if not options.get("sigma") else options
     images = [one.sample(3, [0, 2], w=2.0, steps=60, **options).astype(int) for one in (MODEL, another)]
     assert np.abs(images[0] - images[1]).max() <= (12 if options.get("sigma") else 4)

@@ -113,11 +113,12 @@ def test_every_solver_serves_a_network_of_the_velocity(name):
         ("magic", "rule = 'magic': must be one of classifier_free, interval"),
         ("autoguidance", "requires a less trained run on the same data, --worse RUN"),
         ("classifier", "requires a classifier of noisy images"),
+        ("skipped_layers", "requires the network of a field"),
     ],
 )
 def test_a_rule_that_cannot_guide_is_rejected(name, says):
     with pytest.raises(ValueError, match=says):
-        rules.check(name, worse=False, log_prob=False)
+        rules.check(name, worse=False, log_prob=False, network=False)
 
 
 @pytest.mark.requirement("R38")
