@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from jaxflow import solvers as solvers
     from jaxflow import spaces as spaces
     from jaxflow import sweeps as sweeps
+    from jaxflow import tilting as tilting
     from jaxflow import times as times
     from jaxflow import training as training
     from jaxflow import typing as typing
@@ -57,20 +58,8 @@ MODULES = (
         "flow_maps",
     ),
     *("guidance", "likelihood", "losses", "map_losses", "mixtures", "nn", "paths", "per_example"),
-    *(
-        "predictions",
-        "pretrained",
-        "ranges",
-        "runs",
-        "sampling",
-        "shapes",
-        "solvers",
-        "spaces",
-        "sweeps",
-        "times",
-        "training",
-        "typing",
-    ),
+    *("predictions", "pretrained", "ranges", "runs", "sampling", "shapes", "solvers", "spaces"),
+    *("sweeps", "tilting", "times", "training", "typing"),
 )
 FROM_RUNS = ("Model", "load", "load_autoencoder")
 

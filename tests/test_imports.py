@@ -21,7 +21,7 @@ LEVELS = {
             ("predictions",),
             ("solvers", "fields", "guidance", "losses", "autoencoding", "pretrained"),
             ("sampling", "adaptive", "training", "evaluation"),
-            ("likelihood", "sweeps", "editing", "flow_maps"),
+            ("likelihood", "sweeps", "editing", "flow_maps", "tilting"),
             ("map_losses",),
             ("runs",),
         )
