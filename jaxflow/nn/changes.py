@@ -68,7 +68,8 @@ def changed(apply: Callable[..., Output], change: Change) -> Callable[..., Outpu
     """The function `apply` of arrays, in which Flax modules are called, with this change of their blocks.
 
     Raises:
-        ValueError: while tracing: there is no such block, or the blocks are compiled as one (`scan`).
+        ValueError: while tracing: there is no such block, the blocks are compiled as one (`scan`), or
+            `apply` is jitted.
 
     >>> changed(lambda x: x + 1, Change("skip", blocks=(7,)))(jnp.ones(1))
     Traceback (most recent call last):
@@ -85,8 +86,13 @@ def changed(apply: Callable[..., Output], change: Change) -> Callable[..., Outpu
             )
         if max(numbers, default=0) >= len(paths):
             raise ValueError(f"blocks = {numbers}: the network has {len(paths)}, numbered from 0")
-        with _intercepting(_by(change, {paths[i] for i in numbers})):
-            return apply(*arguments)
+        chosen = {paths[i] for i in numbers}
+        met: set[Path] = set()
+        with _intercepting(_by(change, chosen, met)):
+            output = apply(*arguments)
+        if met != chosen:
+            raise ValueError("apply: must not be jitted, since its trace is kept without the change")
+        return output
 
     return call
 
@@ -103,7 +109,8 @@ def _paths(apply: Callable[..., Any], *arguments: Any) -> list[Path]:
         return method(*inputs, **options)
 
     with _intercepting(note):
-        jax.eval_shape(apply, *arguments)
+        # A function of its own each time: traces of a known one are cached, and then no method is called.
+        jax.eval_shape(lambda *inputs: apply(*inputs), *arguments)
     return list(paths)
 
 
@@ -116,7 +123,8 @@ def _is_block(context: linen.module.InterceptorContext, inputs: Any) -> bool:
     return isinstance(module, (DiTBlock, MMDiTBlock, SpatialTransformer))
 
 
-def _by(change: Change, chosen: set[Path]) -> Interceptor:
+def _by(change: Change, chosen: set[Path], met: set[Path]) -> Interceptor:
+    """The change of the chosen blocks; those that are met are added to `met`."""
     inside: set[Path] = set()
 
     def block(method: Any, inputs: Any, options: Any, context: linen.module.InterceptorContext) -> Any:
@@ -124,6 +132,7 @@ def _by(change: Change, chosen: set[Path]) -> Interceptor:
         # A rematerialised block calls itself.
         if path not in chosen or path in inside or not _is_block(context, inputs):
             return method(*inputs, **options)
+        met.add(path)
         if change.kind == "skip":
             return (inputs[0], inputs[2]) if isinstance(context.module, MMDiTBlock) else inputs[0]
         layer = (
