@@ -116,10 +116,18 @@ def _check_devices() -> None:
         ) from None
 
 
-def _report(error: BaseException | str) -> None:
+def line(error: BaseException | str) -> str:
+    """An error as one line.
+
+    >>> line(ValueError("w = nan:\\n must be finite"))
+    'error: w = nan: must be finite'
+    """
     text = " ".join(str(error).split())
-    cut = text if len(text) <= LONGEST else f"{text[: LONGEST - 4]} ..."
-    print(f"error: {cut}", file=sys.stderr)
+    return f"error: {text if len(text) <= LONGEST else f'{text[: LONGEST - 4]} ...'}"
+
+
+def _report(error: BaseException | str) -> None:
+    print(line(error), file=sys.stderr)
 
 
 def _report_memory(error: Exception) -> None:

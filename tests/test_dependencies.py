@@ -39,7 +39,7 @@ def distributions(requirements):
     [
         ("jaxflow", ("gcs", "prepare", "video")),
         *((file, ("scripts",)) for file in ONCE.values()),
-        ("experiments", ("scripts", "reference", "tpu-compile")),
+        ("experiments", ("scripts", "reference", "tpu-compile", "demo")),
     ],
 )
 def test_every_import_is_declared(folder, extras):

@@ -80,7 +80,7 @@ def write(
     for name, images in panels.items():
         tiles = [mosaic(each, len(rows)) for each in images]
         width = tiles[0].shape[1] * max(1, LEAST // tiles[0].shape[1])
-        pictures.append((name, width, [_png(each) for each in tiles]))
+        pictures.append((name, width, [png(each) for each in tiles]))
     text = PAGE.format(
         title=html.escape(title),
         rows=html.escape("Rows: " + ", ".join(rows)),
@@ -93,7 +93,8 @@ def write(
         stream.write(text.encode())
 
 
-def _png(image: np.ndarray) -> str:
+def png(image: np.ndarray) -> str:
+    """A picture as PNG, in base64."""
     stream = io.BytesIO()
     Image.fromarray(image).save(stream, "PNG")
     return base64.b64encode(stream.getvalue()).decode()

@@ -186,8 +186,7 @@ class Generator:
             return self.model.to_images(events), finite
 
         images, finite = self._in_blocks(draw, wanted, pictures, f"sample w={w:.6g}", self.block_size)
-        if not finite.all():
-            raise FloatingPointError(f"w = {w}: images are not finite; use more --steps or a smaller w")
+        _check_finite(finite, w)
         return images
 
     def sweep(
@@ -198,22 +197,11 @@ class Generator:
         Raises:
             FloatingPointError: an image is not finite; the message names the settings.
         """
-        if self._solver == JUMP:
-            for w in scales:
-                maps.check_jump(self.model.network, self.rule, w)
-            if 0 in scales:
-                raise ValueError("w = 0: in a sweep of jumps, w must be at least 1")
-        axes = {"w": jnp.asarray(scales, jnp.float32), "sigma": jnp.asarray(sigmas, jnp.float32)}
-
-        @jax.jit
-        def program(params: Params, seed: Any, block: Request) -> Any:
-            at = partial(self.draw, params, block, self.model.null, seed=seed)
-            swept = sweeps.sweep(at, axes, chunk=chunk)
-            # Examples first, as in all blocks.
-            return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 2, 0), swept)
+        self._check_traced(scales)
+        axes = np.asarray(scales, np.float32), np.asarray(sigmas, np.float32)
 
         def draw(block: Request, _: None) -> Any:
-            events, finite = program(self.params, np.uint32(seed), block)
+            events, finite = self._swept(self.params, np.uint32(seed), block, *axes, chunk=chunk)
             images = self.model.to_images(events.reshape(-1, *self.model.event_shape))
             return images.reshape(*finite.shape, *images.shape[1:]), finite
 
@@ -224,6 +212,23 @@ class Generator:
                 f"{self.rule}: images are not finite at (w, sigma) = {where}; take more --steps"
             )
         return np.moveaxis(images, 0, 2)
+
+    def film(self, wanted: Request, w: float, *, seed: int) -> Float[np.ndarray, "n times *event"]:
+        """The events of a request at all times of the grid, by one program for every w.
+
+        Raises:
+            ValueError: the model cannot be sampled at w.
+            FloatingPointError: an event is not finite.
+        """
+        check_scale(self.rule, self.model.condition_dropout, w)
+        self._check_traced([w])
+
+        def draw(block: Request, _: None) -> Any:
+            return self._film(self.params, block, self.model.null, seed=np.uint32(seed), w=np.float32(w))
+
+        events, finite = self._in_blocks(draw, wanted, None, f"sample w={w:.6g}", self.block_size)
+        _check_finite(finite, w)
+        return events
 
     @property
     def params(self) -> dict[str, Params]:
@@ -240,7 +245,8 @@ class Generator:
         w: Scale,
         sigma: Any,
         edit: Edit | None = None,
-    ) -> tuple[Float[Array, "b *event"], Bool[Array, " b"]]:
+        trajectory: bool = False,
+    ) -> tuple[Float[Array, "..."], Bool[Array, " b"]]:
         """Events, and which of them are finite: the pure function that the programs compile.
 
         Args:
@@ -251,12 +257,14 @@ class Generator:
             w: guidance scale.
             sigma: diffusion coefficient.
             edit: of a picture; if None, samples from noise.
+            trajectory: without an edit, the events at all times of the grid, (b, times, *event).
         """
         model = self.model.at(params["model"])
         keys = keys_of(seed, wanted)
         if self._solver == JUMP:
-            events = self._jumps(model, wanted.y, w, per_example.normal(keys, model.event_shape))
-            return events, _finite(events)
+            noise = per_example.normal(keys, model.event_shape)
+            events = self._jumps(model, wanted.y, w, noise, trajectory)
+            return _examples_first(events, trajectory)
         field: Any = self._rule(self._guides(params))(model.field, wanted.y, away, w)
         field = self.sampler.limited(field, model.path)
         field = fields.observe(field, self._steps.at) if self.show_steps else field
@@ -265,11 +273,12 @@ class Generator:
             events = edit.sample(keys, field, model.path, self._grid, solver)
         else:
             noise, walk = per_example.normal(keys, model.event_shape), per_example.fold_in(keys, 1)
-            how = {"solver": self._solver, "grid": self._grid, "sigma": sigma, "churn": self.sampler.churn}
+            how: Any = {"solver": self._solver, "grid": self._grid, "sigma": sigma}
+            how |= {"churn": self.sampler.churn, "trajectory": trajectory}
             events = integrate(walk, field, model.path, noise, **how)
-        return events, _finite(events)
+        return _examples_first(events, trajectory)
 
-    def _jumps(self, model: Any, y: Condition, w: Any, noise: Array) -> Array:
+    def _jumps(self, model: Any, y: Condition, w: Any, noise: Array, trajectory: bool) -> Array:
         """By a map with guidance inside, whose field at w = 0 is that at null and w = 1."""
         y, scale = (per_example.null_like(y, model.null), 1.0) if _is_zero(w) else (y, w)
 
@@ -277,7 +286,15 @@ class Generator:
             plain = unguided(len(t))
             return model.average(x, t, s, y, plain._replace(w=jnp.full_like(plain.w, scale)))
 
-        return flow_maps.sample(average, noise, self._grid)
+        return flow_maps.sample(average, noise, self._grid, trajectory=trajectory)
+
+    def _check_traced(self, scales: Sequence[float]) -> None:
+        """Raise a ValueError if a program for every w cannot sample the model at one of these."""
+        if self._solver == JUMP:
+            for w in scales:
+                maps.check_jump(self.model.network, self.rule, w)
+            if 0 in scales:
+                raise ValueError("w = 0: in one program for every w, a map's w must be at least 1")
 
     def _rule(self, guides: Guides) -> Rule:
         return rules.RULES[self.rule](guides) if isinstance(self.rule, str) else self.rule
@@ -321,6 +338,20 @@ class Generator:
         return jax.jit(partial(self.draw, sigma=self.sigma))
 
     @cached_property
+    def _film(self) -> Any:
+        return jax.jit(partial(self.draw, sigma=self.sigma, trajectory=True))
+
+    @cached_property
+    def _swept(self) -> Any:
+        def program(params: Params, seed: Any, block: Request, w: Any, sigma: Any, *, chunk: int) -> Any:
+            at = partial(self.draw, params, block, self.model.null, seed=seed)
+            swept = sweeps.sweep(at, {"w": w, "sigma": sigma}, chunk=chunk)
+            # Examples first, as in all blocks.
+            return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 2, 0), swept)
+
+        return jax.jit(program, static_argnames="chunk")
+
+    @cached_property
     def block_size(self) -> int:
         """Images in a block: the sampler's number, or else as many as fit."""
         if self.sampler.block is not None:
@@ -354,9 +385,15 @@ def _is_zero(w: Any) -> bool:
     return isinstance(w, float) and w == 0
 
 
-def _finite(events: Array) -> Array:
-    """Which examples are finite, (b,)."""
-    return jnp.all(jnp.isfinite(events), axis=tuple(range(1, events.ndim)))
+def _check_finite(finite: Bool[np.ndarray, " n"], w: float) -> None:
+    if not finite.all():
+        raise FloatingPointError(f"w = {w}: images are not finite; use more --steps or a smaller w")
+
+
+def _examples_first(events: Array, trajectory: bool) -> tuple[Array, Array]:
+    """Events (b, ...) of those at one time or at all, and which examples are finite, (b,)."""
+    events = jnp.moveaxis(events, 1, 0) if trajectory else events
+    return events, jnp.all(jnp.isfinite(events), axis=tuple(range(1, events.ndim)))
 
 
 def check_scale(rule: str | Rule, condition_dropout: float, w: float) -> None:

@@ -185,16 +185,23 @@ def integrate(
     grid: Float[Array, " steps"],
     sigma: float | Array,
     churn: float = 0.0,
-) -> Float[Array, "b *event"]:
-    """Integrate from `noise` to data by the solver of this name; only the SDE has a sigma, the ODE churn."""
+    trajectory: bool = False,
+) -> Float[Array, "..."]:
+    """Integrate from `noise` to data by the solver of this name; only the SDE has a sigma, the ODE churn.
+
+    Returns:
+        (b, *event), or with `trajectory` the points at all times of the grid, (steps + 1, b, *event).
+    """
+    points: Any = {"trajectory": trajectory}
     if solver in SDE:
-        return sampling.sample_sde(keys, field, path, noise, grid, sigma=sigma, solver=SDE[solver])
+        return sampling.sample_sde(keys, field, path, noise, grid, sigma=sigma, solver=SDE[solver], **points)
     if solver in ANCESTRAL:
-        return sampling.sample_ddpm(keys, field, path, noise, grid, **ANCESTRAL[solver])
+        return sampling.sample_ddpm(keys, field, path, noise, grid, **ANCESTRAL[solver], **points)
     method = ODE[solver](path)
     if churn:
-        return sampling.sample_churned(keys, field, path, noise, grid, churn=churn, solver=method)
-    return sampling.sample_ode(field, noise, grid, solver=method)
+        points |= {"churn": churn, "solver": method}
+        return sampling.sample_churned(keys, field, path, noise, grid, **points)
+    return sampling.sample_ode(field, noise, grid, solver=method, **points)
 
 
 def check_grid(
