@@ -2,7 +2,7 @@
 
     python -m experiments.figures NAME [--out FILE]
 
-NAME is path, sampling, guidance, classifier, bridge or all. Prints the path of each file and its caption.
+NAME is path, fields, sampling, guidance, classifier, bridge or all. Prints the path and caption of each.
 """
 
 from dataclasses import dataclass
@@ -13,13 +13,14 @@ import tyro
 from matplotlib.figure import Figure
 
 from experiments.cli import refusing, script
-from experiments.figures import bridge, classifier, guidance, path, sampling
+from experiments.figures import bridge, classifier, fields, guidance, path, sampling
 from jaxflow.places import Place, place
 from jaxflow.ranges import quoted
 from jaxflow.training.files import atomic_write
 
 FIGURES = {
     "path": path,
+    "fields": fields,
     "sampling": sampling,
     "guidance": guidance,
     "classifier": classifier,
@@ -32,7 +33,7 @@ class Arguments:
     """Command line of the script."""
 
     name: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="NAME")]
-    """path, sampling, guidance, classifier, bridge or all."""
+    """path, fields, sampling, guidance, classifier, bridge or all."""
     out: str | None = None
     """File to write, in a format of matplotlib; for `all` a folder. If omitted, NAME.png in this folder."""
 

@@ -12,7 +12,7 @@ from PIL import Image
 from scipy.special import ndtr
 
 from experiments.figures import __main__ as figures
-from experiments.figures import bridge, classifier, guidance, path, sampling
+from experiments.figures import bridge, classifier, fields, guidance, path, sampling
 from jaxflow import mixtures, times
 
 ROOT = Path(__file__).parents[2]
@@ -48,7 +48,7 @@ def test_unknown_figure_is_one_line_and_exit_code_2():
     )
     assert done.returncode == 2
     assert done.stderr.strip() == (
-        "error: NAME = 'magic': must be one of path, sampling, guidance, classifier, bridge, all"
+        "error: NAME = 'magic': must be one of path, fields, sampling, guidance, classifier, bridge, all"
     )
 
 
@@ -69,6 +69,22 @@ def test_the_path_to_one_data_point_is_straight():
     t = times.uniform(path.STEPS)[:, None, None]
     x = path.carry(point, noise, jnp.array(label))
     assert_close(x, (1 - t) * noise[None] + t * point.means[None], 1e-5)
+
+
+def test_the_red_arrows_are_the_gradient_of_the_classifier():
+    """On the linear path b = (1 - t) / t, which is 1 at t = 1/2."""
+    x = jnp.asarray(fields.lattice(fields.REACH, 3))
+    assert fields.T == 0.5
+
+    def log_prob(x):
+        return mixtures.class_log_prob(path.mixture(), fields.PATH, x[None], jnp.array([0.5]))[
+            0, fields.LABEL
+        ]
+
+    climbing = jax.vmap(jax.grad(log_prob))(x)
+    unguided, conditional, guided = fields.fields(x)
+    assert_close(conditional - unguided, climbing, 1e-4)
+    assert_close(guided - unguided, fields.W * climbing, 1e-4)
 
 
 @pytest.mark.slow
