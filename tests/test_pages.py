@@ -1,4 +1,4 @@
-"""Functions and tests named in the documentation exist, and the program of docs/library.md runs."""
+"""Functions and tests named in the documentation exist, and the programs of its pages run."""
 
 import importlib
 import re
@@ -32,3 +32,12 @@ def test_the_program_of_the_page_sweeps_over_w():
     assert (names["samples"].shape, means.shape) == ((3, 1000, 2), (3,))
     assert abs(means[0]) < 0.15  # unconditional, between the components
     assert abs(means[1] - 1) < 0.1 < means[2] - 1  # the conditional mean, and beyond it
+
+
+def test_the_tour_runs_from_its_first_block_to_its_last():
+    """Each block asserts its formula; an assertion that fails is shown with its line in the page."""
+    page = ROOT / "docs" / "tour.md"
+    names = {}
+    for found in re.finditer(r"```python\n(.*?)```", page.read_text(), re.DOTALL):
+        first = page.read_text()[: found.start(1)].count("\n")
+        exec(compile("\n" * first + found[1], str(page), "exec"), names)
