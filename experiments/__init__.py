@@ -1,4 +1,4 @@
-"""Scripts: train, sample, evaluate, sweep, export. One Python function per experiment in `presets`."""
+"""Scripts: train, sample, evaluate, sweep, demo, export. One Python function per experiment in `presets`."""
 
 import os
 from importlib.util import find_spec

@@ -126,7 +126,7 @@ def page(gradio: Any, title: str, drawing: Drawing, *, live: bool) -> Any:
         live: whether every change draws, not only the button and the end of a prompt.
     """
     least, most = drawing.limits
-    with gradio.Blocks(title=title, analytics_enabled=False, delete_cache=(3600, 3600)) as blocks:
+    with gradio.Blocks(title=title, analytics_enabled=False, fill_width=True) as blocks:
         with gradio.Row():
             with gradio.Column(scale=1):
                 said = said_of(gradio, drawing.model.codec)

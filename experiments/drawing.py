@@ -33,8 +33,8 @@ LARGEST = 10.0
 """The largest w of the slider."""
 KEPT = 8
 """Generators that are kept, with their compiled programs."""
-SIDE, SMALL = 96, 48
-"""Pixels of an image on the page, at least, alone and among those of several w: enlarged by whole factors."""
+SIDE, SMALL = (80, 512), (48, 160)
+"""Fewest and most pixels of an image on the page, alone and among several w; enlarged by whole factors."""
 RATE = 8.0
 """Frames per second."""
 REST = 8
@@ -120,9 +120,8 @@ class Drawing:
         """The images at each of `scales`, from the same noise; errors as for `picture`."""
         generate, wanted, n = self._generator(wish), self._request(wish), len(self.scales)
         swept = generate.sweep(wanted, self.scales, [0.0], seed=wish.seed, chunk=n)
-        columns = math.ceil(self.images**0.5 / 2)
         named = zip(self.scales, swept[:, 0], strict=True)
-        return _row([_figure(images, f"w = {scale_name(w)}", columns, SMALL) for w, images in named])
+        return _row([_figure(images, f"w = {scale_name(w)}", 1, SMALL) for w, images in named])
 
     def _request(self, wish: Wish) -> Request:
         ranges.seed(wish.seed)
@@ -143,11 +142,12 @@ class Drawing:
         return np.asarray(self.model.to_images(jnp.asarray(events)))
 
 
-def _figure(images: UInt8[np.ndarray, "n *image"], caption: str, columns: int, side: int) -> str:
+def _figure(images: UInt8[np.ndarray, "n *image"], caption: str, columns: int, side: tuple[int, int]) -> str:
     """Images, or clips that play, side by side in one picture."""
     kind = "webp" if images.ndim == 5 else "png"
     tiles = mosaic(images if images.ndim == 5 else images[:, None], columns)
-    width = tiles.shape[2] * max(1, side // images.shape[-2])
+    least, most = side
+    width = min(tiles.shape[2] * max(1, least // images.shape[-2]), columns * most)
     content = base64.b64encode(encoded(tiles, RATE, f".{kind}")).decode()
     text = html.escape(caption)
     image = f'<img alt="{text}" width="{width}" src="data:image/{kind};base64,{content}">'

@@ -15,16 +15,20 @@ from conftest import Lazy, compiling_nothing, disturbed
 from PIL import Image, ImageSequence
 
 from experiments import demo
+from experiments.drawing import Drawing, Wish
 from experiments.opening import Source, open_model
 from experiments.presets import digits
 from experiments.report import page
-from jaxflow import per_example, spaces
-from jaxflow.data.codecs import Captions
+from jaxflow import nn, per_example, spaces
+from jaxflow.data.codecs import Captions, Classes
 from jaxflow.data.strips import mosaic
+from jaxflow.devices import mesh
 from jaxflow.runs import folder
 from jaxflow.runs.configuration import fitted
+from jaxflow.runs.generation import Generator
 from jaxflow.runs.requests import keys_of, request
 from jaxflow.runs.run import Run
+from jaxflow.runs.sampler import Sampler
 
 gradio_client, playwright = Lazy("gradio_client"), Lazy("playwright.sync_api")
 
@@ -71,15 +75,19 @@ def connections(monkeypatch):
 
 
 def draw(drawing, said="a red circle", w=2.0, seed=0, *, several=False, film=False):
-    """Captions and pictures, (f, h, w, c), of the page's function."""
+    """Pictures of the page's function by their captions."""
     shown, how = demo.drawn(drawing)(said, w, RULE, SOLVER, STEPS, seed, several, film)
     assert re.fullmatch(r"\d+\.\d\d s, with compilation", how)
+    return pictures(shown)
+
+
+def pictures(shown):
+    """Frames, (f, h, w, c), by the captions of the HTML."""
+    found = re.findall(r'alt="(.*?)" .*? src="data:image/\w+;base64,(.*?)"', shown)
+    decoded = {caption: Image.open(io.BytesIO(base64.b64decode(content))) for caption, content in found}
     return {
         caption: np.stack([np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(image)])
-        for caption, image in (
-            (caption, Image.open(io.BytesIO(base64.b64decode(content))))
-            for caption, content in re.findall(r'alt="(.*?)" .*? src="data:image/\w+;base64,(.*?)"', shown)
-        )
+        for caption, image in decoded.items()
     }
 
 
@@ -113,6 +121,26 @@ def test_the_film_leads_from_the_noise_to_the_picture(drawing):
     assert (film[1] != film[0]).any()
     for last in film[STEPS:]:
         np.testing.assert_array_equal(last, picture[0])
+
+
+@pytest.mark.usefixtures("standard_promotion")
+def test_a_map_jumps_at_the_scales_that_it_has_learned():
+    network = nn.DiT(None, patch=4, width=8, depth=1, heads=2, time="fourier")
+    options = {"network": network, "objective": "improved_mean_flow", "w_most": 4.0}
+    codec = Classes(("zero", "one"))
+    run = Run(fitted(replace(digits.experiment(), **options), codec), "", spaces.Pixels((4, 4, 1)), codec)
+    zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), run.shapes)
+    model, here = run.model(disturbed(zeros, 0.3)), mesh.on_one_device()
+    of_map = Drawing(model, lambda sampler, rule: Generator(model, sampler, here, rule), 2)
+    assert (of_map.rules, of_map.solvers, of_map.limits) == ([RULE], ["jump"], (1.0, 4.0))
+    wish = Wish(0, 3.0, RULE, Sampler(2, "jump"), 0)
+    several, alone = pictures(of_map.pictures(wish)), pictures(of_map.picture(wish, film=False))
+    assert [*several] == ["w = 1", "w = 2", "w = 3", "w = 4"]
+    swept, one = several["w = 3"][0].astype(int), alone["w = 3"][0].astype(int)
+    assert np.abs(swept[[0, 1, 2, 3]] - one[:, :4]).max() <= 1
+    assert (several["w = 4"] != several["w = 3"]).any()
+    with pytest.raises(ValueError, match="w = 5: must be 0, or from 1 to 4"):
+        of_map.picture(wish._replace(w=5.0), film=False)
 
 
 @pytest.mark.parametrize(
@@ -200,8 +228,8 @@ def test_in_a_browser_a_prompt_and_the_slider_change_the_picture(tab, url, tmp_p
     assert tab.locator("#how textarea").input_value().endswith(" s")
     assert {re.match(r"data:|blob:|http://[^/]*/", one)[0] for one in asked} <= {url, "data:", "blob:"}
 
-    pictures = [np.full((1, 8, 8, 1), level, np.uint8) for level in (0, 255)]
-    page.write("sweep", {"rule": pictures}, ["w = 1", "w = 2"], ["cat"], tmp_path / "sweep.html")
+    levels = [np.full((1, 8, 8, 1), level, np.uint8) for level in (0, 255)]
+    page.write("sweep", {"rule": levels}, ["w = 1", "w = 2"], ["cat"], tmp_path / "sweep.html")
     tab.goto((tmp_path / "sweep.html").as_uri())
     before = tab.locator("img").get_attribute("src")
     tab.locator("input[type=range]").press("ArrowLeft")
