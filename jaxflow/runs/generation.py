@@ -214,12 +214,7 @@ class Generator:
         return np.moveaxis(images, 0, 2)
 
     def film(self, wanted: Request, w: float, *, seed: int) -> Float[np.ndarray, "n times *event"]:
-        """The events of a request at all times of the grid, by one program for every w.
-
-        Raises:
-            ValueError: the model cannot be sampled at w.
-            FloatingPointError: an event is not finite.
-        """
+        """The events at all times of the grid, by one program for every w; errors as of a call."""
         check_scale(self.rule, self.model.condition_dropout, w)
         self._check_traced([w])
 
