@@ -7,7 +7,7 @@ cost one network evaluation per stage; every other w is an argument of one progr
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,9 +20,7 @@ from jaxflow.devices import processes
 from jaxflow.devices.blocks import in_blocks
 from jaxflow.devices.memory import largest_array, memory
 from jaxflow.guidance import LogProb
-from jaxflow.nn import Change
 from jaxflow.nn.jumps import unguided
-from jaxflow.predictions import Prediction
 from jaxflow.progress import Steps
 from jaxflow.runs import maps, rules
 from jaxflow.runs.edits import Edit
@@ -30,8 +28,9 @@ from jaxflow.runs.limits import size
 from jaxflow.runs.requests import Request, keys_of
 from jaxflow.runs.rules import Guides
 from jaxflow.runs.sampler import JUMP, ODE, Sampler, check_grid, integrate
+from jaxflow.runs.trained import Trained
 from jaxflow.training.step import Params
-from jaxflow.typing import Condition, GaussianPath, GuidedField, Rule, Scale
+from jaxflow.typing import Condition, GaussianPath, Rule, Scale
 
 LARGEST = 1e38
 """Largest guidance scale, in float32."""
@@ -39,68 +38,6 @@ MOST = 256
 """Images in a block whose size was not given."""
 SHARE = 1 / 64
 """Fraction of memory for the largest array in a network evaluation: many others are live with it."""
-
-
-@runtime_checkable
-class Trained(Protocol):
-    """What the generator requires of a model: a `jaxflow.Model`."""
-
-    @property
-    def params(self) -> Params:
-        """Parameters of the network."""
-        ...
-
-    @property
-    def path(self) -> GaussianPath:
-        """The path it was trained on."""
-        ...
-
-    @property
-    def prediction(self) -> Prediction:
-        """What the network predicts."""
-        ...
-
-    @property
-    def condition_dropout(self) -> float:
-        """Rate of null conditions in training."""
-        ...
-
-    @property
-    def network(self) -> Any:
-        """The network."""
-        ...
-
-    @property
-    def field(self) -> GuidedField:
-        """The velocity (x, t, y) -> (b, *event)."""
-        ...
-
-    @property
-    def null(self) -> Condition:
-        """The unconditional condition of one example."""
-        ...
-
-    @property
-    def event_shape(self) -> tuple[int, ...]:
-        """Shape of one x."""
-        ...
-
-    @property
-    def shift(self) -> float:
-        """Of the time grid."""
-        ...
-
-    def to_images(self, events: Any) -> Any:
-        """Samples as uint8 images."""
-        ...
-
-    def at(self, params: Params) -> Any:
-        """This model with other parameters."""
-        ...
-
-    def changed(self, change: Change) -> Any:
-        """This model with a change of its network's blocks."""
-        ...
 
 
 @dataclass(frozen=True, eq=False)
