@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.figures.path import mixture
+from experiments.figures.mixture import mixture
 from experiments.figures.style import BLUE, INK, RED, lattice, page, plane, shade
 from jaxflow import mixtures, paths
 from jaxflow.guidance import classifier_free

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
+from experiments.figures.mixture import mixture
 from experiments.figures.style import INK, RED, lattice, page, plane, shade
 from jaxflow import mixtures, paths, sampling, times
 
@@ -23,17 +24,6 @@ PATH = paths.Linear()
 STEPS, REACH = 40, 2.9
 SHOWN = (0, 10, 20, 30, 40)
 """Steps with a panel."""
-
-
-def mixture() -> mixtures.Mixture:
-    """Three classes in the plane."""
-    return mixtures.Mixture(
-        weights=jnp.array([0.4, 0.35, 0.25]),
-        means=jnp.array([[1.4, 1.0], [-1.5, 0.5], [0.5, -1.5]]),
-        covariances=jnp.array(
-            [[[0.2, -0.12], [-0.12, 0.2]], [[0.06, 0.0], [0.0, 0.4]], [[0.3, 0.08], [0.08, 0.06]]]
-        ),
-    )
 
 
 def rows() -> dict[str, tuple[mixtures.Mixture, int]]:
