@@ -112,6 +112,7 @@ def places(tmp_path_factory):
     make_data(root)
     make_images(root)
     make_runs(root)
+    jax.clear_caches()  # so that what earlier tests compiled would be compiled, and seen, again
     return {place.name: place for place in root.iterdir()} | {"NOWHERE": root / "NOWHERE"}
 
 
@@ -177,7 +178,6 @@ def changed(old, new, file, change):
 def reject(script, arguments, capsys):
     """Standard error of a script that has ended with exit code 2, soon and with nothing compiled."""
     main = import_module(f"experiments.{script}").main
-    jax.clear_caches()  # so that what an earlier case compiled would be compiled, and seen, again
     capsys.readouterr()
     start = time.process_time()  # of the script, whatever else runs on the machine
     with compiling_nothing(), pytest.raises(SystemExit) as end:
