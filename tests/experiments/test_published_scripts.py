@@ -49,10 +49,11 @@ def test_prompts_are_drawn_as_pictures(place, tmp_path, capsys, monkeypatch):
         assert np.array_equal(np.asarray(Image.open(tmp_path / "w=5-1-0.png")), arrays["images"][1])
 
 
-def test_a_picture_is_varied_and_completed(place, tmp_path, capsys):
+def test_a_picture_is_varied_and_completed(dit_place, tmp_path, capsys):
     image_folders.save(image_folders.halves(20, 30), tmp_path / "picture.png")
     image_folders.save(image_folders.halves()[..., 2], tmp_path / "mask.png")
-    common = [str(place), "--prompt", "the cat", "--steps", "2", "--solver", "euler", "--per-label", "2"]
+    common = [str(dit_place), "--labels", "tench", "--steps", "2", "--solver", "euler", "--per-label", "2"]
+    common += ["--parallel", "jit"]
     start = ["--from", str(tmp_path / "picture.png")]
     for name, options in (("vary", []), ("mask", ["--mask", str(tmp_path / "mask.png"), "--repeats", "2"])):
         sample.main([*common, *start, *options, "--out", str(tmp_path / name)])
@@ -74,6 +75,7 @@ def test_a_picture_is_varied_and_completed(place, tmp_path, capsys):
 
 def test_images_have_another_size_where_the_network_can(place, dit_place, tmp_path, capsys):
     common = [str(place), "--prompt", "the cat", "--steps", "1", "--solver", "euler", "--out", str(tmp_path)]
+    common += ["--parallel", "jit"]
     sample.main([*common, "--size", "24", "16", "--w", "1"])
     with np.load(tmp_path / "w=1.npz") as arrays:
         assert arrays["images"].shape == (1, 24, 16, 3)
@@ -84,8 +86,8 @@ def test_images_have_another_size_where_the_network_can(place, dit_place, tmp_pa
 
 
 def test_rules_of_each_kind_are_swept_on_one_page(place, tmp_path, capsys):
-    """Of two calls, of three, with memory, with a worse model; there are no classes for a classifier's."""
-    rules = ["classifier_free", "rectified", "projected", "autoguidance"]
+    """Of three calls, with memory, with a worse model; there are no classes for a classifier's."""
+    rules = ["rectified", "projected", "autoguidance"]
     options = ["--prompt", "the cat", "--w", "1", "3", "--steps", "2", "--worse", str(place)]
     common = ["--parallel", "jit", "--chunk", "2", "--out", str(tmp_path)]
     sweep.main([str(place), "--rules", *rules, *options, *common])
