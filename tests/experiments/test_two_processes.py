@@ -142,15 +142,19 @@ def test_a_signal_before_there_is_anything_to_save_ends_a_process_at_once(data_d
     assert "stopped by SIGTERM" in errors
 
 
-def test_processes_that_differ_end_before_the_first_step(data_dir, tmp_path):
-    """For whatever reason, see `tests/devices/test_processes.py`."""
-    out, options = tmp_path / "run", ("--learning-rate", 1e-4)
-    started = launch(
-        2, 1, "train", *TRAIN, "--out", out, "--data-dir", data_dir, "--steps", 4, of_one=options
-    )
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--learning-rate", 1e-4), "--learning-rate is missing in process 0 and 0.0001 in process 1"),
+        (("--data-dir", __file__), f"data_dir = {__file__}"),
+    ],
+)
+def test_processes_that_differ_end_before_the_first_step(data_dir, tmp_path, monkeypatch, options, says):
+    monkeypatch.setenv("TFDS_DATA_DIR", data_dir)
+    out = tmp_path / "run"
+    started = launch(2, 1, "train", *TRAIN, "--out", out, "--steps", 4, of_one=options)
     errors = [process.communicate(timeout=120)[1] for process in started]
     assert [process.returncode for process in started] == [2, 2], errors
-    says = "--learning-rate is missing in process 0 and 0.0001 in process 1"
     assert all(says in error for error in errors)
     assert not out.exists()
 
