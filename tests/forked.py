@@ -11,6 +11,8 @@ from pathlib import Path
 
 import jax
 
+from jaxflow.runs import cache
+
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["experiments.train", "experiments.sample"])
 
@@ -62,6 +64,7 @@ def _run(files, environment, devices, before, script, arguments):
         signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup, which ignores it
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_num_cpu_devices", devices)
+    cache.SECONDS = 0.0  # what one process compiles, the next finds
     sys.argv = [script, *arguments]
     exec(before)
     try:
