@@ -1,5 +1,6 @@
-"""User-written names and texts, made safe for messages: one short, printable line."""
+"""User-written names and texts: one short, printable line for messages, narrow lines for figures."""
 
+import textwrap
 import unicodedata
 
 MOST_SHOWN = 80
@@ -26,6 +27,40 @@ def shown(text: object, most: int = MOST_SHOWN) -> str:
         head = (most - 3) // 2
         text = f"{text[:head]}...{text[len(text) - (most - 3 - head) :]}"
     return "".join(sign if printable(sign) else _escaped(sign) for sign in text)
+
+
+def display_width(text: str) -> int:
+    """Columns of the text: wide characters, as those of Chinese, take two (Unicode's annex 11)."""
+    return sum(1 + _wide(sign) for sign in text)
+
+
+def wrapped(text: str, columns: int, most: int | None = None) -> list[str]:
+    """The text in lines of at most so many columns; beyond `most` lines it ends in dots.
+
+    Lines break at spaces, and between wide characters, since Chinese and Japanese put no spaces between
+    words; but not before a comma or a closing bracket, nor after an opening one.
+
+    >>> wrapped("red circle 红色圆形", 11), wrapped("红色，圆形", 7, most=1)
+    (['red circle', '红色圆形'], ['红 ...'])
+    """
+    text = " ".join(text.split())
+    # textwrap counts characters: a second one makes a wide one, a vertical tab where a line may break.
+    spaced = "".join(
+        sign + ("\v" if _may_break(sign, after) else "\0") * _wide(sign)
+        for sign, after in zip(text, f"{text[1:]} ", strict=False)
+    )
+    columns -= spaced != text  # at the end of a line the tab is dropped, and not counted
+    rows = textwrap.wrap(spaced, columns, max_lines=most, placeholder=" ...", replace_whitespace=False)
+    return [row.translate({ord("\v"): None, 0: None}) for row in rows]
+
+
+def _wide(sign: str) -> bool:
+    return unicodedata.east_asian_width(sign) in "WF"
+
+
+def _may_break(sign: str, after: str) -> bool:
+    opening = unicodedata.category(sign) in ("Ps", "Pi")
+    return not opening and unicodedata.category(after) not in ("Pe", "Pf", "Po")
 
 
 def _escaped(sign: str) -> str:
