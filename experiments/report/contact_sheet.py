@@ -1,7 +1,5 @@
 """A page of the data as read: images as the network will see them, each with its class or caption."""
 
-import textwrap
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,11 +7,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from experiments.report.plots import save
 from jaxflow.data.codecs import Classes
 from jaxflow.data.dataset import Dataset
-from jaxflow.data.names import shown
+from jaxflow.data.names import shown, wrapped
 from jaxflow.places import Place
-from jaxflow.training.files import atomic_write
 
 MOST, COLUMNS = 40, 8
 """Images per page, and per row."""
@@ -21,7 +19,7 @@ SIDE, GAP, LINE = 1.2, 0.1, 0.14
 """Side of an image, gap between two, and height of a line of text, in inches."""
 WIDTH = COLUMNS * (SIDE + GAP) + GAP
 NOTE, CAPTION, LINES = 150, 22, 3
-"""Characters in a line of a note and of a caption, and most lines of a caption."""
+"""Columns in a line of a note and of a caption, and most lines of a caption."""
 
 
 def contact_sheet(dataset: Dataset, file: Place, notes: Sequence[str] = ()) -> None:
@@ -36,7 +34,7 @@ def contact_sheet(dataset: Dataset, file: Place, notes: Sequence[str] = ()) -> N
     positions = np.linspace(0, total - 1, min(total, MOST)).round().astype(int)
     examples = dataset.examples(positions.tolist())
     captions = [_wrapped(_condition(dataset, example)) for example in examples]
-    lines = [line for note in notes for line in textwrap.wrap(note, NOTE)]
+    lines = [line for note in notes for line in wrapped(note, NOTE)]
     top = 0.5 + LINE * len(lines)
     row_height = SIDE + LINE * (2 + max(caption.count("\n") for caption in captions))
     height = top + row_height * -(-len(examples) // COLUMNS)
@@ -48,10 +46,7 @@ def contact_sheet(dataset: Dataset, file: Place, notes: Sequence[str] = ()) -> N
         left, bottom = GAP + column * (SIDE + GAP), height - top - row * row_height - SIDE
         ax = figure.add_axes((left / WIDTH, bottom / height, SIDE / WIDTH, SIDE / height))
         _show(ax, _still(example["image"]), caption)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph")  # characters that the font lacks become boxes
-        with atomic_write(file) as stream:
-            figure.savefig(stream, format="png")
+    save(figure, file)
 
 
 def _title(dataset: Dataset) -> str:
@@ -74,7 +69,7 @@ def _condition(dataset: Dataset, example: dict) -> str:
 
 def _wrapped(text: str) -> str:
     text = shown(" ".join(text.split()), 4 * CAPTION * LINES)
-    return "\n".join(textwrap.wrap(text, CAPTION, max_lines=LINES, placeholder=" ..."))
+    return "\n".join(wrapped(text, CAPTION, LINES))
 
 
 def _still(image: np.ndarray) -> np.ndarray:

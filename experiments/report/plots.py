@@ -1,18 +1,21 @@
 """The scripts' figures: grids of samples, and curves over w.
 
-They are drawn with `matplotlib.figure.Figure` alone, which opens no window.
+They are drawn with `matplotlib.figure.Figure` alone, which opens no window, and lettered in fonts of the
+machine that have their characters, since matplotlib's own has no Chinese, Japanese or Korean.
 """
 
 import bisect
 import math
-import textwrap
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import suppress
+from functools import cache
 from typing import Any, TypeVar
 
 import numpy as np
 
-from jaxflow.data.names import shown
+from jaxflow import progress
+from jaxflow.data.names import display_width, shown, wrapped
 from jaxflow.data.strips import film_strip
 from jaxflow.evaluation.intervals import Measured
 from jaxflow.places import Place
@@ -35,7 +38,21 @@ SIDE, AREA = 2**16 - 1, 40_000_000
 MOST_CURVES = 24
 """Most curves in a legend."""
 NAME, LINES = 24, 3
-"""Characters in a line of the name of a row, and its lines."""
+"""Columns in a line of the name of a row, and its lines."""
+EAST_ASIAN = (
+    *("Noto Sans CJK SC", "Noto Sans SC", "Source Han Sans SC", "Source Han Sans CN", "PingFang SC"),
+    *("Microsoft YaHei", "Hiragino Sans GB", "WenQuanYi Micro Hei", "WenQuanYi Zen Hei", "SimHei"),
+    *("Noto Sans CJK JP", "Noto Sans JP", "Source Han Sans", "Hiragino Sans", "Yu Gothic", "IPAexGothic"),
+    *("Noto Sans CJK KR", "Noto Sans KR", "Apple SD Gothic Neo", "Malgun Gothic", "NanumGothic"),
+    *("Droid Sans Fallback", "Arial Unicode MS"),
+)
+"""Fonts of Chinese, Japanese and Korean. The first that has a character draws it, so that those which all
+three write have their Chinese shape."""
+REMEDY = (
+    "for Chinese, Japanese and Korean install fonts-noto-cjk (Debian, Ubuntu) or google-noto-sans-cjk-fonts"
+    " (Fedora)"
+)
+_reported = False
 
 
 def check_page(rows: int, columns: int, panels: int) -> None:
@@ -77,11 +94,11 @@ def grid(panels: dict[str, np.ndarray], row_names: Sequence[str], file: Place) -
     rows, columns = len(row_names), len(next(iter(panels.values()))) // len(row_names)
     check_page(rows, columns, len(panels))
     mosaics = {title: mosaic(images, rows) for title, images in panels.items()}
-    height, width = next(iter(mosaics.values())).shape[:2]
+    high, wide = next(iter(mosaics.values())).shape[:2]
     names = [_wrapped(name) for name in row_names]
-    longest = max(len(line) for name in names for line in name.split("\n"))
+    longest = max(display_width(line) for name in names for line in name.split("\n"))
     margin = 0.4 + 0.07 * longest
-    size = (PANEL * len(mosaics) + margin, PANEL * height / width + HEAD)
+    size = (PANEL * len(mosaics) + margin, PANEL * high / wide + HEAD)
     figure = _figure(*size, dpi=_dots(rows, columns, len(panels)))
     figure.set_layout_engine("compressed")  # for axes of a fixed aspect
     axes = figure.subplots(1, len(mosaics), squeeze=False)[0]
@@ -91,9 +108,9 @@ def grid(panels: dict[str, np.ndarray], row_names: Sequence[str], file: Place) -
         ax.set_xticks([])
         ax.set_yticks([])
         ax.spines[:].set_visible(False)
-    axes[0].set_yticks((np.arange(rows) + 0.5) * height / rows - 0.5, names, parse_math=False)
+    axes[0].set_yticks((np.arange(rows) + 0.5) * high / rows - 0.5, names, parse_math=False)
     axes[0].tick_params(length=0)
-    _save(figure, file)
+    save(figure, file)
 
 
 def mosaic(images: np.ndarray, rows: int) -> np.ndarray:
@@ -142,7 +159,7 @@ def curves_over_w(
     for ax in axes[len(real.figures) :]:
         ax.set_axis_off()
     axes[0].legend(frameon=False)
-    _save(figure, file)
+    save(figure, file)
 
 
 def alignment_over_w(
@@ -172,7 +189,7 @@ def alignment_over_w(
             ax.set_ylim(0, 1.02)
         row[0].set_ylabel("share of true captions")
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right center", frameon=False)
-    _save(figure, file)
+    save(figure, file)
 
 
 def _by_calls(
@@ -218,7 +235,7 @@ def rules_over_w(rows: Sequence[dict], real: dict[str, float], label: str, file:
         handles = [*handles[:MOST_CURVES], handles[-1]]
         labels = [*labels[:MOST_CURVES], f"{labels[-1]}\n({len(curves) - MOST_CURVES} more curves)"]
     figure.legend(handles, labels, loc="outside right center", frameon=False)
-    _save(figure, file)
+    save(figure, file)
 
 
 def _finish(ax: Any, name: str, real: float, label: str) -> None:
@@ -242,8 +259,7 @@ def _dots(rows: int, columns: int, panels: int) -> float:
 
 
 def _wrapped(name: str) -> str:
-    lines = textwrap.wrap(shown(" ".join(name.split()), 200), NAME, max_lines=LINES, placeholder=" ...")
-    return "\n".join(lines)
+    return "\n".join(wrapped(shown(" ".join(name.split()), 200), NAME, LINES))
 
 
 def _figure(width: float, height: float, dpi: float = DOTS[1]) -> Any:
@@ -255,7 +271,70 @@ def _figure(width: float, height: float, dpi: float = DOTS[1]) -> Any:
     return Figure(figsize=(width, height), layout="constrained", dpi=dpi)
 
 
-def _save(figure: Any, file: Place) -> None:
+def save(figure: Any, file: Place) -> None:
+    """Write a figure as PNG, in fonts that have its characters; those that none has are named in one line."""
+    _choose_fonts(figure)
     with warnings.catch_warnings(), atomic_write(file) as stream:
-        warnings.filterwarnings("ignore", "Glyph")  # characters that the font lacks become boxes
+        warnings.filterwarnings("ignore", "Glyph")  # characters that no font has become boxes
         figure.savefig(stream, format="png")
+
+
+def chosen(signs: Iterable[str], fonts: Iterable[tuple[str, Collection[int]]]) -> tuple[list[str], str]:
+    """The first fonts that together have all characters that any has, and the characters that none has.
+
+    Args:
+        signs: characters.
+        fonts: names with the code points that each has, the preferred first.
+    """
+    names, lacking = [], set(signs)
+    for name, points in fonts:
+        if found := {sign for sign in lacking if ord(sign) in points}:
+            names.append(name)
+            lacking -= found
+        if not lacking:
+            break
+    return names, "".join(sorted(lacking))
+
+
+def _choose_fonts(figure: Any) -> None:
+    from matplotlib.text import Text
+
+    texts = [text for text in figure.findobj(Text) if not text.get_text().isascii()]
+    signs = set("".join(text.get_text() for text in texts)) - {"\n"}
+    if not signs:
+        return
+    own = texts[0].get_fontfamily()
+    names, lacking = chosen(signs, ((name, _points(name)) for name in (*own, *_installed())))
+    for text in texts:
+        text.set_fontfamily([*own, *(name for name in names if name not in own)])
+    if lacking:
+        _report_once(lacking)
+
+
+def _report_once(lacking: str) -> None:
+    global _reported
+    if not _reported:
+        progress.say(f"note: no font that was found has {shown(lacking, 15)}, drawn as boxes; {REMEDY}")
+    _reported = True
+
+
+@cache
+def _installed() -> list[str]:
+    """The fonts of `EAST_ASIAN` that this machine has."""
+    from matplotlib import font_manager
+
+    manager = font_manager.fontManager
+    known = {entry.fname for entry in manager.ttflist}
+    for file in set(font_manager.findSystemFonts()) - known:  # installed since matplotlib made its list
+        with suppress(Exception):  # of a file that it cannot read
+            manager.addfont(file)
+    names = {entry.name for entry in manager.ttflist}
+    return [name for name in EAST_ASIAN if name in names]
+
+
+@cache
+def _points(name: str) -> frozenset[int]:
+    from matplotlib import font_manager
+
+    file = font_manager.findfont(font_manager.FontProperties(family=[name]))
+    return frozenset(font_manager.get_font(file).get_charmap())

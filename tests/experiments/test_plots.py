@@ -68,6 +68,33 @@ def test_names_of_rows_are_text_and_no_warning(tmp_path):
         assert min(picture.size) > 200
 
 
+def test_characters_are_drawn_by_the_first_font_that_has_them():
+    latin, chinese, korean = (
+        ("latin", range(128)),
+        ("chinese", {0x65E5, 0x672C, 0xFF0C}),
+        ("korean", {0xD55C}),
+    )
+    assert plots.chosen("a日本", (latin, korean, chinese)) == (["latin", "chinese"], "")
+    assert plots.chosen("日", (latin, chinese, ("another", {0x65E5}))) == (["chinese"], "")
+    assert plots.chosen("한日かい", (latin, chinese, korean)) == (["chinese", "korean"], "いか")
+
+
+def test_texts_take_the_fonts_that_have_them_and_others_stay(tmp_path, monkeypatch, capsys):
+    """Of the fonts that matplotlib brings, only STIXGeneral of these has a fraktur h; none has Chinese."""
+    monkeypatch.setattr(plots, "_installed", lambda: ["cmr10", "STIXGeneral"])
+    monkeypatch.setattr(plots, "_reported", False)
+    figure = plots._figure(2, 1)
+    texts = [figure.text(0, 0.5, text) for text in ("plain", "\U0001d525 x", "日")]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        plots.save(figure, tmp_path / "1.png")
+        plots.save(figure, tmp_path / "2.png")
+    own = texts[0].get_fontfamily()
+    assert [text.get_fontfamily()[len(own) :] for text in texts] == [[], ["STIXGeneral"], ["STIXGeneral"]]
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "has 日, drawn as boxes; for Chinese" in line
+
+
 def test_many_curves_are_drawn_with_a_short_legend(tmp_path):
     figures = {"frechet": 1.0, "recall": float("nan")}
     rows = [
