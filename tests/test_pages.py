@@ -41,3 +41,16 @@ def test_the_tour_runs_from_its_first_block_to_its_last():
     for found in re.finditer(r"```python\n(.*?)```", page.read_text(), re.DOTALL):
         first = page.read_text()[: found.start(1)].count("\n")
         exec(compile("\n" * first + found[1], str(page), "exec"), names)
+
+
+def test_the_tour_in_chinese_has_the_same_blocks_figures_and_formulas():
+    """So that the test above runs it too."""
+    pages = [(ROOT / "docs" / name).read_text() for name in ("tour.md", "tour.zh.md")]
+    for part in (r"```.*?```", r"\]\((figures/.*?)\)", r"(?m)^#+ "):
+        english, chinese = (re.findall(part, page, re.DOTALL) for page in pages)
+        assert english == chinese
+    english, chinese = (re.sub(r"```.*?```", "", page, flags=re.DOTALL) for page in pages)
+    of = [set(re.findall(r"\$`?(.+?)`?\$", prose)) for prose in (english, chinese)]
+    assert of[0] <= of[1]
+    inline = re.compile(r"(?<=\s)\$`[^`$]+`\$")  # after a letter or a comma GitHub shows dollars as text
+    assert "$" not in inline.sub("", chinese)
