@@ -9,7 +9,9 @@ import pytest
 ROOT = Path(__file__).parents[1]
 NAMES = ("chapter.md", "rules.md", "training.md")
 PAGES = "".join((ROOT / "docs" / name).read_text() for name in NAMES)
-ALL = "".join(file.read_text() for pattern in ("*.md", "docs/*.md") for file in ROOT.glob(pattern))
+ALL = "".join(
+    file.read_text(encoding="utf-8") for pattern in ("*.md", "docs/*.md") for file in ROOT.glob(pattern)
+)
 
 
 @pytest.mark.parametrize("name", sorted(set(re.findall(r"`([a-z]+\.[A-Za-z_0-9]+)`", PAGES))))
@@ -36,16 +38,16 @@ def test_the_program_of_the_page_sweeps_over_w():
 
 def test_the_tour_runs_from_its_first_block_to_its_last():
     """Each block asserts its formula; an assertion that fails is shown with its line in the page."""
-    page = ROOT / "docs" / "tour.md"
-    names = {}
-    for found in re.finditer(r"```python\n(.*?)```", page.read_text(), re.DOTALL):
-        first = page.read_text()[: found.start(1)].count("\n")
+    page, names = ROOT / "docs" / "tour.md", {}
+    text = page.read_text(encoding="utf-8")
+    for found in re.finditer(r"```python\n(.*?)```", text, re.DOTALL):
+        first = text[: found.start(1)].count("\n")
         exec(compile("\n" * first + found[1], str(page), "exec"), names)
 
 
 def test_the_tour_in_chinese_has_the_same_blocks_figures_and_formulas():
     """So that the test above runs it too."""
-    pages = [(ROOT / "docs" / name).read_text() for name in ("tour.md", "tour.zh.md")]
+    pages = [(ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("tour.md", "tour.zh.md")]
     for part in (r"```.*?```", r"\]\((figures/.*?)\)", r"(?m)^#+ "):
         english, chinese = (re.findall(part, page, re.DOTALL) for page in pages)
         assert english == chinese
