@@ -1,7 +1,6 @@
 """CLIP's text encoder: a causal pre-norm transformer over byte pairs, pooled at the end-of-text token.
 
 Under causal attention the end-of-text token attends to the whole text, and to none of the padding after it.
-Residual stream, normalisations and softmax are float32.
 
 Source: Radford et al. 2103.00020, section 2.4.
 """
@@ -9,13 +8,12 @@ Source: Radford et al. 2103.00020, section 2.4.
 from typing import NamedTuple
 
 import flax.linen as linen
-import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from jaxflow.nn.attributes import Count, Depth, HeadCount, Width
 from jaxflow.nn.in_turn import in_turn
-from jaxflow.nn.transformer import BiasedAttention
+from jaxflow.nn.pre_norm import ACTIVATIONS, PreNormBlock, norm
 
 
 class TextFeatures(NamedTuple):
@@ -26,45 +24,6 @@ class TextFeatures(NamedTuple):
     """One vector per text."""
     projected: Float[Array, "b p"] | None = None
     """`pooled` in CLIP's joint space of texts and images."""
-
-
-def quick_gelu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """The approximation x sigmoid(1.702 x) of GELU, with which OpenAI's weights were trained."""
-    return x * jax.nn.sigmoid(1.702 * x)
-
-
-def gelu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """Exact GELU, x Phi(x), with the standard normal distribution function Phi."""
-    return jax.nn.gelu(x, approximate=False)
-
-
-ACTIVATIONS = {"quick_gelu": quick_gelu, "gelu": gelu}
-
-
-class CLIPBlock(linen.Module):
-    """Pre-norm attention and MLP, each in a residual branch, (b, n, c) -> (b, n, c)."""
-
-    heads: int
-    hidden: int
-    activation: str
-    epsilon: float
-    dtype: str
-
-    @linen.compact
-    def __call__(self, x: Float[Array, "b n c"], mask: Bool[Array, "1 n n"]) -> Float[Array, "b n c"]:
-        c = x.shape[-1]
-        attention = BiasedAttention(
-            self.heads, c, (c // self.heads) ** -0.5, use_bias=True, dtype=self.dtype, name="attention"
-        )
-        x = x + attention(_norm(self.epsilon, "norm1")(x), mask).astype(jnp.float32)
-        h = linen.Dense(self.hidden, dtype=self.dtype, name="up")(_norm(self.epsilon, "norm2")(x))
-        h = linen.Dense(c, dtype=self.dtype, name="down")(ACTIVATIONS[self.activation](h))
-        return x + h.astype(jnp.float32)
-
-
-def _norm(epsilon: float, name: str) -> linen.LayerNorm:
-    # The fast variance, E x^2 - (E x)^2, cancels badly in outlier channels, of which CLIP has some.
-    return linen.LayerNorm(epsilon=epsilon, dtype=jnp.float32, use_fast_variance=False, name=name)
 
 
 class CLIPText(linen.Module):
@@ -112,14 +71,14 @@ class CLIPText(linen.Module):
         mask = jnp.tril(jnp.ones((1, n, n), bool))
         tokens = x
         for i in range(self.depth):
-            block = CLIPBlock(
+            block = PreNormBlock(
                 self.heads, self.hidden, self.activation, self.epsilon, self.dtype, name=f"block_{i}"
             )
             x = in_turn(lambda block, x: block(x, mask), block, x, self.dtype)
             tokens = x if i < self.depth - self.skip else tokens
-        norm = _norm(self.epsilon, "final_norm")
-        pooled = jnp.take_along_axis(norm(x), self._end(ids)[:, None, None], axis=1)[:, 0]
-        features = TextFeatures(norm(tokens) if self.final_norm else tokens, pooled)
+        final_norm = norm(self.epsilon, "final_norm")
+        pooled = jnp.take_along_axis(final_norm(x), self._end(ids)[:, None, None], axis=1)[:, 0]
+        features = TextFeatures(final_norm(tokens) if self.final_norm else tokens, pooled)
         if self.projection is None:
             return features
         project = linen.Dense(self.projection, use_bias=False, dtype=self.dtype, name="projection")

@@ -1,4 +1,4 @@
-"""Self-attention of pretrained text encoders: any mask, a bias on the logits, any scale."""
+"""Self-attention of pretrained encoders: any mask, a bias on the logits, any scale."""
 
 import flax.linen as linen
 from jaxtyping import Array, Bool, Float
@@ -27,7 +27,7 @@ class BiasedAttention(linen.Module):
     def __call__(
         self,
         x: Float[Array, "b n c"],
-        mask: Bool[Array, "#b #n n"],
+        mask: Bool[Array, "#b #n n"] | None = None,
         bias: Float[Array, "heads n n"] | None = None,
     ) -> Float[Array, "b n c"]:
         query, key, value = (

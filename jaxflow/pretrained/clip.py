@@ -12,7 +12,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxflow.nn.clip_text import ACTIVATIONS, CLIPText
+from jaxflow.nn.clip_text import CLIPText
+from jaxflow.nn.pre_norm import ACTIVATIONS
 from jaxflow.pretrained import vocabularies
 from jaxflow.pretrained.folders import Folder, locate, read_json
 from jaxflow.pretrained.tensors import find_tensors, name_of, read_params
