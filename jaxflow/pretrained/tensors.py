@@ -9,6 +9,8 @@ where the axes of Flax's `kernel` are in a different order:
     convolution in one axis       (w, in, out)      (out, in, w)
     convolution in two axes       (h, w, in, out)   (out, in, h, w)
 
+Leading axes of length 1, such as those of a table of positions (1, n, c), are dropped where the module has
+none.
 Transposed convolutions, which torch stores as (in, out, h, w), are not supported.
 
 Source: the safetensors format, https://huggingface.co/docs/safetensors.
@@ -290,7 +292,8 @@ def _read(
         found = opened.get_slice(key)
         stored = tuple(found.get_shape())
         of_patches = len(axes) == 2 and len(stored) == 4 and (stored[0], math.prod(stored[1:])) == expected
-        if stored != expected and not of_patches:
+        alone = part.of == 1 and stored == (1,) * (len(stored) - len(expected)) + expected
+        if stored != expected and not of_patches and not alone:
             raise ValueError(
                 f"{file}: tensor {key!r} has the shape {stored}, expected {expected} by the network"
             )
@@ -298,6 +301,8 @@ def _read(
             raise ValueError(
                 f"{file}: tensor {key!r} is {found.get_dtype()}: must be one of {', '.join(FLOATS)}"
             )
-        array = np.asarray(found[part.number * rows : (part.number + 1) * rows]).astype(dtype)
+        here = slice(part.number * rows, (part.number + 1) * rows)
+        found = found[here] if len(stored) == len(expected) or of_patches else opened.get_tensor(key)
+        array = np.asarray(found).astype(dtype).reshape(-1, *stored[1:] if of_patches else rest)
     array = np.roll(array, rows // 2, axis=0) if part.swapped else array
     return array.transpose(KERNEL_AXES[4]).reshape(shape) if of_patches else array.transpose(axes)
