@@ -33,6 +33,7 @@ from jaxflow.data.codecs import Classes, Codec
 from jaxflow.devices import processes
 from jaxflow.evaluation.intervals import Measured
 from jaxflow.places import Place, place
+from jaxflow.pretrained import extractors
 from jaxflow.runs import folder, limits, loading
 from jaxflow.runs.requests import Request, request
 from jaxflow.runs.sampler import Sampler
@@ -42,12 +43,21 @@ MOST_SCALES = 100
 MOST_STEPS = 1_000_000
 """Of the judge."""
 MOST_PROMPTS = 1_000_000
+WITHOUT_FEATURES = ("shapes", "emoji")
+"""Data sets whose images are read exactly, or retrieved."""
 Measure = quality.Measure | captioned.Measure
 TABLES = (
     ("accuracy", "caption", "frechet", "frechet pixels", "kernel", "precision", "density"),
-    ("recall", "coverage", "diversity", "entropy", "inception", "nearest"),
+    ("recall", "coverage", "diversity", "entropy", "inception", "nearest", "clip score"),
 )
-"""Columns of the two tables: how good the images are, and how diverse."""
+"""Columns of the two tables: how good the images are, and how diverse.
+
+In the second, runs of captions have room for `clip score`.
+"""
+
+
+OF_CAPTIONS = {"caption", "clip score"}
+"""Columns that only runs of captions have."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +87,8 @@ class Arguments:
     """Seed of the noise and the judge."""
     judge_steps: int = 500
     """Training steps of the judge."""
+    features: str | None = None
+    """Folder of a CLIP or DINOv2 of transformers, whose features are compared instead of the judge's."""
     out: str | None = None
     """Folder for the results; if omitted, the run folder, or NAME-results next to a file."""
 
@@ -131,6 +143,7 @@ def report_of(
         ValueError: there are too few or too many images, or they are not those of the training.
         OSError: the data are not there.
     """
+    extractor = extractor_of(opened, arguments.features)
     judged: dict[str, Any] = {
         "seed": arguments.seed,
         "steps": arguments.judge_steps,
@@ -148,13 +161,33 @@ def report_of(
     wanted, measure = of(opened, arguments)
 
     def report(generate: Callable[..., quality.Images]) -> None:
-        figures = measure(**judged)
+        figures = measure(**judged, extractor=extractor)
         rows = [figures(generate(wanted, setting)) for setting in settings]
         decoded = None if opened.decode is None else figures.decoded(opened.decode)
         if processes.is_first():
             write(out, settings, rows, figures, decoded, made | {"images_per_w": len(wanted.number)})
 
     return report
+
+
+def extractor_of(opened: Opened, folder: str | None) -> extractors.Extractor | None:
+    """The published network in a folder; None without a folder.
+
+    Raises:
+        ValueError: it cannot be read, or the run has no images whose features are compared.
+        FileNotFoundError: a file is missing.
+    """
+    if folder is None:
+        return None
+    dataset, shape = opened.run.experiment.dataset, opened.model.space.image_shape
+    if dataset in WITHOUT_FEATURES:
+        raise ValueError(f"features = {folder!r}: the figures of {dataset} need no features, omit --features")
+    if len(shape) != 3 or shape[-1] not in (1, 3):
+        raise ValueError(
+            f"features = {folder!r}: published networks see images of 1 or 3 channels, not"
+            f" {' x '.join(map(str, shape))}; omit --features"
+        )
+    return extractors.load(folder)
 
 
 def of_classes(opened: Opened, arguments: Arguments) -> tuple[Request, Callable[..., Measure]]:
@@ -193,6 +226,8 @@ def write(
     """Print the tables, and write them as JSON and as curves."""
     real, n = figures.real(), made.pop("images_per_w")
     print(f"\nfor each w {figures.balance}; compared with real ones in sets of {figures.size}")
+    if figures.features is not None:
+        print(f"in features of {figures.features}, not of the judge")
     references = {figures.label: real} if decoded is None else {"decoded": decoded[0], figures.label: real}
     names = [setting.name for setting in settings]
     labelled = [*zip(names, rows, strict=True), *references.items()]
@@ -212,7 +247,8 @@ def write(
         "table": {name: [row.intervals[name] for row in rows] for name in real.intervals}
     }
     intervals |= {name: row.intervals for name, row in references.items()}
-    result = {"images_per_w": n, "images_per_set": figures.size, **figures.counts, "sampled": made}
+    result = {"images_per_w": n, "images_per_set": figures.size, **figures.counts}
+    result |= {"features": figures.features or "judge", "sampled": made}
     result |= {"table": table, "real": real.figures, "intervals": intervals, "warnings": figures.warnings}
     result |= {} if decoded is None else {"decoded": decoded[0].figures, "decoded_psnr": decoded[1]}
     write_json(out / "evaluation.json", result)

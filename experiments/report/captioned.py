@@ -5,8 +5,12 @@ figures of `experiments/report/comparison.py`, and
 
     caption    share of other captions whose words fit an image worse than its own; 0.5 by chance
 
-which measures whether words are followed, not their order or relations. Prompts are captions of held-out
-images.
+which measures whether words are followed, not their order or relations. With a CLIP that has both encoders as
+extractor of features there is also
+
+    clip score    100 times the cosine of image and caption in CLIP's joint space, at least 0
+
+Prompts are captions of held-out images.
 """
 
 from collections import Counter
@@ -23,9 +27,11 @@ from experiments.report.comparison import Comparison, Seen, of_mean
 from jaxflow.data.checks import stack_checked
 from jaxflow.data.dataset import BLOCK, Dataset
 from jaxflow.data.words import split as words_of
+from jaxflow.evaluation.clip_score import clip_score
 from jaxflow.evaluation.intervals import Measured
 from jaxflow.evaluation.judge import train_judge
 from jaxflow.evaluation.psnr import psnr
+from jaxflow.pretrained.extractors import Extractor
 from jaxflow.runs.requests import Request, request
 
 Images = UInt8[np.ndarray, "n *image"]
@@ -117,9 +123,21 @@ class Measure:
         seed: of the judge.
         steps: of its training.
         sharding: of images over devices.
+        extractor: whose features are compared; if None, the judge's.
     """
 
-    def __init__(self, real: Real, *, seed: int, steps: int, sharding: NamedSharding):
+    def __init__(
+        self,
+        real: Real,
+        *,
+        seed: int,
+        steps: int,
+        sharding: NamedSharding,
+        extractor: Extractor | None = None,
+    ):
+        self._extractor, self._sharding = extractor, sharding
+        self.features = None if extractor is None else extractor.images.name
+        """The published network whose features are compared; None if it is the judge."""
         train, held_out, one = map(_one_class, (real.train.captions, real.test.captions, real.prompts))
         drawn = comparison.draw(train, held_out, one)
         judged = _some(real.train, drawn.judged)
@@ -135,9 +153,13 @@ class Measure:
         """The same as numbers."""
         test = _some(real.test, drawn.real)
         self._real, self._real_bags = test.images, bags(test.captions, words)
+        text = None if extractor is None else extractor.text
+        embed = lambda some: None if text is None else text.encode(some).projected  # noqa: E731
+        self._texts, self._real_texts = embed(real.prompts), embed(test.captions)
         self._real_seen, (_, reference) = map(self._look, (self._real, real.train.images[drawn.reference]))
         self._compare = Comparison(real.train.images, reference, self._real_seen[1], one)
-        self.warnings = self._compare.warnings(held_out=real.held_out, learned=words != [""])
+        learned = words != [""] or extractor is not None
+        self.warnings = self._compare.warnings(held_out=real.held_out, learned=learned)
         """Metrics that are unreliable, and why."""
         self.size = self._compare.size
         """Images of a set that is compared."""
@@ -145,8 +167,7 @@ class Measure:
         """Name of the row of real images."""
 
     def _look(self, images: Images) -> tuple[Float[np.ndarray, "n words"], Seen]:
-        logits, features = self._judge.outputs(images)
-        return logits, Seen(images, features)
+        return comparison.look(self._judge, self._extractor, images, self._sharding)
 
     def real(self) -> Measured:
         """Metrics of real images."""
@@ -158,12 +179,13 @@ class Measure:
         return self._of_real(*self._look(images)), float(np.median(psnr(self._real, images)))
 
     def _of_real(self, logits: Float[np.ndarray, "n words"], seen: Seen) -> Measured:
-        return _with_fit(logits, self._real_bags, self._compare.real(seen))
+        compared = _with_score(seen, self._real_texts, self._compare.real(seen))
+        return _with_fit(logits, self._real_bags, compared)
 
     def __call__(self, images: Images) -> Measured:
         """Metrics of generated images, one per prompt."""
         logits, seen = self._look(images)
-        return _with_fit(logits, self._bags, self._compare(seen))
+        return _with_fit(logits, self._bags, _with_score(seen, self._texts, self._compare(seen)))
 
 
 def _with_fit(
@@ -174,6 +196,17 @@ def _with_fit(
     share = float(better.sum() / others.sum()) if known else float("nan")
     interval = of_mean(better[others > 0], others[others > 0]) if known else comparison.UNKNOWN
     return Measured({"caption": share} | compared.figures, {"caption": interval} | compared.intervals)
+
+
+def _with_score(seen: Seen, texts: Float[np.ndarray, "n d"] | None, compared: Measured) -> Measured:
+    if texts is None:
+        return compared
+    scores = clip_score(seen.features, texts)
+    interval = of_mean(scores, np.ones(len(scores)))
+    return Measured(
+        compared.figures | {"clip score": float(np.mean(scores))},
+        compared.intervals | {"clip score": interval},
+    )
 
 
 def words_to_tell_apart(captions: Sequence[str]) -> list[str]:

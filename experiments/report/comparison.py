@@ -1,6 +1,6 @@
 """Compare generated with real images, in sets of equal size and class frequencies.
 
-    frechet          Frechet distance to the reference images, in features of a judge
+    frechet          Frechet distance to the reference images, in features of a judge or a published network
     frechet pixels   the same in pixels, to as many reference images as there are in a set
     kernel           kernel distance to the reference images, in features; of a perfect generator about 0
     precision        share of the images in the manifold of reference images, in features
@@ -25,12 +25,15 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from jax.sharding import NamedSharding
 from jaxtyping import Float, Int, UInt8
 
 from jaxflow.data.dataset import Dataset
 from jaxflow.evaluation import frechet, kernel, strata
 from jaxflow.evaluation.intervals import Interval, Measured, bootstrap, jackknife, leaving_out
+from jaxflow.evaluation.judge import Judge
 from jaxflow.evaluation.manifolds import nearest_distance, overlap
+from jaxflow.pretrained.extractors import Extractor
 
 Images = UInt8[np.ndarray, "n *image"]
 Positions = Int[np.ndarray, " n"]
@@ -74,10 +77,18 @@ class Drawn(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """Images with the judge's features."""
+    """Images with their features."""
 
     images: Images
     features: Float[np.ndarray, "n d"]
+
+
+def look(
+    judge: Judge, extractor: Extractor | None, images: Images, sharding: NamedSharding
+) -> tuple[Float[np.ndarray, "n labels"], Seen]:
+    """The judge's logits, and the features of the extractor, or the judge's if there is none."""
+    logits, features = judge.outputs(images)
+    return logits, Seen(images, features if extractor is None else extractor.images(images, sharding))
 
 
 def draw(

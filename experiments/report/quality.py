@@ -28,6 +28,7 @@ from jaxflow.evaluation.diversity import diversity
 from jaxflow.evaluation.intervals import Measured, jackknife, leaving_out
 from jaxflow.evaluation.judge import train_judge
 from jaxflow.evaluation.psnr import psnr
+from jaxflow.pretrained.extractors import Extractor
 
 Images = UInt8[np.ndarray, "n *image"]
 Decode = Callable[[Images], Images]
@@ -99,11 +100,22 @@ class Measure:
         seed: of the judge.
         steps: of its training.
         sharding: of images over devices.
+        extractor: whose features are compared; if None, the judge's.
     """
 
     def __init__(
-        self, real: Real, labels: Int[np.ndarray, " n"], *, seed: int, steps: int, sharding: NamedSharding
+        self,
+        real: Real,
+        labels: Int[np.ndarray, " n"],
+        *,
+        seed: int,
+        steps: int,
+        sharding: NamedSharding,
+        extractor: Extractor | None = None,
     ):
+        self._extractor, self._sharding = extractor, sharding
+        self.features = None if extractor is None else extractor.images.name
+        """The published network whose features are compared; None if it is the judge."""
         train, test = real.train["image"], real.test["image"]
         drawn = comparison.draw(real.train["y"], real.test["y"], labels)
         self.labels, self._real_labels = labels, real.test["y"][drawn.real]
@@ -124,7 +136,9 @@ class Measure:
         self._real, (_, reference) = test[drawn.real], self._look(train[drawn.reference])
         self._real_seen = self._look(self._real)
         self._compare = Comparison(train, reference, self._real_seen[1], labels)
-        self.warnings = self._compare.warnings(held_out=real.held_out, learned=classes > 1)
+        self.warnings = self._compare.warnings(
+            held_out=real.held_out, learned=classes > 1 or extractor is not None
+        )
         """Metrics that are unreliable, and why."""
         self.size = self._compare.size
         """Images of a set that is compared."""
@@ -132,8 +146,7 @@ class Measure:
         """Name of the row of real images."""
 
     def _look(self, images: Images) -> tuple[Float[np.ndarray, "n classes"], Seen]:
-        logits, features = self._judge.outputs(images)
-        return logits, Seen(images, features)
+        return comparison.look(self._judge, self._extractor, images, self._sharding)
 
     def real(self) -> Measured:
         """Metrics of real images."""

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from experiments import evaluate
 from experiments.report import captioned
 from jaxflow.data.dataset import Dataset
 from jaxflow.devices import mesh
+from jaxflow.pretrained.extractors import Extractor
 from jaxflow.runs.settings import Setting
 
 COLOURS = ("red", "blue")
@@ -45,8 +47,8 @@ def split(monkeypatch):
     return {"train": train, "test": test}.__getitem__
 
 
-def measure_of(real):
-    return captioned.Measure(real, seed=0, steps=1, sharding=mesh.on_one_device())
+def measure_of(real, **options):
+    return captioned.Measure(real, seed=0, steps=1, sharding=mesh.on_one_device(), **options)
 
 
 def perfect(prompts, seed):
@@ -61,12 +63,37 @@ def test_a_perfect_generator_gets_what_real_images_get(split):
     assert {real.prompts.count(f"a {colour} square") for colour in COLOURS} <= set(range(40, 61))
     measure = measure_of(real)
     generated, as_real = measure(perfect(real.prompts, 2)).figures, measure.real().figures
-    assert set(generated) == set(sum(evaluate.TABLES, ())) - {"accuracy", "diversity", "entropy", "inception"}
+    of_classes = {"accuracy", "diversity", "entropy", "inception"}
+    assert set(generated) == set(sum(evaluate.TABLES, ())) - of_classes - {"clip score"}
     assert measure.balance == "100 images of 2 different captions"
     assert generated["caption"] == as_real["caption"] == 1.0
     assert generated["frechet"] < 2 * as_real["frechet"]
     wrong = measure(perfect(real.prompts, 2)[..., ::-1]).figures
     assert wrong["caption"] == 0.0
+
+
+class Colours:
+    """Stands for CLIP: sees mean colours, and reads red or blue."""
+
+    name = "colours"
+
+    def __call__(self, images, sharding):
+        return images.mean(axis=(1, 2)) - 50
+
+    def encode(self, prompts):
+        found = np.array([[prompt == f"a {colour} square" for colour in COLOURS] for prompt in prompts])
+        return SimpleNamespace(projected=np.insert(found.astype(float), 1, 0, axis=1))
+
+
+def test_the_clip_score_is_of_each_image_with_its_own_prompt(split):
+    real = captioned.read(split, 100)
+    measure = measure_of(real, extractor=Extractor(Colours(), Colours()))
+    right, wrong = (measure(perfect(real.prompts, 2)[..., ::step]) for step in (1, -1))
+    assert 90 < right.figures["clip score"] <= 100
+    assert 90 < measure.real().figures["clip score"] <= 100
+    assert wrong.figures["clip score"] < 30
+    assert right.intervals["clip score"].low < right.figures["clip score"]
+    assert "clip score" not in measure_of(real, extractor=Extractor(Colours())).real().figures
 
 
 def test_no_more_prompts_than_held_out_captions(split):

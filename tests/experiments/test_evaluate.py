@@ -84,6 +84,26 @@ def test_more_images_than_fit_the_memory_are_rejected():
         sweep.check_images(sweep.Arguments(model="run", per_label=HUGE), Opened())
 
 
+@pytest.mark.parametrize(
+    ("dataset", "shape", "says"),
+    [
+        ("shapes", (32, 32, 3), "features = 'nowhere': the figures of shapes need no features"),
+        ("moving_shapes", (16, 32, 32, 3), "channels, not 16 x 32 x 32 x 3; omit --features"),
+        ("folder", (32, 32, 4), "channels, not 32 x 32 x 4; omit --features"),
+        ("digits", (8, 8, 1), "features = 'nowhere' does not exist: put the network there"),
+    ],
+)
+def test_features_are_rejected_before_the_data_are_read(dataset, shape, says):
+    run = SimpleNamespace(experiment=SimpleNamespace(dataset=dataset))
+    model = SimpleNamespace(space=Space(shape))
+    opened = SimpleNamespace(
+        run=run, model=model, placement=SimpleNamespace(examples=None)
+    )  # without `split`
+    arguments = evaluate.Arguments(model="run", features="nowhere")
+    with pytest.raises((ValueError, FileNotFoundError), match=says):
+        evaluate.report_of("out", opened, arguments, [], {})
+
+
 def test_settings_that_print_alike_with_six_digits_are_told_apart():
     rows = [{"rule": "interval", "w": w, "sigma": 0.0} for w in (1.000001, 1.000002)]
     assert len({sweep.setting(row) for row in rows}) == 2

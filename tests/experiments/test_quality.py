@@ -10,6 +10,7 @@ from experiments.report import comparison, quality
 from jaxflow.data.codecs import Classes
 from jaxflow.data.dataset import Dataset
 from jaxflow.devices import mesh
+from jaxflow.pretrained.extractors import Extractor
 
 
 @dataclasses.dataclass
@@ -44,8 +45,8 @@ def batch(n, seed, y=None):
     return {"image": (noise + 150 * y[:, None, None, None]).astype(np.uint8), "y": y}
 
 
-def measure_of(real, labels):
-    return quality.Measure(real, labels, seed=0, steps=1, sharding=mesh.on_one_device())
+def measure_of(real, labels, **options):
+    return quality.Measure(real, labels, seed=0, steps=1, sharding=mesh.on_one_device(), **options)
 
 
 def test_real_images_get_as_generated_ones_what_they_get_as_real_ones(judges):
@@ -55,8 +56,9 @@ def test_real_images_get_as_generated_ones_what_they_get_as_real_ones(judges):
     drawn = comparison.draw(real.train["y"], real.test["y"], labels)
     order = drawn.real[np.argsort(real.test["y"][drawn.real], kind="stable")]
     as_generated, as_real = measure(real.test["image"][order]), measure.real()
-    assert set(quality.COLUMNS) < {name for table in evaluate.TABLES for name in table if name != "caption"}
-    assert set(as_real.figures) == set(as_generated.figures) == set(sum(evaluate.TABLES, ())) - {"caption"}
+    of_classes = set(sum(evaluate.TABLES, ())) - evaluate.OF_CAPTIONS
+    assert set(quality.COLUMNS) < of_classes
+    assert set(as_real.figures) == set(as_generated.figures) == of_classes
     assert_close(as_generated.figures, as_real.figures, 1e-6)
     assert as_real.figures["accuracy"] == 1.0
     assert as_real.intervals["accuracy"] == (1.0, 1.0)
@@ -65,6 +67,21 @@ def test_real_images_get_as_generated_ones_what_they_get_as_real_ones(judges):
     assert measure_of(real, 1 - labels)(real.test["image"][order]).figures["accuracy"] == 0.0
     assert measure.balance == "50 images of each of 2 classes, 100 in all"
     assert measure.counts == {"images_per_class": [50, 50], "real_images_per_class": [50, 50]}
+
+
+def test_features_of_a_published_network_replace_the_judges(judges):
+    """Twice the judge's, so that the Frechet distance is four times as large, and its bases the same."""
+    real = quality.Real(batch(400, 0), batch(100, 1))
+    labels = quality.labels_of(real, 2, 50)
+    doubled = lambda images, sharding: 2 * Judge(images).outputs(images)[1]  # noqa: E731
+    doubled.name = "twice"
+    plain, other = measure_of(real, labels), measure_of(real, labels, extractor=Extractor(doubled))
+    a, b = plain.real().figures, other.real().figures
+    assert_close({"frechet": b.pop("frechet") / a.pop("frechet")}, {"frechet": 4.0}, 1e-6)
+    assert_close(b.pop("diversity") / a.pop("diversity"), 2.0, 1e-6)
+    assert a.pop("kernel") != b.pop("kernel")
+    assert_close(b, a, 1e-9)
+    assert (plain.features, other.features) == (None, "twice")
 
 
 def test_the_judge_never_sees_an_image_it_compares(judges):
