@@ -88,7 +88,8 @@ class Arguments:
     judge_steps: int = 500
     """Training steps of the judge."""
     features: str | None = None
-    """Folder of a CLIP or DINOv2 of transformers, whose features are compared instead of the judge's."""
+    """Folder of a CLIP or DINOv2 of transformers, or of the Inception-v3 of pytorch-fid, whose features are
+    compared instead of the judge's."""
     out: str | None = None
     """Folder for the results; if omitted, the run folder, or NAME-results next to a file."""
 

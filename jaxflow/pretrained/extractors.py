@@ -1,10 +1,10 @@
-"""The features of published networks, from a folder on disk: CLIP, with its texts, or DINOv2."""
+"""The features of published networks, from a folder on disk: CLIP, with its texts, DINOv2 or Inception-v3."""
 
 import os
 from typing import NamedTuple
 
 from jaxflow.places import place
-from jaxflow.pretrained import clip, clip_images, dinov2
+from jaxflow.pretrained import clip, clip_images, dinov2, inception
 from jaxflow.pretrained.folders import read_json
 from jaxflow.pretrained.images import PretrainedImages
 from jaxflow.pretrained.text import PretrainedText
@@ -22,7 +22,7 @@ class Extractor(NamedTuple):
 
 
 def load(folder: str | os.PathLike) -> Extractor:
-    """Read the network in a folder of `transformers`.
+    """Read the network in a folder of `transformers`; without a config.json it is Inception-v3.
 
     Raises:
         FileNotFoundError: the folder or a file in it is missing; the message names it.
@@ -34,6 +34,8 @@ def load(folder: str | os.PathLike) -> Extractor:
             f"features = {str(root)!r} does not exist: put the network there, nothing is downloaded"
         )
     file = root / "config.json"
+    if not file.is_file():
+        return Extractor(inception.load(root))
     kind = read_json(file).get("model_type")
     if kind not in KINDS:
         raise ValueError(f"{file}: model_type = {quoted(kind)}: must be one of {', '.join(KINDS)}")
