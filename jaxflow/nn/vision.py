@@ -13,13 +13,12 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jaxflow.nn.attributes import Depth, HeadCount, Patch, Width
-from jaxflow.nn.in_turn import in_turn
 from jaxflow.nn.patches import to_patches
 from jaxflow.nn.pre_norm import ACTIVATIONS, PreNormBlock, norm
 
 
 class VisionTransformer(linen.Module):
-    """Images (b, h, w, 3) -> features (b, d); the attributes' defaults are those of CLIP ViT-B/32.
+    """Images (b, h, w, 3) -> features (b, d); the defaults are those of CLIP ViT-B/32.
 
     Attributes:
         width: channels per token; a multiple of `heads`.
@@ -34,7 +33,6 @@ class VisionTransformer(linen.Module):
         patch_bias: whether the embedding of the patches has a bias, as in DINOv2.
         branch_scales: whether each branch of a block has a scale per channel, as in DINOv2.
         projection: width of the features, that of CLIP's joint space of texts and images; None for `width`.
-        dtype: compute type, float32 or bfloat16.
     """
 
     width: Width = 768
@@ -49,33 +47,31 @@ class VisionTransformer(linen.Module):
     patch_bias: bool = False
     branch_scales: bool = False
     projection: Width | None = None
-    dtype: str = "float32"
 
     @linen.compact
     def __call__(self, images: Float[Array, "b h w 3"]) -> Float[Array, "b d"]:
         self._check()
         b, c = len(images), self.width
         patches = to_patches(images, self.patch)
-        embed = linen.Dense(c, use_bias=self.patch_bias, dtype=self.dtype, name="patch_embedding")
-        x = embed(patches.reshape(b, -1, patches.shape[-1])).astype(jnp.float32)
+        embed = linen.Dense(c, use_bias=self.patch_bias, name="patch_embedding")
+        x = embed(patches.reshape(b, -1, patches.shape[-1]))
         init = linen.initializers.normal(0.02)
-        first = self.param("class_embedding", init, (c,)).astype(jnp.float32)
+        first = self.param("class_embedding", init, (c,))
         x = jnp.concatenate([jnp.broadcast_to(first[None, None], (b, 1, c)), x], axis=1)
-        positions = self.param("position_embedding", init, (self.grid**2 + 1, c)).astype(jnp.float32)
+        positions = self.param("position_embedding", init, (self.grid**2 + 1, c))
         x = x + self._positions(positions, *patches.shape[1:3])[None]
         x = norm(self.epsilon, "first_norm")(x) if self.first_norm else x
         for i in range(self.depth):
             block = PreNormBlock(
-                *(self.heads, self.hidden, self.activation, self.epsilon, self.dtype),
+                *(self.heads, self.hidden, self.activation, self.epsilon, "float32"),
                 branch_scales=self.branch_scales,
                 name=f"block_{i}",
             )
-            x = in_turn(lambda block, x: block(x), block, x, self.dtype)
+            x = block(x)
         features = norm(self.epsilon, "final_norm")(x[:, 0])
         if self.projection is None:
             return features
-        project = linen.Dense(self.projection, use_bias=False, dtype=self.dtype, name="projection")
-        return project(features).astype(jnp.float32)
+        return linen.Dense(self.projection, use_bias=False, name="projection")(features)
 
     def _positions(self, learned: Float[Array, "n c"], rows: int, columns: int) -> Float[Array, "m c"]:
         if rows == columns == self.grid:

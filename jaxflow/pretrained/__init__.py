@@ -1,7 +1,8 @@
-"""Frozen text encoders, read from folders on disk in the layout of `transformers` and `diffusers`.
+"""Frozen encoders of texts and images, from folders on disk in the layout of `transformers` or `diffusers`.
 
 `clip.load` and `t5.load` return a `PretrainedText`, whose `encode` turns prompts into arrays; `cached` keeps
-the embeddings of many captions on disk. Nothing here opens a connection, reads a pickle or needs torch.
+the embeddings of many captions on disk. `extractors.load` returns a network that turns images into features.
+Nothing here opens a connection, reads a pickle or needs torch.
 """
 
 from jaxflow.pretrained import clip, t5

@@ -13,13 +13,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxflow.nn import attributes
 from jaxflow.nn.pre_norm import ACTIVATIONS
 from jaxflow.nn.vision import VisionTransformer
 from jaxflow.pretrained import clip, preprocessing
-from jaxflow.pretrained.folders import count, read_json
+from jaxflow.pretrained.folders import check_attributes, count, read_json
 from jaxflow.pretrained.images import PretrainedImages
 from jaxflow.pretrained.tensors import find_tensors, name_of, read_params, shapes_of
+from jaxflow.ranges import quoted
 
 KINDS = ("clip", "clip_vision_model")
 DEFAULTS: dict[str, Any] = {
@@ -45,12 +45,8 @@ NAMES = clip.NAMES | {
 """Names in the module -> names in the file, without the prefix that all but the projection may have."""
 
 
-def load(folder: Path, *, dtype: str = "float32") -> PretrainedImages:
+def load(folder: Path) -> PretrainedImages:
     """Read an image encoder and its preprocessing.
-
-    Args:
-        folder: of the encoder.
-        dtype: of the parameters and the computation, float32 or bfloat16.
 
     Raises:
         FileNotFoundError: a file is missing; the message names it.
@@ -58,7 +54,7 @@ def load(folder: Path, *, dtype: str = "float32") -> PretrainedImages:
             names it.
     """
     tensors, file = find_tensors(folder), folder / "config.json"
-    network = network_of(file, tensors).clone(dtype=dtype)
+    network = network_of(file, tensors)
     prepare, expected = preprocessing.read(folder), network.patch * network.grid
     if prepare.side != expected:
         raise ValueError(
@@ -69,7 +65,7 @@ def load(folder: Path, *, dtype: str = "float32") -> PretrainedImages:
     shapes = shapes_of(file, network, inputs)
     prefix = "vision_model." if any(name.startswith("vision_model.") for name in tensors) else ""
     name, blocks = partial(name_of, names=_names(prefix)), prefix + "encoder.layers."
-    params = read_params(tensors, shapes, name, blocks, dtype)
+    params = read_params(tensors, shapes, name, blocks)
     return PretrainedImages(network, params, prepare, "CLIP")
 
 
@@ -87,8 +83,8 @@ def network_of(file: Path, tensors: Container[str]) -> VisionTransformer:
     kind = config.get("model_type")
     if kind not in KINDS:
         raise ValueError(f"{file}: model_type = {kind!r}: must be {' or '.join(KINDS)}")
-    vision = DEFAULTS | (config if kind == "clip_vision_model" else _vision_config(config))
-    if vision["hidden_act"] not in ACTIVATIONS:
+    vision = DEFAULTS | (config if kind == "clip_vision_model" else _vision_config(file, config))
+    if vision["hidden_act"] not in tuple(ACTIVATIONS):
         raise ValueError(f"{file}: hidden_act = {vision['hidden_act']!r}: must be {' or '.join(ACTIVATIONS)}")
     patch, side = (count(file, vision, name) for name in ("patch_size", "image_size"))
     projects = count(file, config, "projection_dim", DEFAULTS["projection_dim"])
@@ -103,14 +99,17 @@ def network_of(file: Path, tensors: Container[str]) -> VisionTransformer:
         epsilon=vision["layer_norm_eps"],
         projection=projects if PROJECTION in tensors else None,
     )
-    attributes.check(network)
+    check_attributes(file, network)
     return network
 
 
-def _vision_config(config: dict[str, Any]) -> dict[str, Any]:
+def _vision_config(file: Path, config: dict[str, Any]) -> dict[str, Any]:
     # The oldest files have a second copy, which `transformers` prefers.
     preferred = config.get("vision_config_dict")
-    return (config.get("vision_config") or {}) if preferred is None else preferred
+    found = (config.get("vision_config") or {}) if preferred is None else preferred
+    if not isinstance(found, dict):
+        raise ValueError(f"{file}: vision_config = {quoted(found)}: expected an object")
+    return found
 
 
 def _names(prefix: str) -> dict[str, str]:

@@ -14,11 +14,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxflow.nn import attributes
 from jaxflow.nn.pre_norm import ACTIVATIONS
 from jaxflow.nn.vision import VisionTransformer
 from jaxflow.pretrained import preprocessing
-from jaxflow.pretrained.folders import count, read_json
+from jaxflow.pretrained.folders import check_attributes, count, read_json
 from jaxflow.pretrained.images import PretrainedImages
 from jaxflow.pretrained.tensors import find_tensors, name_of, read_params, shapes_of
 from jaxflow.ranges import quoted
@@ -57,19 +56,15 @@ NAMES = {
 """Names in the module -> names in the file."""
 
 
-def load(folder: Path, *, dtype: str = "float32") -> PretrainedImages:
+def load(folder: Path) -> PretrainedImages:
     """Read an encoder and its preprocessing.
-
-    Args:
-        folder: of the encoder.
-        dtype: of the parameters and the computation, float32 or bfloat16.
 
     Raises:
         FileNotFoundError: a file is missing; the message names it.
         ValueError: a file is not that of a DINOv2, or does not match the others; the message names it.
     """
     tensors, file = find_tensors(folder), folder / "config.json"
-    network, prepare = network_of(file).clone(dtype=dtype), preprocessing.read(folder)
+    network, prepare = network_of(file), preprocessing.read(folder)
     if prepare.side % network.patch:
         raise ValueError(
             f"{folder / preprocessing.FILE}: crop_size = {prepare.side}: must be a multiple of the patch"
@@ -77,7 +72,7 @@ def load(folder: Path, *, dtype: str = "float32") -> PretrainedImages:
         )
     inputs = jax.ShapeDtypeStruct((1, prepare.side, prepare.side, 3), jnp.float32)
     shapes = shapes_of(file, network, inputs)
-    params = read_params(tensors, shapes, partial(name_of, names=NAMES), BLOCKS, dtype)
+    params = read_params(tensors, shapes, partial(name_of, names=NAMES), BLOCKS)
     return PretrainedImages(network, params, prepare, "DINOv2")
 
 
@@ -95,7 +90,7 @@ def network_of(file: Path) -> VisionTransformer:
     for name, wanted in (("qkv_bias", True), ("use_swiglu_ffn", False)):
         if config[name] is not wanted:
             raise ValueError(f"{file}: {name} = {quoted(config[name])}: only {wanted} is supported")
-    if config["hidden_act"] not in ACTIVATIONS:
+    if config["hidden_act"] not in tuple(ACTIVATIONS):
         raise ValueError(f"{file}: hidden_act = {config['hidden_act']!r}: must be {' or '.join(ACTIVATIONS)}")
     if type(config["mlp_ratio"]) not in (int, float) or not 0 < config["mlp_ratio"] <= 64:
         raise ValueError(f"{file}: mlp_ratio = {quoted(config['mlp_ratio'])}: must be above 0, at most 64")
@@ -113,5 +108,5 @@ def network_of(file: Path) -> VisionTransformer:
         patch_bias=True,
         branch_scales=True,
     )
-    attributes.check(network)
+    check_attributes(file, network)
     return network

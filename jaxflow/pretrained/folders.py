@@ -10,6 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import flax.linen as linen
+
+from jaxflow.nn import attributes
 from jaxflow.ranges import quoted
 
 Folder = str | os.PathLike[str]
@@ -84,3 +87,15 @@ def count(file: Path, config: Mapping[str, Any], name: str, default: int | None 
     if type(value) is not int or value < 1:
         raise ValueError(f"{file}: {name} = {quoted(value)}: expected a positive whole number")
     return value
+
+
+def check_attributes(file: Path, network: linen.Module) -> None:
+    """Check the attributes of the module that a configuration describes.
+
+    Raises:
+        ValueError: one is out of its bounds; the message names the file.
+    """
+    try:
+        attributes.check(network)
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from None

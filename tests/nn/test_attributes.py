@@ -12,7 +12,9 @@ from jaxflow import nn
 from jaxflow.nn import attributes
 from jaxflow.nn.classifier import Classifier, NoisyClassifier
 from jaxflow.nn.clip_text import CLIPText
+from jaxflow.nn.inception import Inception
 from jaxflow.nn.t5 import T5Encoder
+from jaxflow.nn.vision import VisionTransformer
 
 KEY, X, T = jax.random.key(0), jnp.zeros((2, 8, 8, 4)), jnp.zeros(2)
 WORDS, MASK = jnp.zeros((2, 3), jnp.int32), jnp.ones((2, 3), bool)
@@ -55,6 +57,11 @@ def others():
     yield Classifier(3), (X,)
     yield NoisyClassifier(3), (X, T)
     yield CLIPText(10, 8, 2, 2, 8, 5, projection=4), (ids,)
+    yield (
+        VisionTransformer(8, 2, 2, 8, 4, 2, branch_scales=True, patch_bias=True, projection=4),
+        (X[..., :3],),
+    )
+    yield Inception(), (X[..., :3],)
     for feed_forward in ("relu", "gated-gelu"):
         yield T5Encoder(10, 8, 2, 2, 4, 8, feed_forward), (ids, jnp.ones((2, 5), bool))
 

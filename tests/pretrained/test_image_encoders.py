@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from conftest import Lazy, assert_close
 
+from jaxflow.devices import mesh
 from jaxflow.evaluation.clip_score import clip_score
 from jaxflow.nn.vision import bicubic
 from jaxflow.pretrained import clip, clip_images, dinov2, preprocessing
@@ -144,12 +145,12 @@ def test_the_clip_score_is_that_of_transformers(tmp_path):
     assert np.abs(own).min() > 1
 
 
-def test_features_do_not_depend_on_the_block(tmp_path, monkeypatch):
+def test_features_do_not_depend_on_the_block_or_the_devices(tmp_path, monkeypatch):
     write_clip(tmp_path, num_hidden_layers=1)
     encoder, images = clip_images.load(tmp_path), pictures(5, 16, 16, 1)
     together = encoder(images)
     monkeypatch.setattr("jaxflow.pretrained.images.BLOCK", 2)
-    assert_close(encoder(images), together, 1e-5)
+    assert_close(encoder(images, mesh.over_examples()), together, 1e-5)
     with pytest.raises(ValueError, match=r"shape \(2, 3, 8, 8, 1\): expected"):
         encoder(np.zeros((2, 3, 8, 8, 1), np.uint8))
 
@@ -233,8 +234,10 @@ def test_a_folder_that_is_not_a_dinov2_is_one_line(once, tmp_path, file, entries
     [
         ("config.json", {"model_type": "blip"}, "model_type = 'blip': must be clip or clip_vision_model"),
         ("config.json", {"hidden_act": "relu"}, "hidden_act = 'relu': must be quick_gelu or gelu"),
+        ("config.json", {"hidden_act": ["gelu"]}, "hidden_act = .*: must be quick_gelu or gelu"),
+        ("config.json", {"model_type": "clip", "vision_config": [1]}, r"vision_config = \[1\]: expected an"),
         ("config.json", {"patch_size": 0}, "patch_size = 0: expected a positive whole number"),
-        ("config.json", {"num_hidden_layers": 10**6}, "depth = 1000000: must be"),
+        ("config.json", {"num_hidden_layers": 10**6}, r"config\.json: depth = 1000000: must be"),
         ("config.json", {"num_hidden_layers": 3}, r"no tensor 'vision_model\.encoder\.layers\.2\."),
         ("config.json", {"num_hidden_layers": 1}, r"has the tensor 'vision_model\.encoder\.layers\.1\."),
         ("preprocessor_config.json", {"crop_size": 8}, "crop_size = 8: must be the image size of config"),
