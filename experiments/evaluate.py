@@ -1,6 +1,7 @@
 """Quality of a run's images for each w, next to that of real images.
 
     python -m experiments.evaluate MODEL [--w 0 1 2 4] [--calls 1 2 4] [--per-label N] [--captions N]
+        [--features FOLDER]
 
 The columns are those of `experiments/report/quality.py`, for captions of `experiments/report/captioned.py`,
 with half of their 95 % intervals: first how good the images are, then how diverse. The last row has the
