@@ -101,7 +101,8 @@ def train(a: Arguments, out: Path, variant: str, seed: int, steps: int) -> Path:
 
 def evaluated(a: Arguments, run: Path) -> dict[str, list[float]]:
     """The table of `evaluate` over w."""
-    call("evaluate", str(run), *data(a), "--w", *map(str, a.w))
+    own = ["--preset", a.preset] if a.preset.endswith(".py") else []
+    call("evaluate", str(run), *data(a), *own, "--w", *map(str, a.w))
     return json.loads((run / "evaluation.json").read_text())["table"]
 
 
