@@ -33,7 +33,7 @@ LARGEST = 10.0
 """The largest w of the slider."""
 KEPT = 8
 """Generators that are kept, with their compiled programs."""
-SIDE, SMALL = (80, 512), (48, 160)
+SIDE, SMALL = (84, 512), (56, 160)
 """Fewest and most pixels of an image on the page, alone and among several w; enlarged by whole factors."""
 RATE = 8.0
 """Frames per second."""
