@@ -39,7 +39,7 @@ def distributions(requirements):
     [
         ("jaxflow", ("gcs", "prepare", "video")),
         *((file, ("scripts",)) for file in ONCE.values()),
-        ("experiments", ("scripts", "reference", "tpu-compile", "demo")),
+        ("experiments", ("scripts", "reference", "tpu-compile", "demo", "others")),
     ],
 )
 def test_every_import_is_declared(folder, extras):

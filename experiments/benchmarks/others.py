@@ -52,7 +52,10 @@ class Recipe(NamedTuple):
 
 
 def _of_torchcfm() -> torch.nn.Module:
-    from torchcfm.models.unet import UNetModel
+    try:
+        from torchcfm.models.unet import UNetModel
+    except ImportError as error:
+        raise ValueError(f"torchcfm needs {error.name}: pip install --no-deps torchcfm pot") from None
 
     class Network(torch.nn.Module):
         def __init__(self) -> None:
@@ -102,12 +105,12 @@ def main(argv: list[str] | None = None) -> None:
         ranges.at_least(1, steps=a.steps, per_label=a.per_label, judge_steps=a.judge_steps)
         if not recipe.dropout and set(a.w) != {1.0}:
             raise ValueError(f"w = {a.w}: {a.name} has no null class; only w = 1 is possible")
+        torch.manual_seed(a.seed)
+        network = recipe.make()
         real = quality.read(lambda split: open_dataset("mnist", split, a.data_dir))
         labels = quality.labels_of(real, CLASSES, a.per_label)
     threads = len(os.sched_getaffinity(0))
     torch.set_num_threads(threads)
-    torch.manual_seed(a.seed)
-    network = recipe.make()
     size = sum(parameter.numel() for parameter in network.parameters())
     print(f"{a.name}: {size:,} parameters, PyTorch {torch.__version__}, {threads} threads", flush=True)
     steps = train(network, recipe, real.train["image"], real.train["y"], 60 * a.minutes)
