@@ -43,7 +43,7 @@ class TorchUNet(torch_nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.w = torch_nn.Parameter(torch.zeros(20))
+        self.w = torch_nn.Parameter(torch.randn(20))
         self.encode = torch_nn.Embedding(11, 40)
         self.first, self.norm = torch_nn.Conv2d(1, 32, 3, padding=1), group_norm(32)
         for name, channels in {
