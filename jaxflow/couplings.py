@@ -19,7 +19,6 @@ Source: Tong et al. 2302.00482, Pooladian et al. 2304.14772; for conditions Chen
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Shaped
-from scipy.optimize import linear_sum_assignment
 
 
 def costs(noise: Float[Array, "b *event"], data: Float[Array, "b *event"]) -> Float[Array, "b b"]:
@@ -47,6 +46,8 @@ def optimal(
     >>> optimal(np.array([[2.0, 1.0], [1.0, 3.0]]), groups=np.array([0, 1])).tolist()
     [0, 1]
     """
+    from scipy.optimize import linear_sum_assignment  # which most trainings do without
+
     groups = np.zeros(len(costs), int) if groups is None else groups
     found = np.empty(len(costs), int)
     for group in np.unique(groups):

@@ -15,7 +15,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import ndtri
 from jaxtyping import Array, Float
-from scipy.special import betaincinv
 
 from jaxflow import ranges
 from jaxflow.paths import time_of
@@ -225,6 +224,8 @@ def beta_quantiles(n: int, a: float | int = 0.6, b: float | int = 0.6) -> Float[
     Raises:
         ValueError: a or b is not positive and finite.
     """
+    from scipy.special import betaincinv  # which takes longer to import than this library
+
     ranges.positive(a=a, b=b)
     ranges.at_least(1, MOST_STEPS, n=n)
     i = np.arange(n + 1) / n

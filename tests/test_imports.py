@@ -114,7 +114,8 @@ def test_importing_the_library_is_light():
 import sys, jaxflow
 from jax._src import xla_bridge
 heavy = {"tensorflow", "tensorflow_datasets", "grain", "flax", "optax", "orbax", "matplotlib", "sklearn",
-    "tokenizers", "safetensors", "torch", "transformers", "pydantic", "av", "experiments"}
+    "tokenizers", "safetensors", "torch", "transformers", "pydantic", "av", "experiments", "scipy.special",
+    "scipy.optimize"}
 assert not heavy & set(sys.modules), heavy & set(sys.modules)
 jaxflow.paths, jaxflow.guidance, jaxflow.sampling, jaxflow.mixtures, jaxflow.spaces, jaxflow.losses
 assert not heavy & set(sys.modules), heavy & set(sys.modules)

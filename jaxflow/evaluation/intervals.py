@@ -21,7 +21,6 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.special import stdtrit
 
 from jaxflow import ranges
 
@@ -113,6 +112,8 @@ def jackknife(left_out: Float[np.ndarray, " g"], figure: float, *, level: float 
     Raises:
         ValueError: a number is out of its range.
     """
+    from scipy.special import stdtrit  # which scripts that only draw figures do without
+
     g = len(left_out)
     ranges.at_least(2, **{"number of left_out": g})
     _check(level)

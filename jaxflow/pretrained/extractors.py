@@ -10,7 +10,7 @@ from jaxflow.pretrained.images import PretrainedImages
 from jaxflow.pretrained.text import PretrainedText
 from jaxflow.ranges import quoted
 
-KINDS = ("clip", "clip_vision_model", "dinov2")
+KINDS = (*clip_images.KINDS, "dinov2")
 
 
 class Extractor(NamedTuple):
