@@ -15,6 +15,7 @@ Prompts are captions of held-out images.
 
 from collections import Counter
 from collections.abc import Callable, Sequence, Sized
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -135,7 +136,6 @@ class Measure:
         sharding: NamedSharding,
         extractor: Extractor | None = None,
     ):
-        self._extractor, self._sharding = extractor, sharding
         self.features = None if extractor is None else extractor.images.name
         """The published network whose features are compared; None if it is the judge."""
         train, held_out, one = map(_one_class, (real.train.captions, real.test.captions, real.prompts))
@@ -144,7 +144,8 @@ class Measure:
         words = words_to_tell_apart(judged.captions)
         labels = bags(judged.captions, words)
         key = jax.random.key(seed)
-        self._judge = train_judge(key, judged.images, labels, len(words), steps=steps, sharding=sharding)
+        judge = train_judge(key, judged.images, labels, len(words), steps=steps, sharding=sharding)
+        self._look = partial(comparison.look, judge, extractor, sharding)
         self._bags = bags(real.prompts, words)
         different = len(set(real.prompts))
         self.balance = f"{len(real.prompts)} images of {different} different captions"
@@ -165,9 +166,6 @@ class Measure:
         """Images of a set that is compared."""
         self.label = "real" if real.held_out else "training"
         """Name of the row of real images."""
-
-    def _look(self, images: Images) -> tuple[Float[np.ndarray, "n words"], Seen]:
-        return comparison.look(self._judge, self._extractor, images, self._sharding)
 
     def real(self) -> Measured:
         """Metrics of real images."""

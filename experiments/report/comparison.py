@@ -84,7 +84,7 @@ class Seen(NamedTuple):
 
 
 def look(
-    judge: Judge, extractor: Extractor | None, images: Images, sharding: NamedSharding
+    judge: Judge, extractor: Extractor | None, sharding: NamedSharding, images: Images
 ) -> tuple[Float[np.ndarray, "n labels"], Seen]:
     """The judge's logits, and the features of the extractor, or the judge's if there is none."""
     logits, features = judge.outputs(images)

@@ -10,6 +10,7 @@ the held-out ones, so that a perfect generator scores like real images.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -113,7 +114,6 @@ class Measure:
         sharding: NamedSharding,
         extractor: Extractor | None = None,
     ):
-        self._extractor, self._sharding = extractor, sharding
         self.features = None if extractor is None else extractor.images.name
         """The published network whose features are compared; None if it is the judge."""
         train, test = real.train["image"], real.test["image"]
@@ -125,7 +125,7 @@ class Measure:
         self.counts |= {"real_images_per_class": np.bincount(self._real_labels).tolist()}
         """The same as numbers."""
         classes = 1 + max(int(y.max()) for y in (labels, real.train["y"], real.test["y"]))
-        self._judge = train_judge(
+        judge = train_judge(
             jax.random.key(seed),
             train[drawn.judged],
             real.train["y"][drawn.judged],
@@ -133,6 +133,7 @@ class Measure:
             steps=steps,
             sharding=sharding,
         )
+        self._look = partial(comparison.look, judge, extractor, sharding)
         self._real, (_, reference) = test[drawn.real], self._look(train[drawn.reference])
         self._real_seen = self._look(self._real)
         self._compare = Comparison(train, reference, self._real_seen[1], labels)
@@ -144,9 +145,6 @@ class Measure:
         """Images of a set that is compared."""
         self.label = "real" if real.held_out else "training"
         """Name of the row of real images."""
-
-    def _look(self, images: Images) -> tuple[Float[np.ndarray, "n classes"], Seen]:
-        return comparison.look(self._judge, self._extractor, images, self._sharding)
 
     def real(self) -> Measured:
         """Metrics of real images."""
