@@ -1,4 +1,4 @@
-"""Handwritten digits, 8 x 8: about four minutes of training on two cores."""
+"""Handwritten digits, 8 x 8: two to four minutes of training on two cores."""
 
 from jaxflow import nn, paths
 from jaxflow.runs.configuration import Experiment
