@@ -55,8 +55,6 @@ TABLES = (
 
 In the second, runs of captions have room for `clip score`.
 """
-OF_CAPTIONS = {"caption", "clip score"}
-"""Columns that only runs of captions have."""
 
 
 @dataclass(frozen=True)
