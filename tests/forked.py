@@ -56,7 +56,9 @@ class Forked:
 
 
 def _run(files, environment, devices, before, script, arguments):
-    for number, file in enumerate(files, start=1):
+    printed, errors = files
+    sys.stdout = open(printed, "w")  # noqa: SIM115  of Python alone: Gloo's threads print into each other's lines
+    for number, file in ((1, os.devnull), (2, errors)):
         os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT), number)
     os.environ.clear()  # which is that of the first process to be forked
     os.environ |= environment
