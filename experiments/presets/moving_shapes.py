@@ -21,7 +21,7 @@ def experiment() -> Experiment:
         images,
         dataset="moving_shapes",
         network=images.network.clone(tube=16, refinement=256),  # type: ignore[attr-defined]
-        time_mean=-1.8,
-        time_deviation=1.5,
-        steps=1800,
+        time_mean=-1.6,
+        time_deviation=1.0,
+        steps=5000,
     )

@@ -30,9 +30,9 @@ def experiment() -> Experiment:
         # a batch and drown the early times; Hang et al. 2303.09556 bound the weight likewise.
         weight_limit=10.0,
         time_distribution="logit_normal",
-        time_mean=-1.5,
-        time_deviation=1.2,
-        steps=4500,
+        time_mean=-1.1,
+        time_deviation=0.85,
+        steps=3600,
         batch_size=32,
         optimizer="muon",
         learning_rate=7e-4,

@@ -45,9 +45,11 @@ class TextEncoder(linen.Module):
     @linen.compact
     def __call__(self, y: Int[Array, "b m"], width: int) -> Encoded:
         check(self)
-        init = linen.initializers.normal(1.0)  # as in T5: words are far apart from the start
-        positions = self.param("position_embedding", init, (y.shape[1], self.width))
-        words = linen.Embed(self.vocabulary, self.width, embedding_init=init, name="token_embedding")
+        normal = (
+            linen.initializers.normal
+        )  # as in T5 words are far apart from the start, and louder than positions
+        positions = self.param("position_embedding", normal(0.1), (y.shape[1], self.width))
+        words = linen.Embed(self.vocabulary, self.width, embedding_init=normal(1.0), name="token_embedding")
         tokens, mask = NullToken(name="null_token")(words(y) + positions[None], y != 0)
         for i in range(self.depth):
             tokens = TextBlock(self.heads, name=f"block_{i}")(tokens, mask)
