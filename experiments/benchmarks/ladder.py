@@ -6,7 +6,8 @@
 A variant is some options of `train` without dashes, "" the preset itself. A short run measures its speed;
 the others have the steps that take the minutes at this speed, without compilation. `evaluate` measures
 them, and a row has the mean over the seeds with the standard deviation of a seed. `train` goes on with runs
-that are there, so that an interrupted ladder loses little. The table is also in DIR/ladder.json.
+that are there, so that an interrupted ladder loses little. The table is also in DIR/ladder.json,
+and as curves over the minutes in DIR/ladder.png.
 
 Let nothing else run, or the same beside all: the speed is that of the machine during the short run.
 """
@@ -24,6 +25,7 @@ from typing import Annotated, Any
 import tyro
 
 from experiments.cli import refusing, script
+from experiments.report.plots import figures_over_minutes
 from experiments.report.tables import print_table, write_json
 from jaxflow import ranges
 from jaxflow.places import place
@@ -39,7 +41,7 @@ class Arguments:
     preset: Annotated[str, tyro.conf.Positional]
     """Its name, or its file."""
     out: str
-    """Folder of the runs and of ladder.json."""
+    """Folder of the runs, the table and its curves."""
     minutes: tuple[float, ...] = (3.0,)
     """Of training."""
     seeds: tuple[int, ...] = (0,)
@@ -66,6 +68,7 @@ def main(argv: list[str] | None = None) -> None:
     rows = [
         row for variant in a.variants for minutes in a.minutes for row in measured(a, out, variant, minutes)
     ]
+    figures_over_minutes(rows, a.figures, a.preset, out / "ladder.png")
     write_json(out / "ladder.json", {"preset": a.preset, "seeds": a.seeds, "rows": rows})
     names = [f"{row['variant'] or a.preset}, {row['minutes']:g} min, w = {row['w']:g}" for row in rows]
     print_table(

@@ -238,6 +238,35 @@ def rules_over_w(rows: Sequence[dict], real: dict[str, float], label: str, file:
     save(figure, file)
 
 
+def figures_over_minutes(rows: Sequence[dict], names: Sequence[str], preset: str, file: Place) -> None:
+    """A panel for each figure, with a curve over the minutes of training for each variant and w.
+
+    Args:
+        rows: variants, each with its minutes, w, and mean and deviation of its figures over the seeds.
+        names: of the figures.
+        preset: name of the variant without options.
+        file: PNG to write.
+    """
+    figure = _figure(1 + 2.6 * len(names), 3)
+    axes = figure.subplots(1, len(names), squeeze=False)[0]
+    curves: dict[str, list[dict]] = {}
+    for row in rows:
+        curves.setdefault(f"{row['variant'] or preset}, w = {scale_name(row['w'])}", []).append(row)
+    for ax, name in zip(axes, names, strict=True):
+        for curve, points in curves.items():
+            minutes, mean = [p["minutes"] for p in points], [p["mean"][name] for p in points]
+            spread = [p["deviation"].get(name, 0.0) for p in points]
+            ax.errorbar(minutes, mean, spread, marker="o", markersize=3, linewidth=1, label=curve)
+        ax.set(title=name, xlabel="minutes of training", xscale="log")
+        ax.set_xticks(sorted({row["minutes"] for row in rows}), minor=False)
+        ax.xaxis.set_major_formatter("{x:g}")
+        ax.xaxis.set_minor_formatter("")
+        if name.startswith("frechet"):
+            ax.set_yscale("log")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
+    save(figure, file)
+
+
 def _finish(ax: Any, name: str, real: float, label: str) -> None:
     ax.axhline(real, linestyle="--", linewidth=1, color="gray", label=label)
     if name.startswith("frechet"):

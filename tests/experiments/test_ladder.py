@@ -3,6 +3,7 @@ import json
 import pytest
 
 from experiments.benchmarks import ladder
+from experiments.report import plots
 
 
 def scripts(name, *arguments):
@@ -27,6 +28,8 @@ def scripts(name, *arguments):
 def test_variants_train_for_equal_time(tmp_path, monkeypatch, capsys):
     """Ten steps a second, whatever the batch; the seeds are 1 and 3."""
     monkeypatch.setattr(ladder, "call", scripts)
+    drawn = []
+    monkeypatch.setattr(plots, "save", lambda figure, file: drawn.append((figure, file)))
     numbers = ["--minutes", "0.5", "2", "--seeds", "1", "3", "--w", "1", "2", "--figures", "accuracy"]
     ladder.main(["digits", "--out", str(tmp_path), *numbers, "--variants", "", "batch-size=32"])
     rows = json.loads((tmp_path / "ladder.json").read_text())["rows"]
@@ -35,4 +38,10 @@ def test_variants_train_for_equal_time(tmp_path, monkeypatch, capsys):
         assert row["mean"]["steps"] == 600 * minutes
         assert row["mean"]["accuracy"] == pytest.approx((2 + w) * 600 * minutes)
         assert row["deviation"]["accuracy"] == pytest.approx(2**0.5 * 600 * minutes)
+    [(figure, file)] = drawn
+    assert file == tmp_path / "ladder.png"
+    [panel] = figure.axes
+    curves = {bars.get_label(): bars.lines[0].get_xydata().tolist() for bars in panel.containers}
+    assert curves["batch-size=32, w = 2"] == [[0.5, 4 * 300], [2, 4 * 1200]]
+    assert len(curves) == 4
     assert "batch-size=32, 2 min, w = 1" in capsys.readouterr().out
