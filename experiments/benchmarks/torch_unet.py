@@ -1,5 +1,7 @@
 """The U-Net of the course's third lab in PyTorch, as `jaxflow.nn.lab_unet`. Needs the extra `reference`."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import nn as torch_nn
@@ -20,10 +22,10 @@ class TorchAdapter(torch_nn.Module):
 class TorchLayer(torch_nn.Module):
     """A residual layer."""
 
-    def __init__(self, channels: int):
+    def __init__(self, channels: int, norm: Callable[[int], torch_nn.Module]):
         super().__init__()
         self.conv1, self.conv2 = (torch_nn.Conv2d(channels, channels, 3, padding=1) for _ in range(2))
-        self.norm1, self.norm2 = group_norm(channels), group_norm(channels)
+        self.norm1, self.norm2 = norm(channels), norm(channels)
         self.time, self.condition = TorchAdapter(channels), TorchAdapter(channels)
 
     def forward(self, x: torch.Tensor, t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
@@ -39,13 +41,17 @@ def group_norm(channels: int) -> torch_nn.GroupNorm:
 
 
 class TorchUNet(torch_nn.Module):
-    """The network of `jaxflow.nn.lab_unet`, with the same names."""
+    """The network of `jaxflow.nn.lab_unet`, with the same names.
 
-    def __init__(self) -> None:
+    Args:
+        norm: of so many channels; `BatchNorm2d` makes it the lab's own.
+    """
+
+    def __init__(self, norm: Callable[[int], torch_nn.Module] = group_norm) -> None:
         super().__init__()
         self.w = torch_nn.Parameter(torch.randn(20))
         self.encode = torch_nn.Embedding(11, 40)
-        self.first, self.norm = torch_nn.Conv2d(1, 32, 3, padding=1), group_norm(32)
+        self.first, self.norm = torch_nn.Conv2d(1, 32, 3, padding=1), norm(32)
         for name, channels in {
             "encoder_0": 32,
             "encoder_1": 64,
@@ -54,7 +60,7 @@ class TorchUNet(torch_nn.Module):
             "decoder_0": 32,
         }.items():
             for i in range(2):
-                self.add_module(f"{name}_{i}", TorchLayer(channels))
+                self.add_module(f"{name}_{i}", TorchLayer(channels, norm))
         for i, (high, low) in enumerate(((32, 64), (64, 128))):
             self.add_module(f"up_{i}", torch_nn.Conv2d(low, high, 3, padding=1))
             self.add_module(f"down_{i}", torch_nn.Conv2d(high, low, 3, stride=2))

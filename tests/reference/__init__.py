@@ -10,7 +10,7 @@ definitions differ, the docstring of our function says so. The peers, installed 
 
 Omitted: torchcfm and torch-fidelity, whose torchvision does not import with torch 2.13 (what they share with
 us is compared through flow_matching and torchmetrics); k-diffusion, for its many dependencies (its Euler,
-ancestral and DPM++ 2M samplers are those of diffusers); hackable_diffusion, which is not on PyPI.
+ancestral and DPM++ 2M samplers are those of diffusers); hackable_diffusion, which needs Python 3.12.
 
 Except for the ancestral sampler, none has our SDE samplers, `adams_bashforth2`, `several` or `rectified`,
 which are tested against closed forms only.
