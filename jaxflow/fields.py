@@ -23,7 +23,7 @@ from jaxflow.paths import time_of
 from jaxflow.per_example import check_shape, expand
 from jaxflow.predictions import Prediction, convert, gain, parts, velocity
 from jaxflow.times import Number
-from jaxflow.typing import Condition, GaussianPath, GuidedField, StatefulField, VectorField
+from jaxflow.typing import Condition, GaussianPath, GuidedField, PairedField, StatefulField, VectorField
 
 Apply = Callable[[Any, Array, Array, Condition], Array]
 """(params, x, t, y) -> the prediction, (b, *event)."""
@@ -82,6 +82,52 @@ def from_network(
         return convert(path, x, t, sign * value, source=prediction, target="velocity")
 
     return field
+
+
+def with_auxiliary(
+    network: linen.Module,
+    params: Any,
+    path: GaussianPath,
+    *,
+    prediction: Prediction = "velocity",
+    train: bool = False,
+    rngs: dict[str, Key[Array, ""]] | None = None,
+) -> PairedField:
+    """The velocities (x, t, y) -> (auxiliary, final) of a network with an auxiliary head, by one call.
+
+    The final one is that of `from_network`, whose arguments these are. In training, without `prediction`,
+    both are the network's outputs as they are, which `losses.flow_matching` takes with an `auxiliary_weight`.
+
+    Raises:
+        ValueError: the network has no auxiliary head; or, while tracing, an output does not have the shape
+            of x.
+    """
+    if not has_auxiliary(network):
+        raise ValueError(
+            f"network: {type(network).__name__} has no auxiliary head, as nn.DiT(auxiliary=2) has"
+        )
+
+    def both(x: Array, t: Array, y: Condition) -> tuple[Array, Array]:
+        variables = {"params": params}
+        final, sown = network.apply(variables, x, t, y, train=train, rngs=rngs, mutable=["intermediates"])
+        (auxiliary,) = sown["intermediates"]["auxiliary_output"]
+        first, last = (
+            convert(path, x, t, check_shape(value, x), source=prediction, target="velocity")
+            for value in (auxiliary, cast(Array, final))
+        )
+        return first, last
+
+    return both
+
+
+def has_auxiliary(network: Any) -> bool:
+    """Whether a network has an auxiliary head.
+
+    >>> from jaxflow import nn
+    >>> has_auxiliary(nn.DiT(encode=None)), has_auxiliary(nn.DiT(encode=None, auxiliary=2))
+    (False, True)
+    """
+    return isinstance(network, linen.Module) and getattr(network, "auxiliary", 0) > 0
 
 
 def _apply(network: linen.Module | Apply, *, train: bool, rngs: dict[str, Array] | None) -> Apply:

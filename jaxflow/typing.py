@@ -26,6 +26,8 @@ VectorField = Callable[[jax.Array, jax.Array], jax.Array]
 GuidedField = Callable[[jax.Array, jax.Array, Condition], jax.Array]
 """(x, t, y) -> dx/dt given the condition y."""
 
+PairedField = Callable[[jax.Array, jax.Array, Condition], tuple[jax.Array, jax.Array]]
+"""(x, t, y) -> the auxiliary and the final dx/dt given y, of one call of a network with an auxiliary head."""
 
 AverageVelocity = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
 """(x, t, s) -> the average velocity from time t to time s of the ODE through x at t; t and s are (b,)."""

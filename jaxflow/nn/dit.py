@@ -7,8 +7,11 @@ An image is a clip of one frame. In a clip, patches attend either to all others,
 their frame and then to themselves in other frames; that second attention is absent in an image, and zero at
 initialisation, so that the parameters of an image's network are a start for one of clips (`inflation`).
 
+An auxiliary head, a last layer of its own after the first few blocks, predicts the same as the network. Its
+output is sown as `auxiliary_output` into `intermediates`, and is computed only where these are asked for.
+
 Source: "Building an Image Generator", section on diffusion transformers; Peebles and Xie 2212.09748.
-Factorised attention: Bertasius et al. 2102.05095.
+Factorised attention: Bertasius et al. 2102.05095. Auxiliary head: Zhou et al. 2512.24176.
 """
 
 import math
@@ -58,6 +61,7 @@ class DiT(linen.Module):
         frequencies: number of those features; even.
         period: of the slowest sinusoid of 1000 t, in multiples of 2 pi.
         learned_variance: whether there is a second output per channel, as published; it is not returned.
+        auxiliary: number of blocks before the auxiliary head, below `depth`; 0 for none.
         remat: recompute the blocks in the backward pass instead of storing their activations.
         scan: compile a single block as a loop over all, with stacked parameters.
         dtype: compute type, float32 or bfloat16; parameters, norms, softmax and t are float32.
@@ -84,6 +88,7 @@ class DiT(linen.Module):
     frequencies: Annotated[Width, MultipleOf(2)] = 128
     period: Annotated[float, Gt(1)] = 1e4
     learned_variance: bool = False
+    auxiliary: Annotated[int, Interval(ge=0, le=1024)] = 0
     remat: bool = False
     scan: bool = False
     dtype: Dtype = "float32"
@@ -94,6 +99,8 @@ class DiT(linen.Module):
         self, x: Float[Array, "b *f h w c"], t: Time, y: Condition, *, train: bool = False
     ) -> Float[Array, "b *f h w c"]:
         check(self)
+        if self.auxiliary >= self.depth:
+            raise ValueError(f"auxiliary = {self.auxiliary}: must be below depth = {self.depth}; 0 for none")
         encoded = Encoded() if self.encode is None else self.encode(y, self.width)  # type: ignore[operator]
         time = TimeEmbedding(
             self.width, self.frequencies, self.time == "fourier", self.period, name="time_embedding"
@@ -106,12 +113,20 @@ class DiT(linen.Module):
         embed = Dense(self.width, dtype=self.dtype, name="patch_embedding")
         tokens = self._with_positions(embed(patches.reshape(b * frames, rows * columns, d)), rows, columns)
         tokens = tokens.reshape(b, -1, self.width)
-        tokens = self._blocks(tokens, embedding, encoded, (frames, rows, columns), train)
-        shift, scale = Modulation(2, self.width, name="final_modulation")(embedding)
-        outputs = d * (2 if self.learned_variance else 1)
-        final = Dense(outputs, kernel_init=linen.initializers.zeros, dtype=self.dtype, name="final")
-        out = final(modulate(tokens, shift, scale)).reshape(b, frames, rows, columns, outputs)
-        return from_tubes(out, self.patch, self.tube, x.shape).astype(x.dtype)
+
+        def output(tokens: Tokens, name: str) -> Array:
+            shift, scale = Modulation(2, self.width, name=f"{name}_modulation")(embedding)
+            outputs = d * (2 if self.learned_variance else 1)
+            final = Dense(outputs, kernel_init=linen.initializers.zeros, dtype=self.dtype, name=name)
+            out = final(modulate(tokens, shift, scale)).reshape(b, frames, rows, columns, outputs)
+            return from_tubes(out, self.patch, self.tube, x.shape).astype(x.dtype)
+
+        def sow(tokens: Tokens) -> None:
+            if self.is_initializing() or self.is_mutable_collection("intermediates"):
+                self.sow("intermediates", "auxiliary_output", output(tokens, "auxiliary_final"))
+
+        tokens = self._blocks(tokens, embedding, encoded, (frames, rows, columns), train, sow)
+        return output(tokens, "final")
 
     def _with_positions(self, tokens: Tokens, rows: int, columns: int) -> Tokens:
         """Add the position embeddings, unless they are rotary."""
@@ -137,7 +152,13 @@ class DiT(linen.Module):
         return cropped.reshape(1, rows * columns, self.width)
 
     def _blocks(
-        self, tokens: Tokens, embedding: Array, encoded: Encoded, grid: tuple[int, int, int], train: bool
+        self,
+        tokens: Tokens,
+        embedding: Array,
+        encoded: Encoded,
+        grid: tuple[int, int, int],
+        train: bool,
+        sow: Callable[[Tokens], None],
     ) -> Tokens:
         self._check_tokens(encoded)
         frames, *sides = grid
@@ -162,16 +183,18 @@ class DiT(linen.Module):
                 raise ValueError("attention_in_time = 'factorised': must be 'full' with joint_attention")
             embed: Any = Dense(self.width, dtype=self.dtype, name="text_embedding")
             both = lambda block, streams: block(streams[0], embedding, streams[1], encoded.mask)  # noqa: E731
+            repeat = partial(self._repeat, middle=lambda streams: sow(streams[0]))
             streams, first = (tokens, embed(encoded.tokens)), min(self.dual_blocks, self.depth - 1)
             dual = partial(block, dual=True)
-            streams = self._repeat(dual, both, streams, range(first), "dual_blocks")
-            streams = self._repeat(block, both, streams, range(first, self.depth - 1))
+            streams = repeat(dual, both, streams, range(first), "dual_blocks")
+            streams = repeat(block, both, streams, range(first, self.depth - 1))
             final = dual if self.dual_blocks >= self.depth else block
             return both(final(last=True, name=f"block_{self.depth - 1}"), streams)[0]
         if factorised:
             block = partial(block, frames=frames)
         seen = (encoded.tokens, encoded.mask) if self.cross_attention else ()
-        return self._repeat(block, lambda block, x: block(x, embedding, *seen), tokens, range(self.depth))
+        one = lambda block, x: block(x, embedding, *seen)  # noqa: E731
+        return self._repeat(block, one, tokens, range(self.depth), middle=sow)
 
     def _turn(self, frames: int, height: int, width: int) -> Rotation | None:
         """The rotation by position, and by frame where all frames attend to each other."""
@@ -195,8 +218,17 @@ class DiT(linen.Module):
         x: Any,
         numbers: range,
         name: str = "blocks",
+        *,
+        middle: Callable[[Any], None],
     ) -> Any:
-        """Apply the blocks of these numbers, unrolled or as a scan over one compiled block of this name."""
+        """Apply the blocks of these numbers, unrolled or as a scan over one compiled block of this name.
+
+        What the auxiliary head sees is passed to `middle`; the blocks after it are a scan of their own.
+        """
+        cut = self.auxiliary
+        if numbers.start < cut < numbers.stop:
+            x = self._repeat(block, apply, x, range(numbers.start, cut), name, middle=middle)
+            return self._repeat(block, apply, x, range(cut, numbers.stop), f"later_{name}", middle=middle)
         if self.scan and numbers:
             body = linen.scan(
                 lambda block, x, _: (apply(block, x), None),
@@ -204,9 +236,12 @@ class DiT(linen.Module):
                 split_rngs={"params": True, "dropout": True},
                 length=len(numbers),
             )
-            return body(block(name=name), x, None)[0]
-        for i in numbers:
-            x = in_turn(apply, block(name=f"block_{i}"), x, self.dtype)
+            x = body(block(name=name), x, None)[0]
+        else:
+            for i in numbers:
+                x = in_turn(apply, block(name=f"block_{i}"), x, self.dtype)
+        if numbers and numbers.stop == cut:
+            middle(x)
         return x
 
 

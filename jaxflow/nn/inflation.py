@@ -15,7 +15,10 @@ Params = Any
 
 FIRST = {("patch_embedding",), ("stem",), ("refinement", "pixels")}
 """Layers whose input is a patch in all its frames."""
-LAST = {("final",), ("head", "conv"), ("head", "linear"), ("refinement", "out"), ("refinement", "gate")}
+LAST = {
+    *{("final",), ("auxiliary_final",), ("head", "conv"), ("head", "linear")},
+    *{("refinement", "out"), ("refinement", "gate")},
+}
 """Layers whose output is one."""
 
 

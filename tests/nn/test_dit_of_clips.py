@@ -87,10 +87,10 @@ def test_an_inflated_network_is_that_of_images_frame_by_frame(name):
 
 
 def test_an_inflated_tube_takes_the_mean_of_its_frames():
-    net, images = network(tube=2), random(network(), CLIPS[:, 0])
+    net, images = network(tube=2, auxiliary=1), random(network(auxiliary=1), CLIPS[:, 0])
     params = inflated(images, initial(net, CLIPS), net)
     still = jnp.repeat(CLIPS[:, :1], 4, axis=1)
-    of_image = applied(network(), images, CLIPS[:, 0])
+    of_image = applied(network(auxiliary=1), images, CLIPS[:, 0])
     np.testing.assert_allclose(applied(net, params, still), np.repeat(of_image[:, None], 4, 1), atol=1e-6)
     np.testing.assert_allclose(applied(net, params, CLIPS[:, 0]), of_image, atol=1e-6)
 
