@@ -22,7 +22,7 @@ the dropout twice.
 """
 
 from collections.abc import Callable
-from typing import get_args
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
@@ -33,7 +33,7 @@ from jaxflow.paths import coefficients, conditional_velocity, interpolate
 from jaxflow.per_example import expand
 from jaxflow.predictions import Prediction
 from jaxflow.times import Distribution, precision, uniform_distribution
-from jaxflow.typing import Condition, GaussianPath, GeneralPath, GuidedField, Keys
+from jaxflow.typing import Condition, GaussianPath, GeneralPath, GuidedField, Keys, PairedField
 
 Loss = Callable[[Keys, GuidedField, GaussianPath | GeneralPath, Array, Condition], Array]
 """(key, field, path, data, y) -> the loss of each example, (b,)."""
@@ -97,7 +97,7 @@ def classifier_free(loss: Loss, null: Condition, rate: Rate) -> Loss:
 
 def flow_matching(
     key: Keys,
-    field: GuidedField,
+    field: GuidedField | PairedField,
     path: GaussianPath | GeneralPath,
     data: Float[Array, "b *event"],
     y: Condition,
@@ -106,6 +106,7 @@ def flow_matching(
     noise: Float[Array, "b *event"] | None = None,
     weight: Weight | None = None,
     time_distribution: Distribution = UNIFORM,
+    auxiliary_weight: Rate | None = None,
 ) -> Float[Array, " b"]:
     """Squared error of the prediction at a random time on each example's path, (b,).
 
@@ -133,10 +134,13 @@ def flow_matching(
         weight: function of t (b,) that multiplies the loss; 1 by default.
         time_distribution: of t, from `jaxflow.times`, with its own weights; if stratified, the draw of an
             example depends on its index in the batch.
+        auxiliary_weight: of the squared error of a second prediction at the same point, which is added; the
+            field then returns (auxiliary, final), as `fields.with_auxiliary` does. None if it
+            returns one.
 
     Raises:
-        ValueError: prediction is none of these; the shapes of data and noise differ; or, while tracing, the
-            field's output does not have the shape of x.
+        ValueError: prediction is none of these; the shapes of data and noise differ; auxiliary_weight is
+            negative or infinite; or, while tracing, the field's output does not have the shape of x.
         TypeError: prediction is score or v, and the path is not Gaussian.
 
     >>> from jaxflow import paths
@@ -146,6 +150,8 @@ def flow_matching(
     [0.0]
     """
     _check(prediction)
+    if auxiliary_weight is not None:
+        ranges.not_negative(auxiliary_weight=auxiliary_weight)
     b, *event = data.shape
     time_keys, noise_keys = per_example.split(key, b)
     if noise is None:
@@ -154,9 +160,18 @@ def flow_matching(
         raise ValueError(f"noise of shape {noise.shape} for data of shape {data.shape}: they must be equal")
     t, weights = _times(time_keys, time_distribution, weight, precision(data.dtype))
     x = interpolate(path, data, noise, t)
-    value = per_example.check_shape(field(x, t, y), x)
-    error = _error(value, path, data, noise, t, prediction)
-    return jnp.sum(error**2, axis=tuple(range(1, data.ndim))) * weights.astype(data.dtype)
+
+    def square(value: Array) -> Array:
+        error = _error(per_example.check_shape(value, x), path, data, noise, t, prediction)
+        return jnp.sum(error**2, axis=tuple(range(1, data.ndim)))
+
+    values: Any = field(x, t, y)
+    if auxiliary_weight is None:
+        total = square(values)
+    else:
+        auxiliary, final = values
+        total = square(final) + jnp.asarray(auxiliary_weight, data.dtype) * square(auxiliary)
+    return total * weights.astype(data.dtype)
 
 
 def velocity_weight(

@@ -406,3 +406,25 @@ def test_the_rate_is_an_axis_of_a_sweep():
     swept = jax.jit(jax.vmap(loss))(jnp.array(rates))
     assert_close(swept, jax.jit(lambda: jnp.stack([loss(rate) for rate in rates]))(), 1e-5)
     assert_close(loss(0.5, jax.random.key(0)), loss(0.5), 0)
+
+
+@pytest.mark.parametrize("prediction", ["velocity", "score"])
+def test_an_auxiliary_prediction_is_matched_at_the_same_points_by_the_same_call(prediction):
+    """The sum of two losses by the same key, dropped conditions included, where the field is called once."""
+    final, auxiliary = (lambda x, t, y, k=k: k * x + y[:, None] * t[:, None] for k in (0.5, -2.0))
+    calls = []
+
+    def both(x, t, y):
+        calls.append(y)
+        return auxiliary(x, t, y), final(x, t, y)
+
+    def loss(field, **options):
+        matching = partial(losses.flow_matching, prediction=prediction, **options)
+        dropping = losses.classifier_free(matching, jnp.array(9.0), 0.5)
+        return dropping(jax.random.key(1), field, paths.Linear(), jnp.ones((8, 2)), jnp.zeros(8))
+
+    assert_close(loss(both, auxiliary_weight=0.3), loss(final) + 0.3 * loss(auxiliary), 1e-4)
+    assert len(calls) == 1
+    assert_close(loss(both, auxiliary_weight=0), loss(final), 0)
+    with pytest.raises(ValueError, match=r"auxiliary_weight = -1.0: must be non-negative"):
+        loss(both, auxiliary_weight=-1.0)

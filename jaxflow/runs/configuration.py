@@ -15,6 +15,7 @@ from jaxflow.adapters import ATTENTION
 from jaxflow.autoencoding import Distortion
 from jaxflow.data.codecs import Captions, Classes, Codec
 from jaxflow.data.folder import HOLD_OUT, MOST_SIZE
+from jaxflow.fields import has_auxiliary
 from jaxflow.predictions import Prediction
 from jaxflow.ranges import SEEDS, quoted
 from jaxflow.runs import schema
@@ -132,6 +133,8 @@ class Experiment(Recipe):
     """Mean of logit t under `logit_normal`; below 0 for more noise."""
     time_deviation: Positive = 1.0
     """Standard deviation of logit t."""
+    auxiliary_weight: Annotated[float, Ge(0)] = 0.0
+    """Of a second loss, that of the network's auxiliary head, for internal guidance; 0.5 as published."""
     still_weight: Annotated[float, Ge(0)] = 0.0
     """Of a second loss of clips, that of their first frame alone as an image; 0 for none."""
     inflate: str | None = None
@@ -209,6 +212,7 @@ def check(experiment: Recipe) -> None:
         raise ValueError("the experiment does not survive being written to config.json and read again")
     if isinstance(experiment, Experiment):
         _check_weight(experiment)
+        _check_auxiliary(experiment)
         _check_map(experiment)
     for name, kind in FOLDERS.items():
         folder = getattr(experiment, name, None)
@@ -224,6 +228,21 @@ def _check_weight(experiment: Experiment) -> None:
         raise ValueError(
             f"weight_limit is missing: with weight = 'velocity' the loss weight of {experiment.prediction}"
             " prediction diverges at t = 0 or t = 1; 10 works well"
+        )
+
+
+def _check_auxiliary(experiment: Experiment) -> None:
+    weight, has = experiment.auxiliary_weight, has_auxiliary(experiment.network)
+    if weight and experiment.objective != "field":
+        raise ValueError(f"auxiliary_weight = {weight}: of fields, and the objective is a map")
+    if weight and not has:
+        raise ValueError(
+            f"auxiliary_weight = {weight}: the network has no auxiliary head; give its --network.auxiliary a"
+            " number of blocks"
+        )
+    if has and not weight:
+        raise ValueError(
+            "auxiliary_weight = 0: the auxiliary head of the network would learn nothing; 0.5 works well"
         )
 
 

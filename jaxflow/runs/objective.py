@@ -91,8 +91,8 @@ def objective(run: Run | AutoencoderRun | FineTuningRun, teacher: Model | None =
     experiment = run.experiment
     if experiment.objective != "field":
         return _of_map(run, teacher)
-    dropout, still_weight = experiment.condition_dropout, experiment.still_weight
-    return _of_flow(run.model(run.shapes), loss_of(experiment), dropout, still_weight)
+    weights = experiment.still_weight, experiment.auxiliary_weight
+    return _of_flow(run.model(run.shapes), loss_of(experiment), experiment.condition_dropout, *weights)
 
 
 def _of_autoencoder(run: AutoencoderRun) -> Objective:
@@ -125,10 +125,17 @@ def _of_autoencoder(run: AutoencoderRun) -> Objective:
 
 
 def _of_flow(
-    model: Model, loss: Callable[..., Any], condition_dropout: float, still_weight: float = 0.0
+    model: Model,
+    loss: Callable[..., Any],
+    condition_dropout: float,
+    still_weight: float = 0.0,
+    auxiliary_weight: float = 0.0,
 ) -> Objective:
     """Of the network of a model, at whatever parameters, by `losses.flow_matching` with its options."""
     space, network = model.space, model.network
+    make: Any = fields.from_network
+    if auxiliary_weight:
+        make, loss = fields.with_auxiliary, partial(loss, auxiliary_weight=auxiliary_weight)
 
     def dropped(noise: jax.Array | None) -> losses.Loss:
         return losses.classifier_free(partial(loss, noise=noise), model.null, condition_dropout)
@@ -139,7 +146,7 @@ def _of_flow(
         rngs = {"dropout": jax.random.fold_in(dropout_key, batch["number"][0])}
         # Without `prediction` the field is the raw output of the network.
         options: Any = {"train": True, "rngs": rngs} if isinstance(network, linen.Module) else {}
-        field = fields.from_network(network, params, model.path, **options)
+        field = make(network, params, model.path, **options)
         keys, latent_keys, still_keys = (
             per_example.numbered(key, batch["number"]) for key in (match_key, latent_key, still_key)
         )

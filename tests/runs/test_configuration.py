@@ -116,6 +116,20 @@ def test_an_unbounded_weight_is_rejected(prediction):
     check(dataclasses.replace(of_velocity, weight_limit=10.0))
 
 
+def test_an_auxiliary_head_and_the_weight_of_its_loss_go_together():
+    digits = preset("digits")
+    headed, of_map = digits.network.clone(auxiliary=2), dataclasses.replace(preset("digits_map"), steps=1)
+    check(dataclasses.replace(digits, network=headed, auxiliary_weight=0.5))
+    for experiment, says in (
+        (dataclasses.replace(digits, network=headed), "auxiliary_weight = 0: the auxiliary head .* nothing"),
+        (dataclasses.replace(digits, auxiliary_weight=0.5), "auxiliary_weight = 0.5: the network has no aux"),
+        (dataclasses.replace(digits, auxiliary_weight=-0.5), "auxiliary_weight = -0.5: must be"),
+        (dataclasses.replace(of_map, network=headed, auxiliary_weight=0.5), "of fields, and the objective"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            check(experiment)
+
+
 def test_differences_are_the_fields_that_a_resumed_run_must_keep():
     old = preset("digits")
     new = dataclasses.replace(old, steps=1, batch_size=7, learning_rate=0.5)
@@ -173,6 +187,25 @@ def test_the_loss_of_a_prediction_equals_that_of_the_velocity_it_implies(predict
     assert float(jnp.mean(within)) > 0.5
     assert_close(jnp.where(within, loss / expected, 1), jnp.ones(256), 1e-3)
     assert bool(jnp.all(jnp.where(within, True, loss <= expected * 1.001)))
+
+
+def test_the_loss_of_an_auxiliary_head_is_added_with_its_weight(standard_promotion):
+    """To that of the same network without a head; both as by networks of these outputs."""
+
+    class Headed(Constant):
+        auxiliary: int = 1
+
+        @linen.compact
+        def __call__(self, x, t, y, *, train=False):
+            self.sow("intermediates", "auxiliary_output", 2 * jnp.ones_like(x))
+            return super().__call__(x, t, y, train=train)
+
+    def loss(network, value, weight=0.0):
+        experiment = dataclasses.replace(run_of().experiment, network=network, auxiliary_weight=weight)
+        run = dataclasses.replace(run_of(), experiment=experiment)
+        return objective(run)({"value": jnp.full((2, 2, 1), value)}, jax.random.key(5), BATCH)
+
+    assert_close(loss(Headed(), 0.3, 0.5), loss(Constant(), 0.3) + 0.5 * loss(Constant(), 2.0), 1e-5)
 
 
 def test_a_network_in_plain_jax_works_like_a_flax_module(standard_promotion):
