@@ -73,7 +73,8 @@ class Arguments:
     rule: str = "classifier_free"
     """Guidance rule: classifier_free, interval, increasing, plus_plus, rescaled, projected,
     tangential_damping, frequency_decoupled, magnitude_aware, zero_star, rectified, three_channels,
-    classifier, autoguidance, perturbed_attention, smoothed_energy or skipped_layers."""
+    classifier, autoguidance, internal, internal_classifier_free, perturbed_attention, smoothed_energy or
+    skipped_layers."""
     sigma: float = 0.0
     """Diffusion coefficient of the SDE; 0 is the ODE."""
     sampler: Annotated[Sampler, tyro.conf.arg(name="")] = field(default_factory=Sampler)

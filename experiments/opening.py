@@ -19,6 +19,7 @@ from jaxflow.data.dataset import Dataset
 from jaxflow.data.names import shown
 from jaxflow.devices.blocks import in_blocks
 from jaxflow.devices.parallel import Devices, Placement
+from jaxflow.fields import has_auxiliary
 from jaxflow.guidance import LogProb
 from jaxflow.nn.attributes import Dtype
 from jaxflow.places import Place, place
@@ -164,7 +165,8 @@ class Opened:
             times = sampler.times(path, prediction, self.model.shift)
             check_grid(sampler.solver_name(prediction, sigma), path, times, sampler.clip)
         has_classifier = self.trained is not None and isinstance(self.model.codec, Classes)
-        rules.check(rule, worse=self.worse is not None, log_prob=has_classifier, network=True)
+        given = {"worse": self.worse is not None, "log_prob": has_classifier}
+        rules.check(rule, **given, network=True, head=has_auxiliary(self.model.network))
 
     def read(self) -> "Opened":
         """With the latest parameters instead of their shapes.

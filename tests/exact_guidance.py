@@ -44,6 +44,9 @@ RULES = {  # (path, field) -> the rule
     "autoguidance": lambda path, field: guidance.autoguidance(
         lambda x, t, y: field(x, t, jnp.full_like(y, NULL))
     ),
+    "internal": lambda path, field: guidance.internal(
+        lambda x, t, y: (field(x, t, jnp.full_like(y, NULL)), field(x, t, y))
+    ),
     "rescaled": lambda path, field: guidance.rescaled(phi=0.0),
     "projected": lambda path, field: guidance.projected(path, parallel=1.0),
     "tangential_damping": lambda path, field: guidance.tangential_damping(path, share=0.0),

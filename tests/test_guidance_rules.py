@@ -187,6 +187,31 @@ def test_autoguidance_calls_each_model_once_and_none_without_weight():
         assert sorted(calls) == sorted(expected)
 
 
+def test_internal_guidance_extrapolates_two_outputs_of_one_call(float64):
+    """By hand, for each kind of scale; the field itself at w = 1; and below classifier-free guidance."""
+    x, t, y = inputs(4)
+    calls = []
+
+    def outputs(x, t, y):
+        calls.append(len(x))
+        return x * t[:, None], FIELD(x, t, y)
+
+    apart = FIELD(x, t, y) - x * t[:, None]
+    for w in (0.0, 1.25, jnp.array([0.0, 1.0, 1.5, 3.0]), lambda t: 1 + t):
+        calls.clear()
+        value = guidance.internal(outputs)(FIELD, y, NOTHING, w)(x, t)
+        scale = jnp.broadcast_to(guidance.scale_at(w, t), (4,))[:, None]
+        assert_close(value, x * t[:, None] + scale * apart, 1e-12)
+        assert set(calls) == {4}
+    calls.clear()
+    assert_close(guidance.internal(outputs)(FIELD, y, NOTHING, 1.0)(x, t), FIELD(x, t, y), 0)
+    assert not calls
+    further = guidance.classifier_free(guidance.extrapolated(outputs, 1.4), y, NOTHING, 1.35)(x, t)
+    assert calls == [8]
+    given_y, given_null = (-0.4 * x * t[:, None] + 1.4 * FIELD(x, t, k) for k in (y, jnp.full_like(y, NULL)))
+    assert_close(further, given_null + 1.35 * (given_y - given_null), 1e-12)
+
+
 def test_plus_plus_is_ddim_that_renoises_with_the_unguided_noise(float64):
     """Chung et al. 2406.08070, algorithm 2, step by step; of each example its own w."""
     x, _, y = inputs(6)

@@ -21,6 +21,7 @@ variance V^(1 - w) v^w.
     by_classifier         u(x) + w b grad log p_t(y | x)
     autoguidance          a worse model replaces u(x), or the model itself with its attention or depth
                           changed, `fields.from_network(..., change=...)`
+    internal              an auxiliary head of the same network, in the same call, replaces u(x)
     rescaled              the result, of any rule, has in part the standard deviation of u(x | y)
     projected             the difference loses its part along the prediction; norm limit, momentum
     tangential_damping    u(x) loses its part across the direction that it shares with u(x | y)
@@ -33,7 +34,7 @@ variance V^(1 - w) v^w.
 A rule is a function (field, y, null, w) -> field. `classifier_free` is one; the others are functions of their
 options that return one, as in `rescaled(phi=0.5)(field, y, null, w)`. `several` takes several conditions
 with one scale each, u(x) + sum_i w_i (u(x | y_i) - u(x)), where w_i < 0 pushes away from y_i; `classifier`
-takes an unguided field.
+takes an unguided field; `extrapolated` is the field of `internal` for another rule to guide.
 
 The scale w is a number, one number per example, or a function of t. Each rule makes a single batched call of
 the field if one suffices. Where w is 1, as a number or as a function of t, only the conditional model is
@@ -62,6 +63,8 @@ from jaxflow.guidance.classifier import classifier as classifier
 from jaxflow.guidance.classifier_free import classifier_free as classifier_free
 from jaxflow.guidance.classifier_free import several as several
 from jaxflow.guidance.frequencies import frequency_decoupled as frequency_decoupled
+from jaxflow.guidance.internal import extrapolated as extrapolated
+from jaxflow.guidance.internal import internal as internal
 from jaxflow.guidance.magnitude import magnitude_aware as magnitude_aware
 from jaxflow.guidance.plus_plus import plus_plus as plus_plus
 from jaxflow.guidance.projected import projected as projected

@@ -67,7 +67,8 @@ class Generator:
         self.sampler.check(self.model.path, self.model.prediction, self.sigma)
         if isinstance(self.rule, str):
             given = {"worse": self.worse is not None, "log_prob": self.log_prob is not None}
-            rules.check(self.rule, **given, network=True)
+            head = fields.has_auxiliary(self.model.network)
+            rules.check(self.rule, **given, network=True, head=head)
             self._check_change()
         if self.worse is not None and not _same(self.model.path, self.worse.path):
             raise ValueError(f"worse: it was trained on the path {self.worse.path}, not on {self.model.path}")
@@ -235,7 +236,8 @@ class Generator:
         worse = self.worse.at(params["worse"]).field if self.worse else None
         model = self.model.at(params["model"])
         changed = lambda change: model.changed(change).field  # noqa: E731
-        return Guides(self.model.path, self._grid, worse, self.log_prob, changed)
+        outputs = model.outputs if self.rule in rules.INTERNAL else None
+        return Guides(self.model.path, self._grid, worse, self.log_prob, changed, outputs)
 
     @property
     def _solver(self) -> str:
@@ -340,7 +342,7 @@ def check_scale(rule: str | Rule, condition_dropout: float, w: float) -> None:
     if condition_dropout == 0 and (of_null or not of_y):
         raise ValueError(
             f"w = {w}: trained with condition_dropout = 0, the model has no unconditional field; only w = 1"
-            + (f" without {rule}" if rule in rules.NEVER_CONDITIONAL else "")
+            + (f" without {rule}" if rule in set(rules.NEVER_CONDITIONAL) - set(rules.INTERNAL) else "")
             + " is possible"
         )
     if condition_dropout == 1 and (of_y or not of_null):

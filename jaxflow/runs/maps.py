@@ -86,7 +86,7 @@ def rule_of(name: str, path: GaussianPath) -> Rule:
     ValueError: distill_rule = 'projected': it has a memory, and a map has none; choose another rule
     """
     try:
-        rules.check(name, worse=False, log_prob=False, network=False)
+        rules.check(name, worse=False, log_prob=False, network=False, head=False)
     except ValueError as error:
         raise ValueError(f"distill_{error}") from None
     rule: Rule = rules.RULES[name](rules.Guides(path, times.uniform(STEPS)))

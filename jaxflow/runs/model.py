@@ -29,7 +29,7 @@ from jaxflow.runs.requests import ClassOrPrompt, encode, request
 from jaxflow.runs.sampler import JUMP, Sampler
 from jaxflow.spaces import Space
 from jaxflow.training.step import Params
-from jaxflow.typing import Condition, GaussianPath, GuidedField, Rule
+from jaxflow.typing import Condition, GaussianPath, GuidedField, PairedField, Rule
 
 CALLS = 4
 """Jumps of a flow map."""
@@ -67,6 +67,15 @@ class Model:
         if self.is_map:
             return lambda x, t, y: self.average(x, t, t, y)
         return self._output
+
+    @property
+    def outputs(self) -> PairedField:
+        """The velocities (x, t, y) -> (auxiliary, final) of a network with an auxiliary head, by one call.
+
+        Raises:
+            ValueError: it has none.
+        """
+        return fields.with_auxiliary(self.network, self.params, self.path, prediction=self.prediction)
 
     @property
     def is_map(self) -> bool:

@@ -10,7 +10,7 @@ from jaxflow.guidance import LogProb
 from jaxflow.nn import Change
 from jaxflow.ranges import quoted
 from jaxflow.times import step_around
-from jaxflow.typing import Condition, GaussianPath, GuidedField, Rule, Scale, StatefulField, VectorField
+from jaxflow.typing import Condition, GaussianPath, GuidedField, PairedField, Rule, Scale, VectorField
 
 
 class Guides(NamedTuple):
@@ -25,12 +25,14 @@ class Guides(NamedTuple):
     """A classifier of noisy images, for classifier guidance."""
     changed: Callable[[Change], GuidedField] | None = None
     """The field of the same network with a change of its blocks."""
+    outputs: PairedField | None = None
+    """Of a network with an auxiliary head, for internal guidance."""
 
 
 def scheduled(schedule: Callable[[Scale], Scale]) -> Rule:
     """Classifier-free guidance whose scale is a function of t, made from w."""
 
-    def rule(field: GuidedField, y: Condition, null: Condition, w: Scale) -> VectorField | StatefulField:
+    def rule(field: GuidedField, y: Condition, null: Condition, w: Scale) -> VectorField:
         return guidance.classifier_free(field, y, null, schedule(w))
 
     return rule
@@ -58,6 +60,22 @@ def _autoguidance(guides: Guides) -> Rule:
     return guidance.autoguidance(guides.worse)
 
 
+def _internal(guides: Guides) -> Rule:
+    assert guides.outputs is not None
+    return guidance.internal(guides.outputs)
+
+
+def _internal_classifier_free(guides: Guides) -> Rule:
+    """The scale is that of classifier-free guidance."""
+    assert guides.outputs is not None
+    inside = guidance.extrapolated(guides.outputs, W_INTERNAL)
+
+    def rule(field: GuidedField, y: Condition, null: Condition, w: Scale) -> VectorField:
+        return guidance.classifier_free(inside, y, null, w)
+
+    return rule
+
+
 def _away_from(change: Change) -> Callable[[Guides], Rule]:
     def rule(guides: Guides) -> Rule:
         assert guides.changed is not None
@@ -71,6 +89,10 @@ def _classifier(guides: Guides) -> Rule:
     return guidance.by_classifier(guides.path, guides.log_prob)
 
 
+W_INTERNAL = 1.25
+"""Scale of the internal guidance below classifier-free guidance."""
+INTERNAL = ("internal", "internal_classifier_free")
+"""Rules that guide away from an auxiliary head of the network, in the same call."""
 CHANGES = {
     "perturbed_attention": Change("identity_attention"),
     "smoothed_energy": Change("blurred_attention"),
@@ -92,19 +114,23 @@ RULES: dict[str, Callable[[Guides], Rule]] = {
     "three_channels": lambda guides: guidance.on_channels(3),
     "classifier": _classifier,
     "autoguidance": _autoguidance,
+    "internal": _internal,
+    "internal_classifier_free": _internal_classifier_free,
     **{name: _away_from(change) for name, change in CHANGES.items()},
 }
 """`interval` guides for 0.25 <= t < 0.8; the scale of `increasing` grows from 1 to 2 w - 1; `three_channels`
-is how the original code of DiT guides latents of four; `plus_plus` is CFG++ if the solver is `ddim`."""
+is how the original code of DiT guides latents of four; `plus_plus` is CFG++ if the solver is `ddim`;
+`internal_classifier_free` guides further, by w, what is guided internally by 1.25."""
 
 NEEDS = {
     "autoguidance": "a less trained run on the same data, --worse RUN",
     "classifier": "a classifier of noisy images, which the scripts train",
+    **dict.fromkeys(INTERNAL, "a network with an auxiliary head, trained with --network.auxiliary"),
     **dict.fromkeys(CHANGES, "the network of a field, whose blocks are changed"),
 }
-NEVER_CONDITIONAL = ("classifier", "plus_plus")
+NEVER_CONDITIONAL = ("classifier", "plus_plus", "internal_classifier_free")
 """Rules that are not the conditional model at w = 1."""
-WITHOUT_NULL = ("autoguidance", *CHANGES)
+WITHOUT_NULL = ("autoguidance", "internal", *CHANGES)
 """Rules that never evaluate the field at null, and thus not at a negative prompt."""
 
 
@@ -114,8 +140,8 @@ def is_conditional(name: str, w: float, steps: int) -> bool:
     return w == 1 and name not in NEVER_CONDITIONAL and not rests
 
 
-def check(name: str, *, worse: bool, log_prob: bool, network: bool) -> None:
-    """Check the name of a rule, and that the model, classifier or network it requires is given.
+def check(name: str, *, worse: bool, log_prob: bool, network: bool, head: bool) -> None:
+    """Check the name of a rule, and that the model, classifier, network or head it requires is given.
 
     Raises:
         ValueError: the message lists the rules, or says what is missing.
@@ -123,5 +149,6 @@ def check(name: str, *, worse: bool, log_prob: bool, network: bool) -> None:
     if name not in RULES:
         raise ValueError(f"rule = {quoted(name)}: must be one of {', '.join(RULES)}")
     given = {"autoguidance": worse, "classifier": log_prob, **dict.fromkeys(CHANGES, network)}
+    given |= dict.fromkeys(INTERNAL, head)
     if not given.get(name, True):
         raise ValueError(f"rule = {name!r}: requires {NEEDS[name]}")

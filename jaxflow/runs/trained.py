@@ -5,7 +5,7 @@ from typing import Any, Protocol, runtime_checkable
 from jaxflow.nn import Change
 from jaxflow.predictions import Prediction
 from jaxflow.training.step import Params
-from jaxflow.typing import Condition, GaussianPath, GuidedField
+from jaxflow.typing import Condition, GaussianPath, GuidedField, PairedField
 
 
 @runtime_checkable
@@ -40,6 +40,11 @@ class Trained(Protocol):
     @property
     def field(self) -> GuidedField:
         """The velocity (x, t, y) -> (b, *event)."""
+        ...
+
+    @property
+    def outputs(self) -> PairedField:
+        """The velocities of its auxiliary head and of the network, if it has one."""
         ...
 
     @property

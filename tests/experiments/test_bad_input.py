@@ -50,6 +50,12 @@ SCRIPTS = [
     ("train", f"{DIGITS} --steps 0", "steps = 0: must be greater than or equal to 1"),
     ("train", f"{DIGITS} --batch-size 1440", "batch_size = 1440: "),
     ("train", f"{DIGITS} --network.width 18", "width = 18"),
+    (
+        "train",
+        f"{DIGITS} --auxiliary-weight 0.5",
+        "auxiliary_weight = 0.5: the network has no auxiliary head",
+    ),
+    ("train", f"{DIGITS} --auxiliary-weight 0.5 --network.auxiliary 6", "auxiliary = 6: must be below depth"),
     ("train", "folder --out {OUT} --data-dir {IMAGES} --image-size 30", "30"),
     ("train", f"{DIGITS} --text-encoder {{EMPTY}}", "text_encoder = {EMPTY}: "),
     (
@@ -69,6 +75,7 @@ SCRIPTS = [
     ("evaluate", "{RUN} --judge-steps 0", "judge_steps = 0: must be at least 1"),
     ("evaluate", "{RUN} --data-dir {ONE_BYTE}", "'digits' in {ONE_BYTE} cannot be read, Corrupted"),
     ("sweep", "{RUN} --rules autoguidance", "rule = 'autoguidance': requires a less trained run"),
+    ("sweep", "{RUN} --rules internal", "rule = 'internal': requires a network with an auxiliary head"),
     ("sweep", "{SPOILED}", "{SPOILED}/checkpoints: no checkpoint is "),
 ]
 """Script, arguments, and what the line says."""

@@ -58,7 +58,7 @@ PAIRS = [
         (solver, rule)
         for solver in ("heun", "euler_maruyama")
         for rule in rules.RULES
-        if rule not in rules.CHANGES  # this network has no blocks
+        if rule not in (*rules.CHANGES, *rules.INTERNAL)  # this network has no blocks and no head
     ),
 ]
 
@@ -113,6 +113,29 @@ def test_a_network_guides_away_from_itself_with_a_block_changed():
     assert jnp.max(jnp.abs(plain - worse)) > 1e-3
     for rule in rules.CHANGES:
         with pytest.raises(ValueError, match="no block with self-attention"):
+            Generator(MODEL, sampler, here, rule)
+
+
+def test_a_network_guides_away_from_its_auxiliary_head():
+    """By the rule's w, or by 1.25 below classifier-free guidance; a network without a head is refused."""
+    network = nn.DiT(nn.ClassTable(3), width=8, depth=2, heads=2, mlp_ratio=1, auxiliary=1)
+    x, t, y = normal(1, 4, 4, 1), jnp.zeros(1), jnp.array([1])
+    headed = dataclasses.replace(MODEL, network=network, params=random_params(network, x, t, y))
+    here, sampler = mesh.on_one_device(), Sampler(steps=1)
+
+    def guided(rule):
+        generate = Generator(headed, sampler, here, rule)
+        return generate._rule(generate._guides(generate.params))(headed.field, y, MODEL.null, 3.0)(x, t)
+
+    def inside(y, w):
+        auxiliary, final = headed.outputs(x, t, y)
+        return auxiliary + w * (final - auxiliary)
+
+    assert_close(guided("internal"), inside(y, 3.0), 1e-5)
+    unguided = inside(jnp.asarray(MODEL.null)[None], 1.25)
+    assert_close(guided("internal_classifier_free"), unguided + 3 * (inside(y, 1.25) - unguided), 1e-5)
+    for rule in rules.INTERNAL:
+        with pytest.raises(ValueError, match=f"rule = '{rule}': requires a network with an auxiliary head"):
             Generator(MODEL, sampler, here, rule)
 
 

@@ -114,11 +114,12 @@ def test_every_solver_serves_a_network_of_the_velocity(name):
         ("autoguidance", "requires a less trained run on the same data, --worse RUN"),
         ("classifier", "requires a classifier of noisy images"),
         ("skipped_layers", "requires the network of a field"),
+        ("internal", "requires a network with an auxiliary head"),
     ],
 )
 def test_a_rule_that_cannot_guide_is_rejected(name, says):
     with pytest.raises(ValueError, match=says):
-        rules.check(name, worse=False, log_prob=False, network=False)
+        rules.check(name, worse=False, log_prob=False, network=False, head=False)
 
 
 @pytest.mark.requirement("R38")
