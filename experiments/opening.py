@@ -19,7 +19,6 @@ from jaxflow.data.dataset import Dataset
 from jaxflow.data.names import shown
 from jaxflow.devices.blocks import in_blocks
 from jaxflow.devices.parallel import Devices, Placement
-from jaxflow.fields import has_auxiliary
 from jaxflow.guidance import LogProb
 from jaxflow.nn.attributes import Dtype
 from jaxflow.places import Place, place
@@ -166,7 +165,7 @@ class Opened:
             check_grid(sampler.solver_name(prediction, sigma), path, times, sampler.clip)
         has_classifier = self.trained is not None and isinstance(self.model.codec, Classes)
         given = {"worse": self.worse is not None, "log_prob": has_classifier}
-        rules.check(rule, **given, network=True, head=has_auxiliary(self.model.network))
+        rules.check(rule, **given, network=True, head=self.model.outputs is not None)
 
     def read(self) -> "Opened":
         """With the latest parameters instead of their shapes.

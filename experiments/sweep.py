@@ -31,7 +31,6 @@ from experiments.report.tables import print_table, write_json
 from jaxflow import ranges
 from jaxflow.data.codecs import Classes
 from jaxflow.devices import processes
-from jaxflow.fields import has_auxiliary
 from jaxflow.places import Place, place
 from jaxflow.runs import folder, limits, loading
 from jaxflow.runs.requests import Request, request
@@ -263,7 +262,7 @@ def hows_of(arguments: Arguments, opened: Opened) -> list[How]:
     has_classifier = opened.trained is not None and isinstance(opened.model.codec, Classes)
     can = dict.fromkeys(("three_channels", *CHANGES), False)
     can |= {"autoguidance": opened.worse is not None, "classifier": has_classifier}
-    can |= dict.fromkeys(INTERNAL, has_auxiliary(opened.model.network))
+    can |= dict.fromkeys(INTERNAL, opened.model.outputs is not None)
     every = (name for name in RULES if can.get(name, True))
     return [How(rule, None, arguments.sampler) for rule in dict.fromkeys(arguments.rules or every)]
 

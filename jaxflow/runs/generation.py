@@ -67,8 +67,7 @@ class Generator:
         self.sampler.check(self.model.path, self.model.prediction, self.sigma)
         if isinstance(self.rule, str):
             given = {"worse": self.worse is not None, "log_prob": self.log_prob is not None}
-            head = fields.has_auxiliary(self.model.network)
-            rules.check(self.rule, **given, network=True, head=head)
+            rules.check(self.rule, **given, network=True, head=self.model.outputs is not None)
             self._check_change()
         if self.worse is not None and not _same(self.model.path, self.worse.path):
             raise ValueError(f"worse: it was trained on the path {self.worse.path}, not on {self.model.path}")
@@ -236,8 +235,7 @@ class Generator:
         worse = self.worse.at(params["worse"]).field if self.worse else None
         model = self.model.at(params["model"])
         changed = lambda change: model.changed(change).field  # noqa: E731
-        outputs = model.outputs if self.rule in rules.INTERNAL else None
-        return Guides(self.model.path, self._grid, worse, self.log_prob, changed, outputs)
+        return Guides(self.model.path, self._grid, worse, self.log_prob, changed, model.outputs)
 
     @property
     def _solver(self) -> str:

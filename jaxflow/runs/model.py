@@ -69,12 +69,10 @@ class Model:
         return self._output
 
     @property
-    def outputs(self) -> PairedField:
-        """The velocities (x, t, y) -> (auxiliary, final) of a network with an auxiliary head, by one call.
-
-        Raises:
-            ValueError: it has none.
-        """
+    def outputs(self) -> PairedField | None:
+        """The velocities (x, t, y) -> (auxiliary, final) by one call; None without an auxiliary head."""
+        if not fields.has_auxiliary(self.network):
+            return None
         return fields.with_auxiliary(self.network, self.params, self.path, prediction=self.prediction)
 
     @property

@@ -43,8 +43,8 @@ class Trained(Protocol):
         ...
 
     @property
-    def outputs(self) -> PairedField:
-        """The velocities of its auxiliary head and of the network, if it has one."""
+    def outputs(self) -> PairedField | None:
+        """The velocities (x, t, y) -> (auxiliary, final) by one call; None without an auxiliary head."""
         ...
 
     @property
