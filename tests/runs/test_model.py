@@ -247,7 +247,7 @@ def test_what_cannot_be_sampled_is_rejected(options, says):
     arguments = {"seed": 0, "y": [0]} | options
     with pytest.raises(ValueError, match=says) as rejected:
         model().sample(**arguments)
-    assert len(str(rejected.value)) < 300
+    assert len(str(rejected.value)) < 400
 
 
 def test_a_label_matches_whatever_the_form_of_its_accents():
