@@ -11,16 +11,15 @@ processor, divided by the cores that the process may use, so that what else runs
 compilation is not counted.
 """
 
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import tyro
-from jaxtyping import Int, UInt8
 
+from experiments.benchmarks.recipes import CLASSES, Other, cores
 from experiments.cli import refusing, script
 from experiments.report import quality
 from experiments.report.tables import print_table
@@ -28,34 +27,7 @@ from jaxflow import ranges
 from jaxflow.data.datasets import open_dataset
 from jaxflow.devices import mesh
 
-CLASSES = 10
 FIGURES = ("accuracy", "frechet", "kernel", "precision", "recall", "coverage")
-BLOCK = 250
-"""Images sampled at once."""
-
-Images = UInt8[np.ndarray, "n 28 28 1"]
-Labels = Int[np.ndarray, " n"]
-
-
-class Other(Protocol):
-    """A network of others, and how it is trained and sampled."""
-
-    batch: int
-    """Images of a step."""
-    guided: bool
-    """Whether it has a null class."""
-    size: int
-    """Number of parameters."""
-    by: str
-    """What computes."""
-
-    def training(self, images: Images, y: Labels) -> Callable[[], float]:
-        """A step of training on these data, which returns the loss."""
-        ...
-
-    def sample(self, labels: Labels, w: float, steps: int) -> Images:
-        """Images of these classes by about so many Heun steps."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -115,11 +87,6 @@ def _other(name: str, seed: int) -> Other:
     from experiments.benchmarks import others_torch
 
     return others_torch.RECIPES[name](seed)
-
-
-def cores() -> int:
-    """Cores that the process may use."""
-    return len(os.sched_getaffinity(0))
 
 
 def train(step: Callable[[], float], seconds: float) -> list[float]:

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.benchmarks.others import BLOCK, CLASSES, Images, Labels
+from experiments.benchmarks.recipes import BLOCK, CLASSES, Images, Labels
 
 SHAPE = (28, 28, 3)
 WIDTH = 256

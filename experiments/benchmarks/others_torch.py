@@ -15,7 +15,7 @@ from functools import partial
 import numpy as np
 import torch
 
-from experiments.benchmarks.others import BLOCK, CLASSES, Images, Labels, cores
+from experiments.benchmarks.recipes import BLOCK, CLASSES, Images, Labels, cores
 from experiments.benchmarks.torch_unet import TorchUNet
 
 

@@ -112,7 +112,8 @@ def test_settings_that_print_alike_with_six_digits_are_told_apart():
 
 def test_a_rule_given_twice_is_swept_once():
     arguments = sweep.Arguments(model="run", rules=("interval", "rescaled", "interval"))
-    model = SimpleNamespace(trained=None, worse=None, samplers=lambda sampler, calls: {None: sampler})
+    samplers = lambda sampler, calls: {None: sampler}  # noqa: E731
+    model = SimpleNamespace(trained=None, worse=None, model=SimpleNamespace(outputs=None), samplers=samplers)
     assert [how.rule for how in sweep.hows_of(arguments, model)] == ["interval", "rescaled"]
 
 
