@@ -68,7 +68,6 @@ def main(argv: list[str] | None = None) -> None:
     rows = [
         row for variant in a.variants for minutes in a.minutes for row in measured(a, out, variant, minutes)
     ]
-    figures_over_minutes(rows, a.figures, a.preset, out / "ladder.png")
     write_json(out / "ladder.json", {"preset": a.preset, "seeds": a.seeds, "rows": rows})
     names = [f"{row['variant'] or a.preset}, {row['minutes']:g} min, w = {row['w']:g}" for row in rows]
     print_table(
@@ -77,6 +76,7 @@ def main(argv: list[str] | None = None) -> None:
         [(name, row["mean"]) for name, row in zip(names, rows, strict=True)],
         [row["deviation"] for row in rows],
     )
+    figures_over_minutes(rows, a.figures, a.preset, out / "ladder.png")
 
 
 def measured(a: Arguments, out: Path, variant: str, minutes: float) -> Iterator[dict[str, Any]]:

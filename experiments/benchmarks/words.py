@@ -27,6 +27,7 @@ from jaxflow.data import words
 from jaxflow.data.codecs import Classes, stack
 from jaxflow.places import place
 from jaxflow.runs.model import Model
+from jaxflow.training.step import Params
 from jaxflow.typing import Condition
 
 CAPTION = "with caption"
@@ -80,13 +81,13 @@ def group(text: str) -> list[str]:
     return found
 
 
-def swapped(caption: str, group: Sequence[str], seed: int = 0) -> str:
+def swapped(caption: str, group: Sequence[str]) -> str:
     """The caption with each word of the group replaced by another one of it, at random.
 
     >>> swapped("a red square on a red circle", ["square", "circle"])
     'a red circle on a red square'
     """
-    pick = random.Random(f"{seed} {caption}")
+    pick = random.Random(caption)
     others = {word: [other for other in group if other != word] for word in group}
     return " ".join(pick.choice(others[word]) if word in others else word for word in words.split(caption))
 
@@ -96,7 +97,7 @@ def said(model: Model, captions: Sequence[str], groups: Sequence[Sequence[str]])
     texts = {CAPTION: captions, "without": [""] * len(captions)}
     texts |= {"/".join(each): [swapped(caption, each) for caption in captions] for each in groups}
     of = lambda caption: model.codec.of({"caption": caption})  # noqa: E731
-    return {name: stack([of(caption) for caption in said]) for name, said in texts.items()}
+    return {name: stack([of(caption) for caption in each]) for name, each in texts.items()}
 
 
 def errors(
@@ -105,17 +106,17 @@ def errors(
     """For each time the error with the captions, and its growth with each other condition."""
 
     @jax.jit
-    def error(t: Array, y: Condition) -> Array:
+    def error(params: Params, data: Array, t: Array, y: Condition) -> Array:
         noise = jax.random.normal(jax.random.key(0), data.shape, data.dtype)
         t = jnp.full(len(data), t, data.dtype)
         x = paths.interpolate(model.path, data, noise, t)
-        u = model.field(x, t, y)
+        u = model.at(params).field(x, t, y)
         predicted = predictions.convert(model.path, x, t, u, source="velocity", target="data")
         return jnp.mean(jnp.sum((predicted - data) ** 2, axis=tuple(range(1, data.ndim))))
 
     rows = []
     for t in np.asarray(times, np.float32):
-        row = {name: float(error(t, y)) for name, y in conditions.items()}
+        row = {name: float(error(model.params, data, t, y)) for name, y in conditions.items()}
         rows.append({name: e - (name != CAPTION) * row[CAPTION] for name, e in row.items()})
     return rows
 
