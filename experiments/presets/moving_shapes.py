@@ -20,7 +20,7 @@ def experiment() -> Experiment:
     return dataclasses.replace(
         images,
         dataset="moving_shapes",
-        network=images.network.clone(tube=16, refinement=256),  # type: ignore[attr-defined]
+        network=images.network.clone(tube=16, refinement=16),  # type: ignore[attr-defined]
         time_mean=-1.6,
         time_deviation=1.0,
         steps=5000,

@@ -13,13 +13,10 @@ from jaxflow.nn.unet import UNet
 
 Params = Any
 
-FIRST = {("patch_embedding",), ("stem",), ("refinement", "pixels")}
+FIRST = {("patch_embedding",), ("stem",)}
 """Layers whose input is a patch in all its frames."""
-LAST = {
-    *{("final",), ("auxiliary_final",), ("head", "conv"), ("head", "linear")},
-    *{("refinement", "out"), ("refinement", "gate")},
-}
-"""Layers whose output is one."""
+LAST = {("final",), ("auxiliary_final",), ("head", "conv"), ("head", "linear"), ("refinement", "features")}
+"""Layers whose output is one, or has channels for each frame."""
 
 
 def inflated(images: Params, clips: Params, network: DiT | UNet) -> Params:

@@ -36,7 +36,7 @@ from jaxflow.nn.attributes import (
 from jaxflow.nn.conditioning import Encoded
 from jaxflow.nn.convolution import Convolution
 from jaxflow.nn.embeddings import TimeEmbedding
-from jaxflow.nn.image_blocks import Down, GroupNorm, Image, UNetBlock, Up
+from jaxflow.nn.image_blocks import Down, Frames, GroupNorm, Image, UNetBlock, Up
 from jaxflow.nn.patches import from_tubes, to_tubes
 from jaxflow.typing import Condition, Time
 
@@ -116,28 +116,43 @@ class Head(linen.Module):
 
 
 class Refinement(linen.Module):
-    """What the noisy pixels of a patch add to its prediction: MLP(x, pixels) + gate * pixels, zero at first.
+    """What the noisy pixels of each frame add to its prediction: three convolutions, zero at first.
 
-    A patch of many pixels does not pass through the channels of the network, and what it draws is blurred.
-    Its features say what is there, its own pixels where exactly. Time and condition modulate the hidden layer
-    and the gate.
+    The patches of a clip have more pixels than the network has channels, and what it draws is blurred. Its
+    features say what is in a frame, the frame's own pixels where exactly. All frames share the convolutions;
+    time and condition decide how much of the pixels enters the first and passes on undistorted.
 
-    Source: the patch detailer head of Chen et al. 2511.18822, without its convolutions.
+    Source: the patch detailer head of Chen et al. 2511.18822.
+
+    Attributes:
+        channels: of each frame.
+        frames: of a clip; 1 for images.
+        dtype: compute type.
     """
 
-    hidden: int
+    channels: int
+    frames: int = 1
     dtype: Dtype = "float32"
 
     @linen.compact
-    def __call__(self, x: Image, pixels: Image, vector: Float[Array, "b d"]) -> Image:
-        zeros = linen.initializers.zeros
-        dense, vector = partial(linen.Dense, dtype=self.dtype), linen.silu(vector)[:, None, None]
-        parts = linen.Dense(2 * self.hidden, kernel_init=zeros, name="modulation")(vector)
+    def __call__(self, x: Image, patches: Image, vector: Float[Array, "b d"]) -> Image:
+        conv, zeros = partial(Convolution, dtype=self.dtype), linen.initializers.zeros
+        pixels = self._apart(patches)
+        features = linen.Dense(self.frames * self.channels, dtype=self.dtype, name="features")(x)
+        vector = linen.silu(jnp.repeat(vector, self.frames, axis=0))[:, None, None]
+        scale_shift = linen.Dense(2 * self.channels, kernel_init=zeros, name="modulation")(vector)
         gate = linen.Dense(pixels.shape[-1], kernel_init=zeros, name="gate")(vector)
-        scale, shift = jnp.split(parts, 2, axis=-1)
-        h = dense(self.hidden, name="features")(x) + dense(self.hidden, use_bias=False, name="pixels")(pixels)
-        h = linen.silu(h * (1 + scale) + shift).astype(x.dtype)
-        return dense(pixels.shape[-1], kernel_init=zeros, name="out")(h) + gate * pixels
+        scale, shift = jnp.split(scale_shift, 2, axis=-1)
+        h = conv(self.channels, name="pixels")(pixels) * (1 + scale) + self._apart(features) + shift
+        h = h.astype(self.dtype)
+        h = h + conv(self.channels, name="hidden")(linen.silu(h))
+        out = conv(pixels.shape[-1], kernel_init=zeros, name="out")(linen.silu(h)) + gate * pixels
+        return jnp.moveaxis(out.reshape(-1, self.frames, *out.shape[1:]), 1, 3).reshape(patches.shape)
+
+    def _apart(self, x: Image) -> Frames:
+        """The frames that are folded into the channels of x, one after the other."""
+        frames = x.reshape(*x.shape[:-1], self.frames, -1)
+        return jnp.moveaxis(frames, 3, 1).reshape(-1, *x.shape[1:3], frames.shape[-1])
 
 
 class UNet(linen.Module):
@@ -155,8 +170,8 @@ class UNet(linen.Module):
         blocks: residual blocks per resolution, in encoder and decoder each.
         patch: side of the pixel patches that the stem folds into channels.
         tube: frames that it folds into channels, all those of a clip; an image is one whose frames are equal.
-        refinement: hidden units of an MLP that sees the features and the noisy pixels of each patch, and adds
-            to its prediction; 0 for none.
+        refinement: channels of the convolutions that see the features and the noisy pixels of each frame, and
+            add to its prediction; 0 for none.
         width: length of the vector of time and condition.
         heads: attention heads.
         positions: position embedding in the attention; without it, only zero padding reveals positions.
@@ -210,7 +225,7 @@ class UNet(linen.Module):
         pixels = Head(patches.shape[-1], self.dtype, name="head")(h + stem)
         if self.refinement:
             assert condition.vector is not None  # it has the embedding of t
-            refine = Refinement(self.refinement, self.dtype, name="refinement")
+            refine = Refinement(self.refinement, self.tube, self.dtype, name="refinement")
             pixels = pixels + refine(h + stem, patches, condition.vector)
         return from_tubes(pixels[:, None], self.patch, self.tube, x.shape).astype(x.dtype)
 
