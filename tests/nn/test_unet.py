@@ -355,7 +355,7 @@ def test_an_image_is_a_clip_whose_frames_are_equal():
 
 
 def test_a_refinement_draws_each_frame_from_its_own_noisy_pixels():
-    """Which pass on undistorted, however few channels the network has; three convolutions see three patches."""
+    """Which pass on undistorted, however few channels the network has; three convolutions see that far."""
     patches, vector = normal(1, 8, 8, 3 * 12), normal(1, 6)
     refine = Refinement(8, frames=3)
     x = normal(1, 8, 8, 4)
@@ -366,6 +366,7 @@ def test_a_refinement_draws_each_frame_from_its_own_noisy_pixels():
     params = random_params(refine, x, patches, vector)
     apply = jax.jit(lambda patches: refine.apply({"params": params}, x, patches, vector))
     differs = apply(patches.at[0, 0, 0, 12:24].add(1)) != apply(patches)
-    assert not jnp.any(differs[..., :12]) and not jnp.any(differs[..., 24:])
+    assert not jnp.any(differs[..., :12])
+    assert not jnp.any(differs[..., 24:])
     near = jnp.arange(8) <= 3
     assert jnp.array_equal(jnp.any(differs[0, ..., 12:24], axis=-1), near[:, None] & near[None])
