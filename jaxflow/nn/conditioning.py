@@ -27,6 +27,11 @@ class Encoded(NamedTuple):
     mask: Bool[Array, "b m"] | None = None
     """Which tokens are attended to; None means all."""
 
+    def repeated(self, n: int) -> "Encoded":
+        """Those of n examples: each for as many in a row."""
+        repeat = lambda part: part if part is None else jnp.repeat(part, n // len(part), axis=0)  # noqa: E731
+        return Encoded(*map(repeat, self))
+
 
 class ClassTable(linen.Module):
     """y: class indices (b,). A learned vector per class, and one for the null class, with index `classes`."""

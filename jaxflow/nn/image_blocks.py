@@ -29,7 +29,7 @@ from jaxflow.nn.attributes import Dtype
 from jaxflow.nn.conditioning import Encoded
 from jaxflow.nn.convolution import Convolution
 from jaxflow.nn.embeddings import grid_positions
-from jaxflow.nn.patches import from_patches
+from jaxflow.nn.patches import from_tubes, to_tubes
 
 Image = Float[Array, "b _ _ _"]
 """(b, h, w, c), of any resolution and number of channels."""
@@ -151,6 +151,9 @@ class AttentionBlock(linen.Module):
 class UNetBlock(linen.Module):
     """A residual block, then self-attention and cross-attention if enabled.
 
+    If there are more images than conditions, each condition is that of as many in a row: of the frames of a
+    clip.
+
     Attributes are those of `ResidualBlock`, and:
         attention: self-attention.
         cross_attention: attention to the condition's tokens.
@@ -175,6 +178,7 @@ class UNetBlock(linen.Module):
         residual = ResidualBlock(
             self.channels, self.modulation, self.dropout, self.dtype, self.train, name="residual"
         )
+        condition = condition.repeated(len(x))
         x = residual(x, condition.vector)
         attention = partial(AttentionBlock, self.heads, self.positions, self.dtype, self.implementation)
         if self.attention:
@@ -190,16 +194,21 @@ class Down(linen.Module):
     Attributes:
         channels: output channels of a convolution.
         method: strided, a convolution that pads on the right and below only; centred, one that pads on all
-            sides; average or max, pooling of 2 x 2 pixels.
+            sides; average or max, pooling of 2 x 2 pixels; patches, a dense layer of these pixels.
         dtype: compute type.
+        fold: frames in a row that become one, by patches.
     """
 
     channels: int
     method: str
     dtype: Dtype = "float32"
+    fold: int = 1
 
     @linen.compact
-    def __call__(self, x: Image) -> Image:
+    def __call__(self, x: Frames) -> Frames:
+        if self.method == "patches":
+            tubes = to_tubes(x.reshape(-1, self.fold, *x.shape[1:]), 2, self.fold)[:, 0]
+            return linen.Dense(self.channels, dtype=self.dtype, name="patches")(tubes)
         if self.method == "strided":
             return Convolution(self.channels, stride=2, dtype=self.dtype, name="conv")(x)
         if self.method == "centred":
@@ -213,20 +222,23 @@ class Up(linen.Module):
     """Upsample by 2 to `channels`: interpolation and a convolution, or a transposed convolution.
 
     The transposed convolution has 2 x 2 kernels at stride 2, which do not overlap: each pixel becomes a patch
-    of four.
+    of four, in each of `fold` frames.
     """
 
     channels: int
     method: str
     dtype: Dtype = "float32"
+    fold: int = 1
 
     @linen.compact
-    def __call__(self, x: Image) -> Image:
+    def __call__(self, x: Frames) -> Frames:
         if self.method == "transposed":
             transposed = linen.Dense(
-                4 * self.channels, use_bias=False, dtype=self.dtype, name="conv_transpose"
+                4 * self.fold * self.channels, use_bias=False, dtype=self.dtype, name="conv_transpose"
             )
-            return from_patches(transposed(x), 2)
+            b, h, w, _ = x.shape
+            shape = (b, self.fold, 2 * h, 2 * w, self.channels)
+            return from_tubes(transposed(x)[:, None], 2, self.fold, shape).reshape(-1, *shape[2:])
         return Convolution(self.channels, dtype=self.dtype, name="conv")(enlarge(x, self.method))
 
 

@@ -13,36 +13,39 @@ from jaxflow.nn.unet import UNet
 
 Params = Any
 
-FIRST = {("patch_embedding",), ("stem",)}
-"""Layers whose input is a patch in all its frames."""
-LAST = {("final",), ("auxiliary_final",), ("head", "conv"), ("head", "linear"), ("refinement", "features")}
-"""Layers whose output is one, or has channels for each frame."""
+FIRST = {"patch_embedding", "stem", "patches"}
+"""Layers whose input is a patch in several frames: the first, and those of downsampling."""
+LAST = {"final", "auxiliary_final", "head/conv", "head/linear", "conv_transpose"}
+"""Layers whose output is one: the last, and those of upsampling."""
 
 
 def inflated(images: Params, clips: Params, network: DiT | UNet) -> Params:
     """The parameters `clips` of a network with those of its twin for images put in.
 
-    What only clips have is kept, attention in time and refinement, at their initial zero: a DiT then does to
-    each frame what the twin does to an image. Over several frames, and so in a U-Net, patches begin as the
-    mean of those of each frame. An encoder of other conditions is kept too.
+    What only clips have is kept, attention in time at its initial zero: a DiT then does to each frame what
+    the twin does to an image. Over several frames, and so in a U-Net, patches begin as the mean of those of
+    each frame. An encoder of other conditions is kept too.
 
     Args:
-        images: parameters of `network` for images, where `tube` is 1.
+        images: parameters of `network` for images, where `tube` and all `folds` are 1.
         clips: initial parameters of `network`.
         network: of clips.
 
     Raises:
         ValueError: the networks differ in more than time; the message names a parameter.
     """
-    frames = range(network.tube)
+    folds = {
+        f"{way}_{i}": fold for i, fold in enumerate(getattr(network, "folds", ())) for way in ("down", "up")
+    }
 
     def tiled(names: tuple[str, ...], leaf: jax.Array) -> jax.Array:
-        """A leaf of the first layer or the last, whose patches are over several frames."""
-        if names[-1] == "kernel" and not FIRST.isdisjoint((names[:1], names[:2])):
-            return jnp.concatenate([leaf / network.tube for _ in frames], axis=-2)
-        if not LAST.isdisjoint((names[:1], names[:2])):
-            return jnp.concatenate([leaf for _ in frames], axis=-1)
-        return leaf
+        """A leaf of a layer whose patches are over several frames."""
+        within = {*names, "/".join(names[:2])}
+        first, last = names[-1] == "kernel" and within & FIRST, within & LAST
+        if not (first or last):
+            return leaf
+        frames = next((folds[name] for name in names if name in folds), network.tube)
+        return jnp.concatenate([leaf / frames if first else leaf] * frames, axis=-2 if first else -1)
 
     if _shapes(images.get("encode")) != _shapes(clips.get("encode")):
         images = images | {"encode": clips["encode"]}
@@ -52,7 +55,7 @@ def inflated(images: Params, clips: Params, network: DiT | UNet) -> Params:
         names = _names(path)
         if names not in given:
             in_time = any(name.startswith("time_") and name != "time_embedding" for name in names)
-            if not in_time and names[0] != "refinement":
+            if not in_time:
                 raise ValueError(f"{'/'.join(names)}: the network of images does not have it")
             return own
         leaf = tiled(names, given.pop(names))

@@ -4,20 +4,22 @@ Each encoder block has a skip connection to the corresponding decoder block. Tim
 vector, which modulates the blocks, and as tokens, to which they attend.
 
 For large images the stem can group patches of pixels into channels, so that all convolutions run at low
-resolution, where compute is best spent. A clip is an image whose pixels have the colours of all its frames:
-the stem groups these too.
+resolution, where compute is best spent. Of a clip it groups frames too, and so does each downsampling: what
+happens is decided at the lowest resolution, where the whole clip is one image, and drawn at the highest, by
+blocks that all groups of frames share.
 
 Source: "Building an Image Generator", section on U-Nets; Ronneberger et al. 1505.04597;
 Dhariwal and Nichol 2105.05233.
 """
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any, Literal
 
 import flax.linen as linen
 import jax.numpy as jnp
-from annotated_types import Interval
+from annotated_types import Interval, Len
 from jaxtyping import Array, Float
 
 from jaxflow.nn.attention import Implementation
@@ -48,16 +50,17 @@ class Encoder(linen.Module):
     """Image -> features at the lowest resolution, and the skip connections from all blocks."""
 
     levels: Levels
+    folds: tuple[int, ...]
     blocks: int
     block: Callable[..., linen.Module]
     down: Callable[..., linen.Module]
 
     @linen.compact
-    def __call__(self, x: Image, condition: Encoded) -> tuple[Image, list[Image]]:
+    def __call__(self, x: Frames, condition: Encoded) -> tuple[Frames, list[Frames]]:
         skips = []
         for i, level in enumerate(self.levels):
             if i:
-                x = self.down(level[0], name=f"down_{i - 1}")(x)
+                x = self.down(level[0], fold=self.folds[i - 1], name=f"down_{i - 1}")(x)
             for j in range(self.blocks):
                 x = self.block(*level, name=f"block_{i}_{j}")(x, condition)
                 skips.append(x)
@@ -80,17 +83,18 @@ class Decoder(linen.Module):
     """The encoder in reverse; each block takes the skip connection from its counterpart."""
 
     levels: Levels
+    folds: tuple[int, ...]
     blocks: int
     block: Callable[..., linen.Module]
     up: Callable[..., linen.Module]
     skips: str
 
     @linen.compact
-    def __call__(self, x: Image, skips: list[Image], condition: Encoded) -> Image:
+    def __call__(self, x: Frames, skips: list[Frames], condition: Encoded) -> Frames:
         skips = list(skips)
         for i, level in reversed(list(enumerate(self.levels))):
             if i < len(self.levels) - 1:
-                x = self.up(level[0], name=f"up_{i}")(x)
+                x = self.up(level[0], fold=self.folds[i], name=f"up_{i}")(x)
             for j in range(self.blocks):
                 skip = skips.pop()
                 x = x + skip if self.skips == "add" else jnp.concatenate([x, skip], axis=-1)
@@ -115,51 +119,11 @@ class Head(linen.Module):
         return conv(linen.silu(GroupNorm(name="norm")(x))) + linear(x)
 
 
-class Refinement(linen.Module):
-    """What the noisy pixels of each frame add to its prediction: three convolutions, zero at first.
-
-    The patches of a clip have more pixels than the network has channels, and what it draws is blurred. Its
-    features say what is in a frame, the frame's own pixels where exactly. All frames share the convolutions;
-    time and condition decide how much of the pixels enters the first and passes on undistorted.
-
-    Source: the patch detailer head of Chen et al. 2511.18822.
-
-    Attributes:
-        channels: of each frame.
-        frames: of a clip; 1 for images.
-        dtype: compute type.
-    """
-
-    channels: int
-    frames: int = 1
-    dtype: Dtype = "float32"
-
-    @linen.compact
-    def __call__(self, x: Image, patches: Image, vector: Float[Array, "b d"]) -> Image:
-        conv, zeros = partial(Convolution, dtype=self.dtype), linen.initializers.zeros
-        pixels = self._apart(patches)
-        features = linen.Dense(self.frames * self.channels, dtype=self.dtype, name="features")(x)
-        vector = linen.silu(jnp.repeat(vector, self.frames, axis=0))[:, None, None]
-        scale_shift = linen.Dense(2 * self.channels, kernel_init=zeros, name="modulation")(vector)
-        gate = linen.Dense(pixels.shape[-1], kernel_init=zeros, name="gate")(vector)
-        scale, shift = jnp.split(scale_shift, 2, axis=-1)
-        h = conv(self.channels, name="pixels")(pixels) * (1 + scale) + self._apart(features) + shift
-        h = h.astype(self.dtype)
-        h = h + conv(self.channels, name="hidden")(linen.silu(h))
-        out = conv(pixels.shape[-1], kernel_init=zeros, name="out")(linen.silu(h)) + gate * pixels
-        return jnp.moveaxis(out.reshape(-1, self.frames, *out.shape[1:]), 1, 3).reshape(patches.shape)
-
-    def _apart(self, x: Image) -> Frames:
-        """The frames that are folded into the channels of x, one after the other."""
-        frames = x.reshape(*x.shape[:-1], self.frames, -1)
-        return jnp.moveaxis(frames, 3, 1).reshape(-1, *x.shape[1:3], frames.shape[-1])
-
-
 class UNet(linen.Module):
     """U-Net (x, t, y) -> array of x's shape, zero at initialisation.
 
-    x are images (b, h, w, c) or clips (b, tube, h, w, c), whose height and width must be multiples of
-    patch 2^(len(channels) - 1).
+    x are images (b, h, w, c) or clips (b, f, h, w, c), whose height and width must be multiples of
+    patch 2^(len(channels) - 1), and whose frames tube times all folds.
 
     Attributes:
         encode: encoder of the condition, (y, width) -> `Encoded`; None for a network that ignores y.
@@ -169,13 +133,13 @@ class UNet(linen.Module):
         cross_attention: whether blocks attend to the encoder's tokens, per resolution; () for none.
         blocks: residual blocks per resolution, in encoder and decoder each.
         patch: side of the pixel patches that the stem folds into channels.
-        tube: frames that it folds into channels, all those of a clip; an image is one whose frames are equal.
-        refinement: channels of the convolutions that see the features and the noisy pixels of each frame, and
-            add to its prediction; 0 for none.
+        tube: frames that it folds into channels; an image is a clip whose frames are equal.
+        folds: frames that each downsampling folds into one; () for none, otherwise `down` must be patches and
+            `up` transposed.
         width: length of the vector of time and condition.
         heads: attention heads.
         positions: position embedding in the attention; without it, only zero padding reveals positions.
-        down: downsample by a strided convolution, average or max pooling.
+        down: downsample by a strided convolution, average or max pooling, or a dense layer of patches.
         up: upsample by nearest or bilinear interpolation, or a transposed convolution.
         skips: whether skip connections are concatenated or added.
         modulation: scale and shift after the second norm of each block, or a pointwise term added before it.
@@ -194,11 +158,11 @@ class UNet(linen.Module):
     blocks: Depth = 2
     patch: Patch = 1
     tube: Annotated[int, Interval(ge=1, le=64)] = 1
-    refinement: Annotated[int, Interval(ge=0, le=65536)] = 0
+    folds: Annotated[tuple[Annotated[int, Interval(ge=1, le=64)], ...], Len(0, 15)] = ()
     width: Width = 256
     heads: HeadCount = 4
     positions: Literal["none", "sinusoidal"] = "none"
-    down: Literal["strided", "average", "max"] = "strided"
+    down: Literal["strided", "average", "max", "patches"] = "strided"
     up: Literal["nearest", "bilinear", "transposed"] = "nearest"
     skips: Literal["concatenate", "add"] = "concatenate"
     modulation: Literal["scale_shift", "pointwise"] = "scale_shift"
@@ -213,27 +177,28 @@ class UNet(linen.Module):
     def __call__(
         self, x: Float[Array, "b *f h w c"], t: Time, y: Condition, *, train: bool = False
     ) -> Float[Array, "b *f h w c"]:
-        levels = self._levels(*x.shape[-3:-1])
-        patches = self._patches(x)
+        levels, folds = self._levels(*x.shape[-3:-1]), self.folds or (1,) * (len(self.channels) - 1)
+        clip = self._clip(x, self.tube * math.prod(folds))
+        tubes = to_tubes(clip, self.patch, self.tube)
+        patches = tubes.reshape(-1, *tubes.shape[2:])
         condition = self._condition(t, y)
         outside = condition._replace(vector=None) if self.modulated == "midcoder" else condition
         block, down, up = self._parts(train)
         stem = Convolution(self.channels[0], dtype=self.dtype, name="stem")(patches)
-        h, skips = Encoder(levels, self.blocks, block, down, name="encoder")(stem, outside)
+        h, skips = Encoder(levels, folds, self.blocks, block, down, name="encoder")(stem, outside)
         h = Midcoder(levels[-1], block, name="midcoder")(h, condition)
-        h = Decoder(levels, self.blocks, block, up, self.skips, name="decoder")(h, skips, outside)
-        pixels = Head(patches.shape[-1], self.dtype, name="head")(h + stem)
-        if self.refinement:
-            assert condition.vector is not None  # it has the embedding of t
-            refine = Refinement(self.refinement, self.tube, self.dtype, name="refinement")
-            pixels = pixels + refine(h + stem, patches, condition.vector)
-        return from_tubes(pixels[:, None], self.patch, self.tube, x.shape).astype(x.dtype)
+        h = Decoder(levels, folds, self.blocks, block, up, self.skips, name="decoder")(h, skips, outside)
+        pixels = Head(patches.shape[-1], self.dtype, name="head")(h + stem).reshape(tubes.shape)
+        out = from_tubes(pixels, self.patch, self.tube, clip.shape).astype(x.dtype)
+        return out if x.shape == clip.shape else jnp.mean(out, axis=1).reshape(x.shape)
 
-    def _patches(self, x: Array) -> Image:
-        """The pixels of each patch in all frames."""
-        if x.shape[1:-3] not in ((), (1,), (self.tube,)):
-            raise ValueError(f"tube = {self.tube}: must be the number of frames of a clip, {x.shape[1]}")
-        return to_tubes(x, self.patch, self.tube)[:, 0]
+    def _clip(self, x: Array, frames: int) -> Float[Array, "b f h w c"]:
+        """Clips with this number of frames: images are repeated."""
+        clip = x.reshape(len(x), -1, *x.shape[-3:])
+        if clip.shape[1] not in (1, frames):
+            product = " folds = ".join([f"tube = {self.tube}", *([f"{self.folds}"] if self.folds else [])])
+            raise ValueError(f"{product}: a clip has {clip.shape[1]} frames, and not {frames}, their product")
+        return jnp.broadcast_to(clip, (len(x), frames, *x.shape[-3:]))
 
     def _condition(self, t: Time, y: Condition) -> Encoded:
         """The encoded condition, with the time embedding added to its vector."""
@@ -270,6 +235,12 @@ class UNet(linen.Module):
                 raise ValueError(f"{name} = {getattr(self, name)}: expected one per resolution, {n}, or ()")
         if self.positions == "sinusoidal" and any(channels % 4 for channels in self.channels):
             raise ValueError(f"channels = {self.channels}: must be multiples of 4 for sinusoidal positions")
+        if len(self.folds) not in (0, n - 1):
+            raise ValueError(f"folds = {self.folds}: expected one per downsampling, {n - 1}, or ()")
+        if self.folds and (self.down, self.up) != ("patches", "transposed"):
+            raise ValueError(
+                f"folds = {self.folds}: need down = 'patches' and up = 'transposed', which fold frames"
+            )
         unit = self.patch * 2 ** (n - 1)
         if height % unit or width % unit:
             expected = f"must be multiples of {unit} for {n} resolutions with patch = {self.patch}"

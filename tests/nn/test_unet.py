@@ -1,4 +1,5 @@
 import itertools
+import math
 from functools import partial, reduce
 
 import jax
@@ -11,9 +12,9 @@ from flax import linen
 from jaxflow import nn
 from jaxflow.nn.attributes import names_of
 from jaxflow.nn.conditioning import Encoded
-from jaxflow.nn.image_blocks import AttentionBlock, Down, GroupNorm, ResidualBlock, Up
+from jaxflow.nn.image_blocks import AttentionBlock, Down, GroupNorm, ResidualBlock, UNetBlock, Up
 from jaxflow.nn.inflation import inflated
-from jaxflow.nn.unet import Decoder, Encoder, Head, Midcoder, Refinement, unet_32, unet_64, unet_256
+from jaxflow.nn.unet import Decoder, Encoder, Head, Midcoder, unet_32, unet_64, unet_256
 
 KEY = jax.random.key(0)
 X, T, Y = normal(2, 4, 4, 1), jnp.array([0.1, 0.9]), jnp.array([0, 3])
@@ -320,6 +321,8 @@ REFUSED = {
     "blocks = 0: must be greater than or equal to 1": {"blocks": 0},
     "attention = .True,.: expected one per resolution, 2": {"attention": (True,)},
     "must be False everywhere, since ClassTable outputs no tokens": {"cross_attention": (False, True)},
+    "folds = .2, 2.: expected one per downsampling, 1": {"folds": (2, 2)},
+    "folds = .2,.: need down = 'patches' and up = 'transposed'": {"folds": (2,)},
     "must be True at some resolution, since AsGiven outputs only tokens": {"encode": AsGiven()},
 }
 
@@ -332,41 +335,35 @@ def test_errors_come_before_anything_is_compiled(message, options):
 
 
 @pytest.mark.requirement("R67")
-def test_an_image_is_a_clip_whose_frames_are_equal():
-    network, clip = unet(tube=3, patch=2, refinement=8), normal(2, 3, 8, 8, 1)
+@pytest.mark.parametrize(("tube", "folds"), [(3, ()), (1, (3,)), (2, (2,))])
+def test_an_image_is_a_clip_whose_frames_are_equal(tube, folds):
+    """Whether the stem folds the frames, or the downsampling, or each some of them."""
+    options = {"patch": 2, "down": "patches", "up": "transposed"} if folds else {"patch": 2}
+    frames = tube * math.prod(folds)
+    network, clip = unet(tube=tube, folds=folds, **options), normal(2, frames, 8, 8, 1)
     params = random_params(network, clip, T, Y)
     apply = jax.jit(lambda x, params=params: network.apply({"params": params}, x, T, Y))
     assert apply(clip).shape == clip.shape
-    still = jnp.repeat(clip[:, :1], 3, axis=1)
+    still = jnp.repeat(clip[:, :1], frames, axis=1)
     image = apply(clip[:, 0])
     assert_close(image, jnp.mean(apply(still), axis=1), 1e-6)
     assert_close(apply(clip[:, :1])[:, 0], image, 0.0)
-    with pytest.raises(ValueError, match="tube = 3: must be the number of frames of a clip, 2"):
-        apply(clip[:, :2])
+    with pytest.raises(ValueError, match=f"a clip has {frames + 1} frames, and not {frames}, their product"):
+        apply(normal(2, frames + 1, 8, 8, 1))
     # Inflated, a network of images does to a clip of equal frames what it does to the image.
-    images = random_params(unet(patch=2, refinement=8), clip[:, 0], T, Y)
-    of_image = unet(patch=2, refinement=8).apply({"params": images}, clip[:, 0], T, Y)
+    images = random_params(unet(**options), clip[:, 0], T, Y)
+    of_image = unet(**options).apply({"params": images}, clip[:, 0], T, Y)
     of_clip = apply(still, inflated(images, params, network))
-    assert_close(of_clip, jnp.repeat(of_image[:, None], 3, axis=1), 1e-5)
-    # One without a refinement leaves that of the clips as it is.
-    del images["refinement"]
-    kept = inflated(images, params, network)["refinement"]
-    assert all(map(np.array_equal, *map(jax.tree.leaves, (kept, params["refinement"]))))
+    assert_close(of_clip, jnp.repeat(of_image[:, None], frames, axis=1), 1e-5)
 
 
-def test_a_refinement_draws_each_frame_from_its_own_noisy_pixels():
-    """Which pass on undistorted, however few channels the network has; three convolutions see that far."""
-    patches, vector = normal(1, 8, 8, 3 * 12), normal(1, 6)
-    refine = Refinement(8, frames=3)
-    x = normal(1, 8, 8, 4)
-    params = refine.init(KEY, x, patches, vector)["params"]
-    assert_close(refine.apply({"params": params}, x, patches, vector), jnp.zeros_like(patches), 0.0)
-    params["gate"]["bias"] = jnp.ones(12)
-    assert_close(refine.apply({"params": params}, x, patches, vector), patches, 0.0)
-    params = random_params(refine, x, patches, vector)
-    apply = jax.jit(lambda patches: refine.apply({"params": params}, x, patches, vector))
-    differs = apply(patches.at[0, 0, 0, 12:24].add(1)) != apply(patches)
-    assert not jnp.any(differs[..., :12])
-    assert not jnp.any(differs[..., 24:])
-    near = jnp.arange(8) <= 3
-    assert jnp.array_equal(jnp.any(differs[0, ..., 12:24], axis=-1), near[:, None] & near[None])
+def test_groups_of_frames_share_the_blocks_before_they_are_folded():
+    """Without skip connections to a lower resolution, a group's features depend on its own frames alone."""
+    encoder, x = Encoder(((4, False, False),), (), 1, UNetBlock, Down), normal(6, 4, 4, 4)
+    condition = Encoded(vector=normal(2, 8))
+    params = random_params(encoder, x, condition)
+    apply = jax.jit(lambda x: encoder.apply({"params": params}, x, condition)[0])
+    swapped = apply(x[jnp.array([2, 1, 0, 3, 4, 5])])
+    assert_close(swapped, apply(x)[jnp.array([2, 1, 0, 3, 4, 5])], 1e-6)
+    alone = encoder.apply({"params": params}, x[3:4], Encoded(condition.vector[1:]))[0]
+    assert_close(apply(x)[3:4], alone, 1e-6)
