@@ -2,7 +2,7 @@
 
 python -m experiments.train autoencoder_of_clips --out DIR
 python -m experiments.train moving_shapes --frames 13 --autoencoder DIR --network.patch 1 --network.tube 7 \\
-    --out OTHER_DIR
+    --network.folds 1 --out OTHER_DIR
 """
 
 from jaxflow import nn
