@@ -1,4 +1,4 @@
-"""Text to clip: coloured shapes that move, from their captions.
+"""Text to clip: coloured shapes that move, from their captions; see docs/results.md.
 
 python -m experiments.train moving_shapes --out DIR
 """
@@ -36,5 +36,5 @@ def experiment() -> Experiment:
         ),
         time_mean=-0.8,
         time_deviation=1.3,
-        steps=3600,
+        steps=2000,
     )
