@@ -196,8 +196,8 @@ class UNet(linen.Module):
         """Clips with this number of frames: images are repeated."""
         clip = x.reshape(len(x), -1, *x.shape[-3:])
         if clip.shape[1] not in (1, frames):
-            product = " folds = ".join([f"tube = {self.tube}", *([f"{self.folds}"] if self.folds else [])])
-            raise ValueError(f"{product}: a clip has {clip.shape[1]} frames, and not {frames}, their product")
+            product = f"tube = {self.tube}, folds = {self.folds}: their product must be"
+            raise ValueError(f"{product} the number of frames of a clip, {clip.shape[1]}")
         return jnp.broadcast_to(clip, (len(x), frames, *x.shape[-3:]))
 
     def _condition(self, t: Time, y: Condition) -> Encoded:

@@ -348,7 +348,7 @@ def test_an_image_is_a_clip_whose_frames_are_equal(tube, folds):
     image = apply(clip[:, 0])
     assert_close(image, jnp.mean(apply(still), axis=1), 1e-6)
     assert_close(apply(clip[:, :1])[:, 0], image, 0.0)
-    with pytest.raises(ValueError, match=f"a clip has {frames + 1} frames, and not {frames}, their product"):
+    with pytest.raises(ValueError, match=f"must be the number of frames of a clip, {frames + 1}"):
         apply(normal(2, frames + 1, 8, 8, 1))
     # Inflated, a network of images does to a clip of equal frames what it does to the image.
     images = random_params(unet(**options), clip[:, 0], T, Y)
