@@ -3,8 +3,8 @@
     python -m experiments.benchmarks.decided RUN [--t 0 0.1 0.3 0.5 0.8] [--w 2] [--captions 100]
 
 Real pictures of the split `test` are given the noise of time t, and sampled with their captions from there.
-At t = 0 nothing is left of them, at t = 1 all. Where a share falls, what it counts is decided; what is missing
-from late times on is not decided wrongly but drawn badly.
+At t = 0 nothing is left of them, at t = 1 all. Where a share falls, what it counts is decided; what is
+missing from late times on is not decided wrongly but drawn badly.
 """
 
 from collections.abc import Callable, Sequence
