@@ -1,6 +1,7 @@
 """When a sampler decides what its pictures show: the captions that are true if it starts from real ones.
 
     python -m experiments.benchmarks.decided RUN [--t 0 0.1 0.3 0.5 0.8] [--w 2] [--captions 100]
+        [--containing small]
 
 Real pictures of the split `test` are given the noise of time t, and sampled with their captions from there.
 At t = 0 nothing is left of them, at t = 1 all. Where a share falls, what it counts is decided; what is
@@ -21,6 +22,8 @@ from experiments.opening import Source, open_model
 from experiments.report.prompts import Prompts
 from experiments.report.tables import print_table
 from jaxflow import ranges
+from jaxflow.data import words
+from jaxflow.data.dataset import Dataset
 from jaxflow.moving_shapes import alignment as moving
 from jaxflow.places import place
 from jaxflow.runs.edits import Edit
@@ -44,6 +47,9 @@ class Arguments:
     w: float = 2.0
     """Guidance scale."""
     captions: int = 100
+    """The first ones of the split."""
+    containing: str | None = None
+    """Only captions with this word."""
     sampler: Annotated[Sampler, tyro.conf.arg(name="")] = field(default_factory=Sampler)
     source: tyro.conf.OmitArgPrefixes[Source] = field(default_factory=Source)
 
@@ -60,7 +66,7 @@ def main(argv: list[str] | None = None) -> None:
         if world is None:
             raise ValueError(f"run = {a.run}: expected one of {' or '.join(WORLDS)}, which a reader reads")
         opened, test = opened.read(), opened.split("test")
-        prompts = Prompts(test, range(min(a.captions, len(test))))
+        prompts = Prompts(test, with_word(test, a.containing)[: a.captions])
         generate = opened.generator(a.sampler, "classifier_free", 0.0, None)
     draw = lambda edit: generate(prompts.wanted, a.w, seed=0, edit=edit)  # noqa: E731
     drawn = from_each(a.t, opened.model.space, prompts.images, draw)
@@ -68,6 +74,22 @@ def main(argv: list[str] | None = None) -> None:
     names = [name for name in world.CLAIMS if name in rows[0][1]]
     print(f"share of {len(prompts.captions)} captions that are true, sampled from time t on, w = {a.w:g}")
     print_table("t", names, rows)
+
+
+def with_word(dataset: Dataset, word: str | None) -> Sequence[int]:
+    """The positions of the examples whose captions have this word; of all if it is None.
+
+    Raises:
+        ValueError: there is none.
+    """
+    everything = range(len(dataset))
+    if word is None:
+        return everything
+    captions = [example["caption"] for example in dataset.examples(everything)]
+    found = [i for i, caption in enumerate(captions) if word.lower() in words.split(caption)]
+    if not found:
+        raise ValueError(f"containing = {word!r}: no caption of the split test has this word")
+    return found
 
 
 def from_each(
