@@ -7,7 +7,8 @@ from jaxflow.runs.configuration import Experiment
 def experiment() -> Experiment:
     """U-Net at 14 x 14 and 7 x 7 behind a space-to-depth stem, which predicts the data.
 
-    The class of an image is decided at high noise levels: half of the times are below 0.29.
+    The class of an image is decided at high noise levels: half of the times are below 0.33. One in
+    eight is above 0.66, where strokes are drawn.
     """
     return Experiment(
         dataset="mnist",
@@ -17,8 +18,8 @@ def experiment() -> Experiment:
         weight="velocity",
         weight_limit=10.0,
         time_distribution="logit_normal",
-        time_mean=-0.9,
-        time_deviation=1.0,
+        time_mean=-0.7,
+        time_deviation=1.2,
         steps=3500,
         batch_size=32,
         optimizer="muon",
