@@ -1,4 +1,4 @@
-"""MNIST, 28 x 28: 20 minutes of training on one core, see docs/results.md."""
+"""MNIST, 28 x 28: 20 to 35 minutes of training on one core, see docs/results.md."""
 
 from jaxflow import nn, paths
 from jaxflow.runs.configuration import Experiment
