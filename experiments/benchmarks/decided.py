@@ -47,9 +47,9 @@ class Arguments:
     w: float = 2.0
     """Guidance scale."""
     captions: int = 100
-    """The first ones of the split."""
+    """How many, the first ones of the split."""
     containing: str | None = None
-    """Only captions with this word."""
+    """Of captions with this word only."""
     sampler: Annotated[Sampler, tyro.conf.arg(name="")] = field(default_factory=Sampler)
     source: tyro.conf.OmitArgPrefixes[Source] = field(default_factory=Source)
 

@@ -166,8 +166,8 @@ class Sampler:
         return grid.at[0].set(jnp.minimum(time_of(path, one, LOUDEST * one), grid[1] / 2))
 
     def _grid_name(self, path: GaussianPath, prediction: Prediction) -> str:
-        # Karras ends at t = 0.998: beyond the least noise in a table, and where a network that predicts data
-        # adds errors to pictures that are nearly done; mnist has twice the Frechet distance with it.
+        # The last inner time of karras is 0.998: beyond the least noise in a table, and where networks that
+        # predict data are hardly trained (docs/results.md, MNIST).
         is_karras = prediction in ("noise", "score") and not isinstance(path, DDPM) and self.solver != JUMP
         default = "karras" if is_karras else "uniform"
         return default if self.grid is None else self.grid
