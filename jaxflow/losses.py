@@ -107,6 +107,7 @@ def flow_matching(
     weight: Weight | None = None,
     time_distribution: Distribution = UNIFORM,
     auxiliary_weight: Rate | None = None,
+    edge_weight: Rate = 0.0,
 ) -> Float[Array, " b"]:
     """Squared error of the prediction at a random time on each example's path, (b,).
 
@@ -137,10 +138,11 @@ def flow_matching(
         auxiliary_weight: of the squared error of a second prediction at the same point, which is added; the
             field then returns (auxiliary, final), as `fields.with_auxiliary` does. None if it
             returns one.
+        edge_weight: of the differences of neighbours in the error, see `square_norm`.
 
     Raises:
-        ValueError: prediction is none of these; the shapes of data and noise differ; auxiliary_weight is
-            negative or infinite; or, while tracing, the field's output does not have the shape of x.
+        ValueError: prediction is none of these; the shapes of data and noise differ; a weight is negative or
+            infinite; or, while tracing, the field's output does not have the shape of x.
         TypeError: prediction is score or v, and the path is not Gaussian.
 
     >>> from jaxflow import paths
@@ -163,7 +165,7 @@ def flow_matching(
 
     def square(value: Array) -> Array:
         error = _error(per_example.check_shape(value, x), path, data, noise, t, prediction)
-        return jnp.sum(error**2, axis=tuple(range(1, data.ndim)))
+        return square_norm(error, edge_weight)
 
     values: Any = field(x, t, y)
     if auxiliary_weight is None:
@@ -172,6 +174,32 @@ def flow_matching(
         auxiliary, final = values
         total = square(final) + jnp.asarray(auxiliary_weight, data.dtype) * square(auxiliary)
     return total * weights.astype(data.dtype)
+
+
+def square_norm(error: Float[Array, "b *event"], edge_weight: Rate = 0.0) -> Float[Array, " b"]:
+    r"""The squared Sobolev norm of errors: sum |e|^2 + edge_weight * sum |difference of neighbours of e|^2.
+
+    Neighbours along all axes of the event but the last, which has the channels. At each spatial frequency k
+    the weight is 1 + 4 edge_weight sum_i sin^2(k_i / 2), from 1 for the mean to 1 + 8 edge_weight for a
+    checkerboard of pixels: the spectra of images fall about as |k|^-2, so that their coarse errors drown
+    their edges without it.
+
+    The conditional mean minimises every positive definite quadratic form of the error: with enough data any
+    weight leads to the same field. It decides what a network learns first.
+
+    Raises:
+        ValueError: edge_weight is negative or infinite.
+
+    >>> square_norm(jnp.array([[[1.0], [1.0], [3.0]]]), edge_weight=0.5).tolist()  # 11 + 4 / 2
+    [13.0]
+    """
+    ranges.not_negative(edge_weight=edge_weight)
+    per_axis = tuple(range(1, error.ndim))
+    norm = jnp.sum(error**2, axis=per_axis)
+    if isinstance(edge_weight, (int, float)) and edge_weight == 0:
+        return norm
+    edges = sum(jnp.sum(jnp.diff(error, axis=axis) ** 2, axis=per_axis) for axis in per_axis[:-1])
+    return norm + jnp.asarray(edge_weight, error.dtype) * edges
 
 
 def velocity_weight(

@@ -42,6 +42,7 @@ from jaxtyping import Array, Float
 
 from jaxflow import per_example, ranges
 from jaxflow.flow_maps import bind, compose
+from jaxflow.losses import Rate, square_norm
 from jaxflow.paths import conditional_velocity, interpolate
 from jaxflow.per_example import expand
 from jaxflow.times import Ends, intervals, precision
@@ -72,6 +73,7 @@ def flow_map(
     ends: Ends = UNIFORM,
     weight: Callable[[Array], Array] | None = None,
     adaptive: float = 0.0,
+    edge_weight: Rate = 0.0,
 ) -> Float[Array, " b"]:
     """Squared error of an identity between random times t and s on each example's path, (b,).
 
@@ -91,9 +93,11 @@ def flow_map(
         weight: function of t (b,) that multiplies the loss; 1 by default.
         adaptive: power p of the weight 1 / (mean squared error + 1e-3)^p, a constant in the gradient; 1 in
             MeanFlow.
+        edge_weight: of the differences of neighbours in the error, see `losses.square_norm`.
 
     Raises:
-        ValueError: an option is none of these, adaptive is negative, or the shapes of data and noise differ.
+        ValueError: an option is none of these, adaptive or edge_weight is negative, or the shapes of data
+            and noise differ.
 
     >>> from jaxflow import paths
     >>> known = lambda x, t, s, y: (y - x) / expand(1 - t, x)  # a straight line to one point, y
@@ -135,8 +139,7 @@ def flow_map(
         case "semigroup":
             value = average(x, t, s, y)
             target = jnp.where(instant == 1, u, compose(bind(average, y))(x, t, s))
-    square = (per_example.check_shape(value, x) - jax.lax.stop_gradient(target)) ** 2
-    loss = jnp.sum(square, axis=tuple(range(1, data.ndim)))
+    loss = square_norm(per_example.check_shape(value, x) - jax.lax.stop_gradient(target), edge_weight)
     if weight is not None:
         loss = loss * weight(t).astype(data.dtype)
     mean_square = jax.lax.stop_gradient(loss) / max(1, data[0].size)

@@ -428,3 +428,40 @@ def test_an_auxiliary_prediction_is_matched_at_the_same_points_by_the_same_call(
     assert_close(loss(both, auxiliary_weight=0), loss(final), 0)
     with pytest.raises(ValueError, match=r"auxiliary_weight = -1.0: must be non-negative"):
         loss(both, auxiliary_weight=-1.0)
+
+
+@pytest.mark.parametrize("k", [0, 1, 7])
+def test_the_edge_weight_of_a_wave_is_that_of_its_frequency(k, float64):
+    """Cosines without a slope at the ends are the eigenvectors of the sum over neighbours."""
+    n = 8
+    wave = jnp.cos(jnp.pi * k * jnp.linspace(0.5 / n, 1 - 0.5 / n, n))
+    of_frequency = 4 * jnp.sin(jnp.pi * k / (2 * n)) ** 2
+    error = jnp.stack([wave[:, None, None] * jnp.ones((n, 5, 2)), jnp.ones((n, 5, 2))])
+    still, moving = losses.square_norm(error), losses.square_norm(error, jnp.array(0.7))
+    assert_close(still, jnp.sum(error**2, axis=(1, 2, 3)), 1e-12)
+    assert_close(moving, still * jnp.array([1 + 0.7 * of_frequency, 1.0]), 1e-12)
+    assert_close(losses.square_norm(jnp.moveaxis(error, 1, 2), 0.7), moving, 1e-12)
+    with pytest.raises(ValueError, match=r"edge_weight = -1.0: must be non-negative"):
+        losses.square_norm(error, -1.0)
+
+
+@pytest.mark.parametrize("edge_weight", [0.0, 5.0])
+def test_the_exact_field_minimises_the_loss_with_any_edge_weight(edge_weight, float64):
+    """Of Gaussian pixels; points in equal number at +-sqrt(d) along d axes have their second moments."""
+    root = jnp.array([[1.0, 0.0, 0.0], [0.8, 0.5, 0.0], [-0.3, 0.4, 0.2]])
+    axes = jnp.sqrt(6.0) * jnp.concatenate([jnp.eye(6), -jnp.eye(6)])
+    data, noise = (axes[:, :3] @ root.T)[..., None], axes[:, 3:, None]
+    t, path, covariance = 0.6, paths.Linear(), root @ root.T
+    exact = (t * covariance - (1 - t) * jnp.eye(3)) @ jnp.linalg.inv(
+        t**2 * covariance + (1 - t) ** 2 * jnp.eye(3)
+    )
+
+    def loss(matrix):
+        linear = lambda x, t, y: jnp.einsum("ij,bjc->bic", matrix, x, precision="highest")  # noqa: E731
+        options = {"noise": noise, "time_distribution": times.distribution(lambda u: jnp.full_like(u, t))}
+        options |= {"edge_weight": edge_weight}
+        return losses.flow_matching(jax.random.key(0), linear, path, data, None, **options).mean()
+
+    assert_close(jax.grad(loss)(exact), jnp.zeros((3, 3)), 1e-12)
+    away = jnp.array([[0.1, 0.0, 0.0], [0.0, -0.2, 0.1], [0.0, 0.0, 0.1]])
+    assert loss(exact + away) > loss(exact) + 0.01

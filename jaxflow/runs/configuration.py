@@ -122,6 +122,8 @@ class Experiment(Recipe):
     """Largest weight of `velocity`, which otherwise diverges: at t = 1 for data, at t = 0 for noise. Largest
     weight of the error of the data by the other two: gamma of `minimum_snr`, if None 5, and e^bias of
     `sigmoid`, if None e^2."""
+    edge_weight: Annotated[float, Ge(0)] = 0.0
+    """Of the differences of neighbouring pixels in the error, for sharper drawing; 0 for none."""
     coupling: Literal["independent", "optimal_transport", "optimal_transport_by_class"] = "independent"
     """Of noise and data in a batch: `optimal_transport` straightens the paths, but ignores conditions, which
     biases guided samples; by class it does not."""

@@ -68,6 +68,7 @@ def loss_of(experiment: Experiment) -> losses.Loss:
         prediction=experiment.prediction,
         weight=_weight_of(experiment, experiment.prediction),
         time_distribution=times_of(experiment),
+        edge_weight=experiment.edge_weight,
     )
 
 
@@ -173,6 +174,7 @@ def _of_map(run: Run, teacher: Model | None) -> Objective:
         guide=None if most is None or teacher is not None else maps.guide_inside(null),
         weight=_weight_of_velocity(experiment),
         adaptive=experiment.adaptive,
+        edge_weight=experiment.edge_weight,
         **maps.OPTIONS[experiment.objective],
     )
 
