@@ -71,7 +71,7 @@ class Arguments:
     """Held-out captions used as prompts, for a run trained on captions; for `shapes`, `moving_shapes` and
     `emoji`, of each split."""
     rule: str = "classifier_free"
-    """Guidance rule: classifier_free, interval, increasing, plus_plus, rescaled, projected,
+    """Guidance rule: classifier_free, increasing, plus_plus, rescaled, projected,
     tangential_damping, frequency_decoupled, magnitude_aware, zero_star, rectified, three_channels,
     classifier, autoguidance, internal, internal_classifier_free, perturbed_attention, smoothed_energy or
     skipped_layers."""

@@ -36,6 +36,7 @@ def description(
     steps = f"{sampler.solver_name(model.prediction, sigma)}, {sampler.steps} steps"
     steps += f", churn {sampler.churn:g}" if sampler.churn else ""
     steps += f", data clipped ({sampler.clip})" if sampler.clip else ""
+    steps += ", guided from t = {:g} to {:g}".format(*sampler.interval) if sampler.interval else ""
     size = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(model.params))
     network = f"{origin['network']}, " if "network" in origin else ""
     lines = origin | {
@@ -75,15 +76,18 @@ def without_effect(
     of_w = ", ".join(f"{w:g}" for w in scales if rules.is_conditional(rule, w, sampler.steps))
     if isinstance(codec, Classes) and len(codec.names) == 1:
         yield "there is one class only: w, --rule and --negative hardly change the images"
-    if rule != "classifier_free" and all(rules.is_conditional(rule, w, sampler.steps) for w in scales):
-        yield f"--rule {rule} has no effect at w = {of_w}, the conditional model"
-    if asked and rule in ("classifier_free", "classifier") and all(w == 0 for w in scales):
+    chosen = {f"--rule {rule}": rule != "classifier_free", "--interval": sampler.interval is not None}
+    if any(chosen.values()) and all(rules.is_conditional(rule, w, sampler.steps) for w in scales):
+        for option in (option for option, is_chosen in chosen.items() if is_chosen):
+            yield f"{option} has no effect at w = {of_w}, the conditional model"
+    at_all_times = sampler.interval is None
+    if asked and rule in ("classifier_free", "classifier") and all(w == 0 for w in scales) and at_all_times:
         yield "--labels and --prompt have no effect at w = 0, the unconditional model"
     if negative is not None and rule in rules.WITHOUT_NULL:
         yield f"--negative has no effect with --rule {rule}"
     elif negative is not None and of_w:
         yield f"--negative has no effect at w = {of_w}, the conditional model"
-    if negative is not None and rule == "classifier_free" and 0 in scales:
+    if negative is not None and rule == "classifier_free" and 0 in scales and at_all_times:
         yield "at w = 0 all images are those of --negative"
     if negative is not None and negative in asked:
         name = codec.names[int(negative)] if isinstance(codec, Classes) else negative

@@ -73,7 +73,7 @@ class Arguments:
     start: Annotated[Picture, tyro.conf.arg(name="")] = field(default_factory=Picture)
     clips: Annotated[Clips, tyro.conf.arg(name="")] = field(default_factory=Clips)
     rule: str = "classifier_free"
-    """Guidance rule: classifier_free, interval, increasing, plus_plus, rescaled, projected,
+    """Guidance rule: classifier_free, increasing, plus_plus, rescaled, projected,
     tangential_damping, frequency_decoupled, magnitude_aware, zero_star, rectified, three_channels,
     classifier, autoguidance, internal, internal_classifier_free, perturbed_attention, smoothed_energy or
     skipped_layers."""

@@ -282,6 +282,8 @@ def command(arguments: Arguments, opened: Opened, row: dict, per_label: int) -> 
         "classifier-steps": source.classifier_steps if row["rule"] == "classifier" else None,
     }
     given = [f"--{name} {shlex.quote(str(value))}" for name, value in options.items() if value is not None]
+    if sampler.interval is not None:
+        given.append(f"--interval {sampler.interval[0]!r} {sampler.interval[1]!r}")
     return " ".join(["python -m experiments.sample", shlex.quote(str(arguments.model)), *given])
 
 

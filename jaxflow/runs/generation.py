@@ -15,12 +15,11 @@ import numpy as np
 from jax.sharding import NamedSharding
 from jaxtyping import Array, Bool, Float, UInt8
 
-from jaxflow import fields, flow_maps, per_example, ranges, sweeps
+from jaxflow import fields, flow_maps, nn, per_example, ranges, sweeps
 from jaxflow.devices import processes
 from jaxflow.devices.blocks import in_blocks
 from jaxflow.devices.memory import largest_array, memory
 from jaxflow.guidance import LogProb
-from jaxflow.nn.jumps import unguided
 from jaxflow.progress import Steps
 from jaxflow.runs import maps, rules
 from jaxflow.runs.edits import Edit
@@ -197,7 +196,7 @@ class Generator:
             noise = per_example.normal(keys, model.event_shape)
             events = self._jumps(model, wanted.y, w, noise, trajectory)
             return _examples_first(events, trajectory)
-        field: Any = self._rule(self._guides(params))(model.field, wanted.y, away, w)
+        field: Any = self._rule(self._guides(params))(model.field, wanted.y, away, self.sampler.scale(w))
         field = self.sampler.limited(field, model.path)
         field = fields.observe(field, self._steps.at) if self.show_steps else field
         if edit is not None:
@@ -213,10 +212,11 @@ class Generator:
     def _jumps(self, model: Any, y: Condition, w: Any, noise: Array, trajectory: bool) -> Array:
         """By a map with guidance inside, whose field at w = 0 is that at null and w = 1."""
         y, scale = (per_example.null_like(y, model.null), 1.0) if _is_zero(w) else (y, w)
+        start, end = self.sampler.interval or (0.0, 1.0)
 
         def average(x: Array, t: Array, s: Array) -> Array:
-            plain = unguided(len(t))
-            return model.average(x, t, s, y, plain._replace(w=jnp.full_like(plain.w, scale)))
+            inside = nn.Guidance(*(jnp.full_like(t, number) for number in (scale, start, end)))
+            return model.average(x, t, s, y, inside)
 
         return flow_maps.sample(average, noise, self._grid, trajectory=trajectory)
 

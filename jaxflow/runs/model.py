@@ -184,6 +184,7 @@ class Model:
         block: int | None = None,
         churn: float = 0.0,
         clip: str | None = None,
+        interval: tuple[float, float] | None = None,
         sharding: NamedSharding | None = None,
     ) -> UInt8[np.ndarray, "n *image"]:
         """Guided images, uint8 (n, h, w, c), or clips, (n, frames, h, w, c).
@@ -210,6 +211,7 @@ class Model:
             block: images sampled by one call of the program; if None, as many as fit into memory.
             churn: EDM's S_churn, noise added before the steps of euler, midpoint, heun or rk4; 0 for none.
             clip: limit of the predicted data of a model of pixels, static or dynamic; None for none.
+            interval: start and end of the times that are guided; None for all.
             sharding: of the images, over devices; if None, one device.
 
         Raises:
@@ -230,9 +232,9 @@ class Model:
         if self.is_map and solver is None:
             calls = CALLS if calls is None else calls
             ranges.at_least(1, calls=calls)
-            sampler = Sampler(calls, JUMP, grid, shift, block, churn, clip)
+            sampler = Sampler(calls, JUMP, grid, shift, block, churn, clip, interval)
         elif calls is None:
-            sampler = Sampler(steps, solver, grid, shift, block, churn, clip)
+            sampler = Sampler(steps, solver, grid, shift, block, churn, clip, interval)
         else:
             why = "a solver has steps" if self.is_map else "the model is a field, which has steps"
             raise ValueError(f"calls = {calls}: {why}")

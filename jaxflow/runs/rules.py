@@ -101,7 +101,6 @@ CHANGES = {
 """Rules that guide away from the network itself, with this change of its middle block."""
 RULES: dict[str, Callable[[Guides], Rule]] = {
     "classifier_free": lambda guides: guidance.classifier_free,
-    "interval": lambda guides: scheduled(lambda w: guidance.interval(w, 0.25, 0.8)),
     "increasing": lambda guides: scheduled(lambda w: lambda t: 1 + 2 * (guidance.scale_at(w, t) - 1) * t),
     "plus_plus": lambda guides: scheduled(lambda w: guidance.plus_plus(w, guides.path, guides.times)),
     "rescaled": lambda guides: guidance.rescaled(),
@@ -118,9 +117,9 @@ RULES: dict[str, Callable[[Guides], Rule]] = {
     "internal_classifier_free": _internal_classifier_free,
     **{name: _away_from(change) for name, change in CHANGES.items()},
 }
-"""`interval` guides for 0.25 <= t < 0.8; the scale of `increasing` grows from 1 to 2 w - 1; `three_channels`
-is how the original code of DiT guides latents of four; `plus_plus` is CFG++ if the solver is `ddim`;
-`internal_classifier_free` guides further, by w, what is guided internally by 1.25."""
+"""The scale of `increasing` grows from 1 to 2 w - 1; `three_channels` is how the original code of DiT guides
+latents of four; `plus_plus` is CFG++ if the solver is `ddim`; `internal_classifier_free` guides further, by
+w, what is guided internally by 1.25."""
 
 NEEDS = {
     "autoguidance": "a less trained run on the same data, --worse RUN",

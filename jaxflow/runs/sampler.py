@@ -10,11 +10,12 @@ from jaxtyping import Array, Float
 
 from jaxflow import fields, ranges, sampling, solvers, times
 from jaxflow.fields import AnyField
+from jaxflow.guidance.scales import interval, is_number
 from jaxflow.paths import DDPM, time_of
 from jaxflow.predictions import Prediction, check_determined
 from jaxflow.solvers import Solver
 from jaxflow.spaces import Pixels, Space
-from jaxflow.typing import GaussianPath, Keys, StatefulField, VectorField
+from jaxflow.typing import GaussianPath, Keys, Scale, StatefulField, VectorField
 
 ODE: dict[str, Callable[[GaussianPath], Solver]] = {
     "euler": lambda path: solvers.euler(),
@@ -95,6 +96,9 @@ class Sampler:
     clip: str | None = None
     """Limit of the predicted data of a model of pixels: static, to [-1, 1], or dynamic, to the quantile 0.995
     of their sizes and scaled back. If omitted, none."""
+    interval: tuple[float, float] | None = None
+    """Start and end of the times that are guided, by whatever rule; outside, the scale is 1. If omitted, all
+    times."""
 
     def check(self, path: GaussianPath, prediction: Prediction, sigma: float = 0.0) -> None:
         """Raise a ValueError that names the first unusable option; nothing is computed."""
@@ -117,6 +121,16 @@ class Sampler:
             _chosen("clip", self.clip, CLIPS)
             if name == JUMP:
                 raise ValueError(f"clip = {self.clip!r}: a map jumps and predicts no data; choose a solver")
+        if self.interval is not None:
+            start, end = self.interval
+            if not 0 <= start < end <= 1:
+                raise ValueError(
+                    f"interval = {start:g} {end:g}: must be a start and a later end within [0, 1]"
+                )
+            if name == JUMP and not start <= 0.5 <= end:
+                raise ValueError(
+                    f"interval = {start:g} {end:g}: a map was trained for those that contain 0.5"
+                )
         if sigma and name not in SDE:
             raise ValueError(
                 f"sigma = {sigma:g}: {name!r} is not a solver of the SDE; use one of {', '.join(SDE)}"
@@ -128,6 +142,10 @@ class Sampler:
                 f" {'data prediction leaves' if prediction == 'data' else 'clipped data leave'} it undefined;"
                 f" use one of {', '.join(others)}"
             )
+
+    def scale(self, w: Scale) -> Scale:
+        """The guidance scale as a function of time, if an interval is guided; 1 stays the number."""
+        return w if self.interval is None or is_number(w, 1) else interval(w, *self.interval)
 
     def check_clip(self, space: Space) -> None:
         """Raise a ValueError if the events have no bounds to which the predicted data could be clipped."""

@@ -35,7 +35,7 @@ def test_evaluate_rejects_options_out_of_range(options, says):
         ({"sigma": ()}, "sigma = "),
         ({"w": tuple(range(250))}, "number of --w = 250: must be at most 100"),
         ({"sigma": (0.5,) * 101}, "number of --sigma = 101"),
-        ({"rules": ("interval",) * 200}, "number of --rules = 200"),
+        ({"rules": ("increasing",) * 200}, "number of --rules = 200"),
         ({"w": (1.0, 2.0), "chunk": HUGE}, "chunk = 1000000000: must be at most 2"),
         ({"judge_steps": HUGE}, "judge_steps = 1000000000: must be at most"),
         ({"sigma": (-1.0,)}, "sigma = -1"),
@@ -105,16 +105,16 @@ def test_features_are_rejected_before_the_data_are_read(dataset, shape, says):
 
 
 def test_settings_that_print_alike_with_six_digits_are_told_apart():
-    rows = [{"rule": "interval", "w": w, "sigma": 0.0} for w in (1.000001, 1.000002)]
+    rows = [{"rule": "increasing", "w": w, "sigma": 0.0} for w in (1.000001, 1.000002)]
     assert len({sweep.setting(row) for row in rows}) == 2
     assert scale_name(1.000001) in sweep.setting(rows[0])
 
 
 def test_a_rule_given_twice_is_swept_once():
-    arguments = sweep.Arguments(model="run", rules=("interval", "rescaled", "interval"))
+    arguments = sweep.Arguments(model="run", rules=("increasing", "rescaled", "increasing"))
     samplers = lambda sampler, calls: {None: sampler}  # noqa: E731
     model = SimpleNamespace(trained=None, worse=None, model=SimpleNamespace(outputs=None), samplers=samplers)
-    assert [how.rule for how in sweep.hows_of(arguments, model)] == ["interval", "rescaled"]
+    assert [how.rule for how in sweep.hows_of(arguments, model)] == ["increasing", "rescaled"]
 
 
 def test_the_columns_of_a_sweep_are_those_of_its_figures():

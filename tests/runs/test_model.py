@@ -13,7 +13,7 @@ import pytest
 from conftest import assert_close, disturbed, normal, random_params
 
 from experiments.presets import digits
-from jaxflow import Model, guidance, load, nn, paths, spaces
+from jaxflow import Model, guidance, load, nn, paths, spaces, times
 from jaxflow.data.codecs import Captions, Classes
 from jaxflow.devices import mesh
 from jaxflow.predictions import convert
@@ -189,6 +189,18 @@ def test_every_prediction_gives_the_images_of_the_velocity(prediction, options):
 def test_a_rule_of_your_own():
     own = lambda field, y, null, w: guidance.classifier_free(field, y, null, w)  # noqa: E731
     np.testing.assert_array_equal(MODEL.sample(0, [1], w=2.0, rule=own), MODEL.sample(0, [1], w=2.0))
+
+
+@pytest.mark.parametrize("rule", ["classifier_free", "rescaled"])
+def test_an_interval_limits_whatever_rule(rule):
+    def own(field, y, null, w):
+        made = rules.RULES[rule](rules.Guides(paths.Linear(), times.uniform(4)))
+        return made(field, y, null, guidance.interval(w, 0.25, 0.75))
+
+    asked = {"w": 3.0, "steps": 4, "solver": "euler"}
+    inside = MODEL.sample(0, [0, 1], rule=rule, interval=(0.25, 0.75), **asked)
+    np.testing.assert_array_equal(inside, MODEL.sample(0, [0, 1], rule=own, **asked))
+    assert (inside != MODEL.sample(0, [0, 1], rule=rule, **asked)).any()
 
 
 def test_a_program_is_compiled_once_for_all_scales():

@@ -73,6 +73,9 @@ def test_the_defaults_depend_on_the_prediction():
             "solver = 'heun': .* where the clipped data leave it undefined; use one of",
         ),
         ({"clip": "static", "solver": "jump"}, 0.0, "clip = 'static': a map jumps"),
+        ({"interval": (0.8, 0.2)}, 0.0, "interval = 0.8 0.2: must be a start and a later end within"),
+        ({"interval": (0.2, float("nan"))}, 0.0, "interval = 0.2 nan: must be a start and a later end"),
+        ({"interval": (0.6, 0.8), "solver": "jump"}, 0.0, "interval = 0.6 0.8: a map was trained for"),
         ({"solver": "ddpm"}, 0.5, "sigma = 0.5: 'ddpm' is not a solver of the SDE"),
     ],
 )
@@ -111,7 +114,7 @@ def test_every_solver_serves_a_network_of_the_velocity(name):
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("magic", "rule = 'magic': must be one of classifier_free, interval"),
+        ("magic", "rule = 'magic': must be one of classifier_free, increasing"),
         ("autoguidance", "requires a less trained run on the same data, --worse RUN"),
         ("classifier", "requires a classifier of noisy images"),
         ("skipped_layers", "requires the network of a field"),
