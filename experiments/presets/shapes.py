@@ -30,6 +30,8 @@ def experiment() -> Experiment:
         # The weight at t = 0.68. Without a limit, a few examples near the data would dominate the gradient of
         # a batch and drown the early times; Hang et al. 2303.09556 bound the weight likewise.
         weight_limit=10.0,
+        # Circle, square, triangle and cross differ in their edges, which coarse errors would drown.
+        edge_weight=4.0,
         time_distribution="logit_normal",
         time_mean=-1.1,
         time_deviation=0.85,

@@ -17,6 +17,7 @@ def experiment() -> Experiment:
         shapes.experiment(),
         network=nn.DiT(encode=None, patch=2, width=192, depth=6, heads=3, qk_norm=True),
         autoencoder="",
+        edge_weight=0.0,  # made for pixels, and not tried in latents
         steps=1300,
         batch_size=64,
         optimizer="adamw",
