@@ -1,4 +1,4 @@
-"""Text to image: coloured shapes from their captions; 33 minutes on one core, see docs/results.md."""
+"""Text to image: coloured shapes from their captions; 33 to 66 minutes on one core, see docs/results.md."""
 
 from jaxflow import nn, paths
 from jaxflow.runs.configuration import Experiment
