@@ -36,14 +36,15 @@ def description(
     steps = f"{sampler.solver_name(model.prediction, sigma)}, {sampler.steps} steps"
     steps += f", churn {sampler.churn:g}" if sampler.churn else ""
     steps += f", data clipped ({sampler.clip})" if sampler.clip else ""
-    steps += ", guided from t = {:g} to {:g}".format(*sampler.interval) if sampler.interval else ""
+    guided = ", guided from t = {:g} to {:g}".format(*sampler.interval) if sampler.interval else ""
+    calls = ", ".join(map(str, samplers))
     size = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(model.params))
     network = f"{origin['network']}, " if "network" in origin else ""
     lines = origin | {
         "images": " x ".join(map(str, model.space.image_shape)),
         "network": f"{network}{size:,} parameters",
         "predicts": f"{model.prediction}, on the path {type(model.path).__name__}",
-        "sampler": f"jumps of a flow map: {', '.join(map(str, samplers))}" if None not in samplers else steps,
+        "sampler": (steps if None in samplers else f"jumps of a flow map: {calls}") + guided,
         "rules": ", ".join(rules.RULES),
         "conditions": _conditions(model.codec),
     }

@@ -184,7 +184,7 @@ class Model:
         block: int | None = None,
         churn: float = 0.0,
         clip: str | None = None,
-        interval: tuple[float, float] | None = None,
+        interval: Sequence[float] | None = None,
         sharding: NamedSharding | None = None,
     ) -> UInt8[np.ndarray, "n *image"]:
         """Guided images, uint8 (n, h, w, c), or clips, (n, frames, h, w, c).
@@ -229,12 +229,13 @@ class Model:
             or not all(isinstance(one, ClassOrPrompt | np.integer) for one in said)
         ):
             raise ValueError(f"y = {ranges.quoted(y)}: must be a list with a class or prompt for each image")
+        between: Any = None if interval is None else tuple(interval)
         if self.is_map and solver is None:
             calls = CALLS if calls is None else calls
             ranges.at_least(1, calls=calls)
-            sampler = Sampler(calls, JUMP, grid, shift, block, churn, clip, interval)
+            sampler = Sampler(calls, JUMP, grid, shift, block, churn, clip, between)
         elif calls is None:
-            sampler = Sampler(steps, solver, grid, shift, block, churn, clip, interval)
+            sampler = Sampler(steps, solver, grid, shift, block, churn, clip, between)
         else:
             why = "a solver has steps" if self.is_map else "the model is a field, which has steps"
             raise ValueError(f"calls = {calls}: {why}")

@@ -123,14 +123,11 @@ class Sampler:
                 raise ValueError(f"clip = {self.clip!r}: a map jumps and predicts no data; choose a solver")
         if self.interval is not None:
             start, end = self.interval
+            given = f"interval = {start:g} {end:g}"
             if not 0 <= start < end <= 1:
-                raise ValueError(
-                    f"interval = {start:g} {end:g}: must be a start and a later end within [0, 1]"
-                )
+                raise ValueError(f"{given}: must be a start and a later end within [0, 1]")
             if name == JUMP and not start <= 0.5 <= end:
-                raise ValueError(
-                    f"interval = {start:g} {end:g}: a map was trained for those that contain 0.5"
-                )
+                raise ValueError(f"{given}: a map was trained for intervals that contain 0.5")
         if sigma and name not in SDE:
             raise ValueError(
                 f"sigma = {sigma:g}: {name!r} is not a solver of the SDE; use one of {', '.join(SDE)}"

@@ -198,7 +198,7 @@ def test_an_interval_limits_whatever_rule(rule):
         return made(field, y, null, guidance.interval(w, 0.25, 0.75))
 
     asked = {"w": 3.0, "steps": 4, "solver": "euler"}
-    inside = MODEL.sample(0, [0, 1], rule=rule, interval=(0.25, 0.75), **asked)
+    inside = MODEL.sample(0, [0, 1], rule=rule, interval=[0.25, 0.75], **asked)
     np.testing.assert_array_equal(inside, MODEL.sample(0, [0, 1], rule=own, **asked))
     assert (inside != MODEL.sample(0, [0, 1], rule=rule, **asked)).any()
 
