@@ -153,7 +153,10 @@ def test_every_scale_has_its_file(tmp_path, capsys):
         ("classes", {"scales": (1.0,), "rule": "zero_star"}, ["--rule zero_star has no effect at w = 1"]),
         ("classes", {"scales": (1.0,), "rule": "zero_star", "steps": 25}, []),
         ("classes", {"scales": (0.0,), "asked": (1,)}, ["--labels and --prompt have no effect at w = 0"]),
+        ("classes", {"scales": (0.0,), "asked": (1,), "interval": (0.2, 0.8)}, []),
         ("classes", {"scales": (0.0, 2.0), "asked": (1,)}, []),
+        ("classes", {"scales": (1.0,), "interval": (0.2, 0.8)}, ["--interval has no effect at w = 1"]),
+        ("classes", {"interval": (0.2, 0.8)}, []),
         ("classes", {"negative": 0}, []),
         ("classes", {"scales": (1.0, 3.0), "negative": 0}, ["--negative has no effect at w = 1"]),
         ("classes", {"scales": (0.0, 3.0), "negative": 0}, ["at w = 0 all images are those of --negative"]),
@@ -167,7 +170,8 @@ def test_every_scale_has_its_file(tmp_path, capsys):
 )
 def test_options_without_effect_are_named(opened, name, options, says):
     options = {"rule": "classifier_free", "scales": (2.0,), "asked": (), "negative": None} | options
-    sampler, source = Sampler(options.pop("steps", 10)), options.pop("source", {})
+    sampler = Sampler(options.pop("steps", 10), interval=options.pop("interval", None))
+    source = options.pop("source", {})
     model = opened(name, **source)
     lines = [*notes.without_effect(model.model.codec, sampler, **options)]
     lines += model.source.without_effect(options["rule"])
@@ -188,7 +192,8 @@ def test_a_worse_model_without_autoguidance_is_named(opened):
 @pytest.mark.parametrize("name", CODECS)
 def test_a_description_names_every_class_or_word_within_80_columns(opened, name):
     model = opened(name).read()
-    text = notes.description(model.origin, model.model, {None: Sampler()}, 0.0)
+    text = notes.description(model.origin, model.model, {None: Sampler(interval=(0.2, 0.8))}, 0.0)
+    assert "10 steps, guided from t = 0.2 to 0.8" in text
     assert max(map(len, text.splitlines())) <= 80
     assert len(notes.summary(model.title, model.model)) <= 80
     assert "1,200" in text
