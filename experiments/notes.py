@@ -77,11 +77,12 @@ def without_effect(
     of_w = ", ".join(f"{w:g}" for w in scales if rules.is_conditional(rule, w, sampler.steps))
     if isinstance(codec, Classes) and len(codec.names) == 1:
         yield "there is one class only: w, --rule and --negative hardly change the images"
-    chosen = {f"--rule {rule}": rule != "classifier_free", "--interval": sampler.interval is not None}
-    if any(chosen.values()) and all(rules.is_conditional(rule, w, sampler.steps) for w in scales):
-        for option in (option for option, is_chosen in chosen.items() if is_chosen):
-            yield f"{option} has no effect at w = {of_w}, the conditional model"
     at_all_times = sampler.interval is None
+    if all(rules.is_conditional(rule, w, sampler.steps) for w in scales):
+        if rule != "classifier_free":
+            yield f"--rule {rule} has no effect at w = {of_w}, the conditional model"
+        if not at_all_times:
+            yield f"--interval has no effect at w = {of_w}, the conditional model"
     if asked and rule in ("classifier_free", "classifier") and all(w == 0 for w in scales) and at_all_times:
         yield "--labels and --prompt have no effect at w = 0, the unconditional model"
     if negative is not None and rule in rules.WITHOUT_NULL:
