@@ -4,8 +4,8 @@
 
 For the network of each preset: loss and gradient of a batch by each objective, and by distillation of a
 field, in milliseconds, in multiples of the field's, and the bytes they need besides their arguments, by the
-compiler; then images per second with guidance, by ten steps of Heun's method and by a map of 1, 2 and 4
-calls. All calls alternate. Weights are random: speed does not depend on them.
+compiler; then images per second with guidance, by ten steps of the default solver and by a map of 1, 2
+and 4 calls. All calls alternate. Weights are random: speed does not depend on them.
 """
 
 from collections.abc import Callable
@@ -120,7 +120,9 @@ def _finished(program: Callable[..., object], *arguments: Any) -> object:
 def sampled(name: str, field: Run, a: Arguments) -> None:
     """Print images per second."""
     flow_map, sharding = initialised(as_map(field, objective="lagrangian")), mesh.on_one_device()
-    generators = {"10 steps of heun": Generator(initialised(field), Sampler(), sharding)}
+    default = Sampler()
+    steps = f"{default.steps} steps of {default.solver_name(field.experiment.prediction)}"
+    generators = {steps: Generator(initialised(field), default, sharding)}
     for n in CALLS:
         generators[called(n)] = Generator(flow_map, Sampler(n, JUMP), sharding)
     numbers = np.arange(a.images, dtype=np.uint32)
@@ -129,7 +131,7 @@ def sampled(name: str, field: Run, a: Arguments) -> None:
         who: partial(generate, wanted, W, seed=0) for who, generate in generators.items()
     }
     times = in_turn(calls, a.repeats)
-    slowest = times["10 steps of heun"][1]
+    slowest = times[steps][1]
     rows = [
         (who, {"images / s": 1e3 * a.images / median, "times": slowest / median})
         for who, (_, median) in times.items()
